@@ -1,0 +1,49 @@
+# Everything sets itself up: `make demo` and `make test` need Python 3.11 or newer and nothing else.
+
+VENV ?= .venv
+# The newest Python that runs: a version manager may put names on PATH that do not.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+
+READY := $(VENV)/.ready
+CHECKOV := .venv-checkov/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check unit format bench chaos clean
+
+help: ## Show what can be made.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+setup: $(READY) ## Make the virtual environment.
+
+demo: $(READY) ## Show a push being pruned, locally and on its own.
+	@$(VENV)/bin/python -m tests.demo
+
+test: check unit ## Check everything: format, lint, types, tests, Terraform.
+
+check: $(READY)
+	$(VENV)/bin/ruff format --check --quiet .
+	$(VENV)/bin/ruff check --quiet .
+	$(VENV)/bin/mypy
+
+unit: $(READY) $(CHECKOV)
+	$(VENV)/bin/python -m pytest --cov --cov-report=term
+
+format: $(READY) ## Format the code and mend what lint can mend.
+	$(VENV)/bin/ruff check --fix --quiet .
+	$(VENV)/bin/ruff format .
+
+clean: ## Remove what the other targets made.
+	rm -rf $(VENV) .venv-checkov .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage *.egg-info
+
+$(READY): pyproject.toml requirements.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,dev]'
+	@touch $@
+
+# Checkov pins what it needs, so it lives on its own.
+$(CHECKOV): pyproject.toml
+	$(PYTHON) -m venv .venv-checkov
+	.venv-checkov/bin/python -m pip install --quiet --disable-pip-version-check checkov==3.3.30
+	@touch $@
