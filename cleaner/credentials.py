@@ -1,0 +1,54 @@
+"""Google's application default credentials, as an access token."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from cleaner.errors import NoCredentials, Unavailable
+
+if TYPE_CHECKING:
+    import google.auth.credentials
+
+# The registry and the REST APIs take no narrower scope; what is allowed is decided by IAM.
+_SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
+
+
+class GoogleCredentials:
+    """Hands out an access token that is valid for some minutes yet.  Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._credentials: google.auth.credentials.Credentials | None = None
+
+    def access_token(self, refused: str | None = None) -> str:
+        """Return a token, refreshed when the one at hand is about to end, or is the one that was ``refused``.
+
+        Raises:
+            NoCredentials: There are none, or they are refused.
+            Unavailable: The token service does not answer.
+        """
+        # A process that only talks to local registries needs neither.
+        import google.auth
+        import google.auth.exceptions
+        import google.auth.transport.requests
+
+        with self._lock:
+            try:
+                if self._credentials is None:
+                    self._credentials, _ = google.auth.default(scopes=_SCOPES)
+                if not self._credentials.valid or self._credentials.token == refused:
+                    self._credentials.refresh(google.auth.transport.requests.Request())  # type: ignore[no-untyped-call]  # no types
+                token = self._credentials.token
+            except google.auth.exceptions.TransportError as error:
+                raise Unavailable(f"no access token: {type(error).__name__}") from error
+            except google.auth.exceptions.GoogleAuthError as error:
+                if error.retryable:
+                    raise Unavailable(f"no access token: {type(error).__name__}") from error
+                raise NoCredentials(f"no usable application default credentials: {type(error).__name__}") from error
+            except (TypeError, AttributeError, ValueError) as error:
+                # What google-auth raises where an answer or a key file is JSON of another shape than it expects.
+                raise Unavailable(f"no access token: {type(error).__name__}") from error
+            if not isinstance(token, str) or not token:
+                raise Unavailable("no access token: the answer has none")
+            return token

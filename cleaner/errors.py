@@ -1,0 +1,85 @@
+"""Every exception that this package raises on purpose.
+
+Split by who must act: a transient error ends well when the message is delivered again, a permanent one needs a
+person.  Nothing here is decided by an error's text.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class CleanerError(Exception):
+    """The root of the tree; ``transient`` says whether the same request may succeed later."""
+
+    transient: ClassVar[bool] = False
+
+
+class ConfigurationError(CleanerError):
+    """A setting or policy is invalid: the process must not start."""
+
+
+class InvalidReference(CleanerError):
+    """A name, tag or digest is outside the distribution spec's grammar, or its host is not allowed."""
+
+
+class InvalidNotification(CleanerError):
+    """A message can never be carried out: it is acknowledged, and its reason is logged."""
+
+
+class TransientError(CleanerError):
+    """Worth another delivery."""
+
+    transient = True
+
+
+class Unavailable(TransientError):
+    """A service still fails after every attempt, or what it sends cannot be read."""
+
+
+class TimeLimitReached(TransientError):
+    """The run's time is over; what is left waits for the next delivery."""
+
+
+class PermanentError(CleanerError):
+    """The same request will fail again until a person changes something."""
+
+
+class PermissionDenied(PermanentError):
+    """A token or a reading was refused; ``permission`` is the IAM permission that is likely missing."""
+
+    def __init__(self, message: str, permission: str) -> None:
+        super().__init__(message)
+        self.permission = permission
+
+
+class NoCredentials(PermanentError):
+    """There are no usable application default credentials."""
+
+
+class RepositoryNotFound(PermanentError):
+    """The registry knows no such repository: there is nothing to prune."""
+
+
+class RequestRefused(PermanentError):
+    """A service refused a request with a 4xx that no other class names.
+
+    ``status`` is the HTTP status, ``codes`` the registry's error codes in the order of its answer.
+    """
+
+    def __init__(self, message: str, status: int, codes: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.status = status
+        self.codes = codes
+
+
+class IncompleteListing(PermanentError):
+    """The registry does not give a complete listing, so nothing may be deleted."""
+
+
+class CutShort(IncompleteListing):
+    """The registry left entries out of a listing; another way of asking may give them."""
+
+
+class InvalidManifest(PermanentError):
+    """A manifest matches its digest and still makes no sense; it never will."""

@@ -1,0 +1,314 @@
+"""Carries a plan out with several workers and no barrier between them.
+
+It decides nothing but what came in between: whatever was judged is asked again immediately before it goes, and what
+the registry refuses stays, with all that belongs to it.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterable, Set as AbstractSet
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from cleaner.errors import CleanerError, RequestRefused
+from cleaner.logs import LOGGER
+from cleaner.plan import Deletion, Plan
+from cleaner.reference import Digest, Tag
+from cleaner.registry import GONE, Outcome
+
+logger = logging.getLogger(LOGGER)
+
+
+class Deleter(Protocol):
+    """What the executor asks of a repository."""
+
+    def digest_of(self, reference: Tag | Digest) -> str | None:
+        """Return the digest that a tag or digest names now, or None where it names nothing."""
+
+    def delete(self, reference: Tag | Digest) -> Outcome:
+        """Delete a tag or a manifest."""
+
+
+class Conditions(Protocol):
+    """What has to be asked again while a plan is carried out."""
+
+    def may_begin(self) -> bool:
+        """Whether another deletion may begin: the plan is not too old, and there is time."""
+
+    def wanted(self) -> AbstractSet[str]:
+        """Return the digests that somebody has asked for by now."""
+
+    def ended(self, deletion: Deletion, end: End) -> None:
+        """Take note of how ``deletion`` ended."""
+
+    def only_planned_referrers(self, deletion: Deletion, going: AbstractSet[Digest]) -> bool:
+        """Whether nothing but manifests of the plan can be why the registry refuses ``deletion``."""
+
+
+class End(Enum):
+    """How one deletion of a plan ended."""
+
+    DELETED = "deleted"
+    REFUSED = "refused"
+    FAILED = "failed"
+    STAYED = "stayed"
+    """Something stood against it without a refusal of its own."""
+
+
+@dataclass(slots=True)
+class Result:
+    """How a plan ended.
+
+    Every deletion of the plan is in one list: ``stayed`` holds those that something stood against without a refusal
+    of their own, ``left`` those that did not begin, or not end, before there was no more time.  ``error`` is what
+    ended the whole early.
+    """
+
+    error: CleanerError | None = None
+    deleted: list[Deletion] = field(default_factory=list)
+    refused: list[Deletion] = field(default_factory=list)
+    failed: list[Deletion] = field(default_factory=list)
+    stayed: list[Deletion] = field(default_factory=list)
+    left: list[Deletion] = field(default_factory=list)
+
+
+def execute(
+    plan: Plan,
+    deleter: Deleter,
+    conditions: Conditions,
+    pool: Executor,
+    workers: int,
+    *,
+    spared: AbstractSet[Digest] = frozenset(),
+) -> Result:
+    """Delete what ``plan`` says, oldest first, and return how it ended.
+
+    ``spared`` are manifests that an earlier plan of the same run failed to delete: they stay, with what belongs to
+    them.  An error of one worker lets the others finish what they do and begins nothing more.
+    """
+    execution = _Execution(plan, deleter, conditions)
+    execution.spare(spared)
+    count = min(workers, len(plan.delete))
+    for future in [pool.submit(contextvars.copy_context().run, execution.work) for _ in range(count)]:
+        future.result()
+    return execution.result()
+
+
+class _Execution:
+    """One plan under way; ``_changed`` guards everything but the deletion in a worker's hands."""
+
+    def __init__(self, plan: Plan, deleter: Deleter, conditions: Conditions) -> None:
+        self._repository = str(plan.repository)
+        self._deleter = deleter
+        self._conditions = conditions
+        self._changed = threading.Condition()
+        self._deletions = {deletion.manifest.digest: deletion for deletion in reversed(plan.delete)}
+        self._ends: dict[Digest, End] = {}
+        self._busy: set[Digest] = set()
+        self._error: CleanerError | None = None
+        self._over = False
+        self._before = {digest: set(deletion.after) for digest, deletion in self._deletions.items()}
+        self._behind: dict[Digest, list[Digest]] = {}
+        for digest, deletion in self._deletions.items():
+            for other in deletion.after:
+                self._behind.setdefault(other, []).append(digest)
+        self._ready = deque(digest for digest, before in self._before.items() if not before)
+        # Subjects that were refused, with the referrers that have to go before they are asked once more, and the
+        # same backwards; and what to say of them if it comes to nothing.
+        self._referrers: dict[Digest, set[Digest]] = {}
+        self._subjects: dict[Digest, list[Digest]] = {}
+        self._refusals: dict[Digest, dict[str, object]] = {}
+        self._spared: set[str] = set()
+
+    def spare(self, digests: Iterable[str]) -> None:
+        """Let ``digests`` stay, and what they need: what has begun stays only if its worker asks again in time."""
+        with self._changed:
+            pending = [digest for digest in digests if digest not in self._spared]
+            self._spared.update(pending)
+            while pending:
+                deletion = self._deletions.get(Digest(pending.pop()))
+                if deletion is None:
+                    continue
+                digest = deletion.manifest.digest
+                if digest not in self._ends and digest not in self._busy:
+                    self._stop(digest, End.STAYED)
+                fresh = [other for other in deletion.needs if other not in self._spared]
+                self._spared.update(fresh)
+                pending += fresh
+
+    def work(self) -> None:
+        """Carry out one deletion after another until none may begin any more."""
+        while (digest := self._begin()) is not None:
+            end: End | None = None
+            try:
+                end = self._carry_out(self._deletions[digest])
+            except CleanerError as error:
+                with self._changed:
+                    self._error = self._error or error
+                    self._over = True
+            finally:
+                with self._changed:
+                    # Whatever happens, nobody waits for this worker for ever.
+                    try:
+                        self._settle(digest, end)
+                    finally:
+                        self._changed.notify_all()
+
+    def result(self) -> Result:
+        """Return what became of each deletion, oldest first."""
+        result = Result(error=self._error)
+        lists = {
+            End.DELETED: result.deleted,
+            End.REFUSED: result.refused,
+            End.FAILED: result.failed,
+            End.STAYED: result.stayed,
+        }
+        for digest, deletion in self._deletions.items():
+            end = self._ends.get(digest)
+            if end is None and self._over:
+                result.left.append(deletion)
+            else:
+                # Without an end although there was time: it waits for something that waits for it.
+                lists[end or End.STAYED].append(deletion)
+        return result
+
+    def _begin(self) -> Digest | None:
+        """Wait for a deletion that may begin; None when there will be none."""
+        with self._changed:
+            while not self._over:
+                while self._ready and self._ready[0] in self._ends:
+                    self._ready.popleft()
+                if self._ready and not self._conditions.may_begin():
+                    self._over = True
+                    self._changed.notify_all()
+                elif self._ready:
+                    digest = self._ready.popleft()
+                    self._busy.add(digest)
+                    return digest
+                elif self._busy:
+                    self._changed.wait()
+                else:
+                    return None
+            return None
+
+    def _settle(self, digest: Digest, end: End | None) -> None:
+        """Note how a deletion ended, and let begin what it was waited for; None leaves it for another run."""
+        self._busy.remove(digest)
+        if end is End.DELETED:
+            self._note(digest, end)
+            for other in self._behind.get(digest, ()):
+                self._went_before(other, digest)
+            for subject in self._subjects.get(digest, ()):
+                self._referrers[subject].discard(digest)
+                if not self._referrers[subject] and subject not in self._ends:
+                    self._ready.appendleft(subject)
+        elif digest in self._referrers and end is None:
+            for referrer in self._referrers[digest]:
+                self._went_before(referrer, digest)
+        elif end is not None:
+            self._stop(digest, end)
+
+    def _went_before(self, digest: Digest, other: Digest) -> None:
+        before = self._before[digest]
+        if other in before:
+            before.remove(other)
+            if not before:
+                self._ready.append(digest)
+
+    def _stop(self, digest: Digest, end: End) -> None:
+        """Let ``digest`` stay, and all that belongs to it, but for what another worker is deleting just now."""
+        self._note(digest, end)
+        pending = [digest]
+        while pending:
+            stopped = pending.pop()
+            for subject in self._subjects.get(stopped, ()):
+                if subject not in self._ends:
+                    self._note(subject, End.REFUSED)
+                    logger.warning("deletion refused", extra=self._refusals[subject])
+                    pending.append(subject)
+            for other in self._behind.get(stopped, ()):
+                if other not in self._ends and other not in self._busy:
+                    self._note(other, End.STAYED)
+                    pending.append(other)
+
+    def _note(self, digest: Digest, end: End) -> None:
+        self._ends[digest] = end
+        self._conditions.ended(self._deletions[digest], end)
+
+    def _carry_out(self, deletion: Deletion) -> End | None:
+        """Delete one manifest and its tags, and return how that ended; None if its referrers have to go first."""
+        manifest = deletion.manifest
+        again = manifest.digest in self._referrers
+        try:
+            if self._is_spared(manifest.digest) or not (again or self._is_orphaned(deletion)):
+                return End.STAYED
+            outcome = GONE if again else self._delete_tags(deletion)
+            if outcome is None or self._is_spared(manifest.digest):
+                return End.STAYED
+            if outcome.gone:
+                outcome = self._deleter.delete(manifest.digest)
+        except RequestRefused as error:
+            outcome = Outcome(gone=False, status=error.status, codes=error.codes)
+        facts = self._facts(deletion)
+        if outcome.gone:
+            logger.info("manifest deleted", extra=facts)
+            return End.DELETED
+        facts |= {"status": outcome.status, "codes": outcome.codes}
+        if outcome.maybe_for_referrers and not again and self._referrers_first(deletion, facts):
+            return None
+        if outcome.refused:
+            logger.warning("deletion refused", extra=facts)
+            return End.REFUSED
+        logger.error("deletion failed", extra=facts)
+        return End.FAILED
+
+    def _is_orphaned(self, deletion: Deletion) -> bool:
+        """Whether the subjects of an orphan are still not there."""
+        return all(self._deleter.digest_of(subject) is None for subject in deletion.absent)
+
+    def _delete_tags(self, deletion: Deletion) -> Outcome | None:
+        """Delete a manifest's tags; None where one has moved, so that this is not what was judged any more."""
+        manifest = deletion.manifest
+        for tag in manifest.tags:
+            named = self._deleter.digest_of(tag)
+            if named is None:
+                continue
+            facts = {"repository": self._repository, "digest": manifest.digest, "tag": tag}
+            if named != manifest.digest:
+                self.spare((named,))
+                logger.info("tag moved", extra=facts | {"now": named})
+                return None
+            outcome = self._deleter.delete(tag)
+            if not outcome.gone:
+                return outcome
+            logger.info("tag deleted", extra=facts)
+        return GONE
+
+    def _referrers_first(self, deletion: Deletion, refusal: dict[str, object]) -> bool:
+        """Arrange for a refused subject to be asked again behind its referrers, if nothing else can be the cause."""
+        if not deletion.referrers or not self._conditions.only_planned_referrers(deletion, self._deletions.keys()):
+            return False
+        digest = deletion.manifest.digest
+        with self._changed:
+            if any(other in self._ends for other in deletion.referrers):
+                return False
+            self._referrers[digest] = set(deletion.referrers)
+            self._refusals[digest] = refusal
+            for other in deletion.referrers:
+                self._subjects.setdefault(other, []).append(digest)
+        return True
+
+    def _is_spared(self, digest: Digest) -> bool:
+        """Whether ``digest`` has to stay: somebody asks for it by now, or for what needs it."""
+        self.spare(self._conditions.wanted())
+        with self._changed:
+            return digest in self._spared
+
+    def _facts(self, deletion: Deletion) -> dict[str, object]:
+        return {"repository": self._repository, **deletion.verdict.facts()}

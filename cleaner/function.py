@@ -1,0 +1,142 @@
+"""What happens to one CloudEvent: it is acknowledged by returning, or raised to be delivered again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Protocol
+
+from cleaner.artifact_registry import ArtifactRegistry
+from cleaner.coalescing import Coalescing
+from cleaner.credentials import GoogleCredentials
+from cleaner.errors import InvalidNotification, PermanentError, PermissionDenied, RepositoryNotFound, TransientError
+from cleaner.inventory import Inventory
+from cleaner.logs import LOGGER
+from cleaner.notification import PruneRequest, Pushed, Removed, SweepRequest, parse_delivery
+from cleaner.policy import find_policy
+from cleaner.prune import Run
+from cleaner.publisher import TopicPublisher
+from cleaner.reference import Digest, Repository
+from cleaner.registry import Registry
+from cleaner.rest import GoogleApi
+from cleaner.settings import Settings
+from cleaner.sweep import find_repositories, request_prunes
+from cleaner.times import parse_time
+from cleaner.transport import Exchange, Transport
+
+logger = logging.getLogger(LOGGER)
+
+
+class Event(Protocol):
+    """The part of a CloudEvent that is used here."""
+
+    @property
+    def data(self) -> object:
+        """The body: decoded JSON, or bytes, or None."""
+
+    def get(self, key: str) -> object:
+        """Return an attribute, or None."""
+
+
+class Function:
+    """The Cloud Function: what a process keeps from one message to the next."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._transport = transport = Transport(settings.workers)
+        self._clock = transport.clock
+        credentials = GoogleCredentials()
+        self._rest = ArtifactRegistry(GoogleApi(transport, credentials, settings.artifact_registry_url))
+        self._registry = Registry(transport, credentials.access_token, settings.insecure_registries, self._rest)
+        self._inventory = Inventory(
+            GoogleApi(transport, credentials, settings.cloud_asset_url), settings.running_scopes, self._clock
+        )
+        self._publisher = TopicPublisher(settings.requests_topic)
+        self._prunes = Coalescing(self._clock)
+        self._sweeps = Coalescing(self._clock)
+
+    def handle(self, event: Event) -> None:
+        """Do what the event's message asks for, and return where that has come to an end, well or for good.
+
+        Raises:
+            TransientError: The message has to be delivered again.
+        """
+        deadline = self._clock() + self._settings.time_limit_s
+        arrived = datetime.now(UTC)
+        source = event.get("source")
+        try:
+            delivery = parse_delivery(
+                event.data,
+                source if isinstance(source, str) else "",
+                insecure=self._settings.insecure_registries,
+                requests_topic=self._settings.requests_topic,
+            )
+        except InvalidNotification as error:
+            logger.error("message rejected", extra={"reason": str(error)})
+            return
+        published = delivery.published or parse_time(event.get("time")) or arrived
+        match delivery.notification:
+            case Removed():
+                logger.debug("deletion announced")
+            case SweepRequest(root):
+                self._sweep(root, published, deadline)
+            case Pushed(repository, digest):
+                self._prune(repository, digest, published, deadline)
+            case PruneRequest(repository):
+                self._prune(repository, None, published, deadline)
+
+    def _prune(self, repository: Repository, digest: Digest | None, published: datetime, deadline: float) -> None:
+        facts = {"repository": str(repository)}
+        policy = find_policy(self._settings.policies, repository)
+        if policy is None:
+            logger.info("no policy matches", extra=facts)
+            return
+        with self._prunes.turn(repository, digest, deadline) as turn:
+            if turn.covers(published):
+                logger.info("already covered", extra=facts)
+                return
+            began = datetime.now(UTC)
+            with _concluded("prune", facts):
+                Run(
+                    self._registry,
+                    repository,
+                    policy,
+                    dry_run=self._settings.dry_run or policy.dry_run,
+                    workers=self._settings.workers,
+                    deadline=deadline,
+                    wanted=turn.named,
+                    ask_running=self._inventory.ask if self._settings.running_scopes else None,
+                ).prune()
+                turn.ended_well(began)
+
+    def _sweep(self, root: Repository, published: datetime, deadline: float) -> None:
+        facts = {"root": str(root)}
+        with self._sweeps.turn(root, None, deadline) as turn:
+            if turn.covers(published):
+                logger.info("already covered", extra=facts)
+                return
+            began = datetime.now(UTC)
+            with _concluded("sweep", facts):
+                exchange = Exchange(deadline)
+                found = find_repositories(root, self._settings.policies, self._registry, self._rest, exchange)
+                count = request_prunes(found, self._publisher, self._clock, deadline)
+                logger.info("sweep finished", extra=facts | {"repositories": count, "requests": exchange.requests})
+                turn.ended_well(began)
+
+
+@contextmanager
+def _concluded(what: str, facts: Mapping[str, object]) -> Iterator[None]:
+    """Log an error by who must act, and raise it only if another delivery may help."""
+    try:
+        yield
+    except RepositoryNotFound:
+        logger.info("repository not found", extra=facts)
+    except PermissionDenied as error:
+        logger.error("permission denied", extra={**facts, "permission": error.permission, "error": str(error)})
+    except PermanentError as error:
+        logger.error(f"{what} failed", extra={**facts, "error": str(error)})
+    except TransientError as error:
+        logger.warning(f"{what} interrupted", extra={**facts, "error": str(error)})
+        raise

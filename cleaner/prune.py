@@ -1,0 +1,279 @@
+"""One run: list, plan, execute, and again while there is something left and time to do it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Set as AbstractSet
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from cleaner.errors import TimeLimitReached
+from cleaner.executor import End, Result, execute
+from cleaner.graph import Graph
+from cleaner.logs import LOGGER
+from cleaner.manifest import Links, Listing, Manifest
+from cleaner.plan import NOTHING_RUNNING, Deletion, Plan, Running, Verdict, plan
+from cleaner.policy import Policy
+from cleaner.reference import Digest, Repository
+from cleaner.registry import Map, Registry
+from cleaner.tokens import Access
+from cleaner.transport import Exchange
+
+logger = logging.getLogger(LOGGER)
+
+# What a plan rests on may have changed by then.
+PLAN_MAX_AGE_S = 60.0
+# A listing this fresh is as good as a new one, which takes about as long to come.
+FRESH_LISTING_S = 1.0
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run did, or in a dry run would have done; ``size`` is in bytes."""
+
+    repository: Repository
+    dry_run: bool
+    kept: int = 0
+    deleted: int = 0
+    refused: int = 0
+    failed: int = 0
+    size: int = 0
+    requests: int = 0
+    seconds: float = 0.0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def facts(self) -> dict[str, object]:
+        """Return it as the fields of a log line."""
+        return {
+            "repository": str(self.repository),
+            "dry_run": self.dry_run,
+            "kept": self.kept,
+            "deleted": self.deleted,
+            "refused": self.refused,
+            "failed": self.failed,
+            "bytes": self.size,
+            "requests": self.requests,
+            "seconds": round(self.seconds, 3),
+            "reasons": dict(self.reasons),
+        }
+
+
+# Says what is deployed, as far as it concerns a repository.
+AskRunning = Callable[[Repository, Exchange], Running]
+
+
+class Progress:
+    """Is told how far a run has come, from any thread; does nothing with it."""
+
+    def reading(self, total: int) -> None:
+        """``total`` documents have to be read."""
+
+    def read(self) -> None:
+        """One more has been read."""
+
+    def deleting(self, total: int) -> None:
+        """A plan of ``total`` deletions is carried out."""
+
+    def ended(self, deletion: Deletion, end: End) -> None:
+        """One of them has ended."""
+
+
+def _nothing_wanted() -> AbstractSet[Digest]:
+    return frozenset()
+
+
+class Run:
+    """One run on one repository; made for it and used once.
+
+    ``deadline`` is in seconds of the registry's transport clock: after it no further deletion begins.  ``wanted``
+    gives the digests that messages name, those that arrive during the run too.  ``ask_running`` is None where
+    nobody is to be asked what is deployed.  ``now`` tells the time, aware UTC.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        repository: Repository,
+        policy: Policy,
+        *,
+        dry_run: bool,
+        workers: int,
+        deadline: float,
+        wanted: Callable[[], AbstractSet[Digest]] = _nothing_wanted,
+        ask_running: AskRunning | None = None,
+        progress: Progress | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.exchange = Exchange(deadline)
+        self.client = registry.open(repository, Access.READ if dry_run else Access.DELETE, self.exchange)
+        self.report = Report(repository, dry_run)
+        self._policy = policy
+        self._workers = workers
+        self.wanted = wanted
+        self._ask_running = ask_running
+        self.progress = progress or Progress()
+        self._now = now
+        self.clock = registry.transport.clock
+        self._started = self.clock()
+        self._settled: set[Digest] = set()
+        self._counted = 0
+        self.is_stopped = False
+
+    def stop(self) -> None:
+        """Let no further deletion begin; what runs is finished."""
+        self.is_stopped = True
+
+    def prune(self, only: AbstractSet[Digest] | None = None) -> Report:
+        """Carry out plans until there is nothing left to do, and return what was done; the log has it too.
+
+        With ``only`` nothing else is deleted, whatever a plan says.
+
+        Raises:
+            TimeLimitReached: The deadline came first; what was done has been logged.
+            CleanerError: A reading failed: nothing was deleted on its account.
+        """
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="worker") as pool:
+            while True:
+                began = self.clock()
+                todo, listing = self.plan(pool.map)
+                self.report.kept = len(listing.manifests)
+                if self.report.dry_run:
+                    self._preview(todo)
+                    return self._finish(todo)
+                spared = set(self._settled)
+                if only is not None:
+                    spared.update(deletion.manifest.digest for deletion in todo.delete)
+                    spared -= only - self._settled
+                self.progress.deleting(len(todo.delete))
+                conditions = _Conditions(self, listing, began)
+                result = execute(todo, self.client, conditions, pool, self._workers, spared=spared)
+                self._add(result)
+                if result.error or (result.left and self.clock() >= self.exchange.deadline):
+                    self._finish(todo)
+                    raise result.error or TimeLimitReached(
+                        f"{todo.repository}: time is over, {len(result.left)} left"
+                    )
+                if self.is_stopped or not result.left:
+                    return self._finish(todo)
+
+    def plan(self, each: Map) -> tuple[Plan, Listing]:
+        """Return a plan for the repository as it is now, and the listing it rests on; documents are read by ``each``.
+
+        Raises:
+            CleanerError: The listing, or what is deployed, is not known completely.
+        """
+        now = self._now()
+        listing = self.client.read_links(self.client.list_manifests(), self._counted_by(each))
+
+        def decide(running: Running) -> Plan:
+            pushed = self.wanted()
+            return plan(
+                listing, self._policy, now, just_pushed=pushed, running=running, already_deleted=self._counted
+            )
+
+        todo = decide(NOTHING_RUNNING)
+        if todo.delete and self._ask_running:
+            todo = decide(self._ask_running(todo.repository, self.exchange))
+        return todo, listing
+
+    def _counted_by(self, each: Map) -> Map:
+        def counting(read: Callable[[Manifest], Links | None], unread: Iterable[Manifest]) -> Iterable[Links | None]:
+            def one(manifest: Manifest) -> Links | None:
+                links = read(manifest)
+                self.progress.read()
+                return links
+
+            manifests = tuple(unread)
+            self.progress.reading(len(manifests))
+            return each(one, manifests)
+
+        return counting
+
+    def _preview(self, todo: Plan) -> None:
+        for deletion in reversed(todo.delete):
+            logger.info("manifest would be deleted", extra=_facts(todo, deletion.verdict))
+            self._went(deletion)
+
+    def _add(self, result: Result) -> None:
+        for deletion in result.deleted:
+            self._went(deletion)
+        self.report.refused += len(result.refused)
+        self.report.failed += len(result.failed)
+        self.report.kept -= self.report.refused + self.report.failed
+        # They stay for this run, or it would ask for them again and again.
+        self._settled.update(d.manifest.digest for d in (*result.refused, *result.failed, *result.stayed))
+
+    def _went(self, deletion: Deletion) -> None:
+        self.report.deleted += 1
+        self.report.kept -= 1
+        self.report.size += deletion.manifest.size
+        self.report.reasons[deletion.verdict.reason.value] += 1
+        self._counted += deletion.counts
+
+    def _finish(self, todo: Plan) -> Report:
+        """Complete the report with what the last plan keeps, and log it."""
+        self.report.reasons.update(verdict.reason.value for verdict in todo.keep)
+        if logger.isEnabledFor(logging.DEBUG):
+            for verdict in todo.keep:
+                logger.debug("manifest kept", extra=_facts(todo, verdict))
+        self.report.requests = self.exchange.requests
+        self.report.seconds = self.clock() - self._started
+        logger.info("prune finished", extra=self.report.facts())
+        return self.report
+
+
+class _Conditions:
+    """What the executor asks again while the plan of ``listing``, begun at ``began``, is carried out."""
+
+    def __init__(self, run: Run, listing: Listing, began: float) -> None:
+        self._run = run
+        self._listing = listing
+        self._clock = run.clock
+        self._until = min(run.clock() + PLAN_MAX_AGE_S, run.exchange.deadline)
+        # When the latest listing was begun; and its graph, but for the plan's own listing.
+        self._latest: tuple[float, Graph | None] = (began, None)
+        self._lock = threading.Lock()
+
+    def may_begin(self) -> bool:
+        """Whether the plan is young enough, and there is time."""
+        return self._clock() < self._until and not self._run.is_stopped
+
+    def ended(self, deletion: Deletion, end: End) -> None:
+        """Pass on how ``deletion`` ended."""
+        self._run.progress.ended(deletion, end)
+
+    def wanted(self) -> AbstractSet[Digest]:
+        """Return the digests that messages have named by now."""
+        return self._run.wanted()
+
+    def only_planned_referrers(self, deletion: Deletion, going: AbstractSet[Digest]) -> bool:
+        """Whether in a fresh listing nothing hangs on ``deletion`` that the plan does not delete.
+
+        The registry does not say for whose sake it refuses.  A parent, tag or referrer that came in between keeps
+        the subject, and what is kept needs its referrers.
+        """
+        asked = self._clock()
+        with self._lock:
+            if self._latest[0] < asked - FRESH_LISTING_S:
+                began = self._clock()
+                listing = self._run.client.read_links(self._run.client.list_manifests(), map)
+                self._latest = (began, Graph.of(listing))
+            fresh = self._latest[1]
+        if fresh is None:
+            return True
+        subject = deletion.manifest.digest
+        for digest in fresh.belongings({subject}):
+            now = fresh.listing.manifests.get(digest)
+            if digest not in going or not going >= set(fresh.owners(digest)):
+                return False
+            # The subject's own tags have gone before it was asked.
+            if now and not {*now.tags} <= (set() if digest == subject else {*self._listing.manifests[digest].tags}):
+                return False
+        return True
+
+
+def _facts(todo: Plan, verdict: Verdict) -> dict[str, object]:
+    return {"repository": str(todo.repository), **verdict.facts()}

@@ -1,0 +1,358 @@
+"""A client of the registry v2 API, with what Google's registries add to it and refuse.
+
+A reading is complete or it raises; a deletion has an outcome.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Set as AbstractSet
+from dataclasses import dataclass, replace
+from urllib.parse import urljoin, urlsplit
+
+import msgspec
+
+from cleaner.artifact_registry import ArtifactRegistry
+from cleaner.errors import (
+    CutShort,
+    IncompleteListing,
+    InvalidReference,
+    PermissionDenied,
+    RepositoryNotFound,
+    RequestRefused,
+)
+from cleaner.graph import may_have_subject, must_be_read
+from cleaner.manifest import MEDIA_TYPES, Links, Listing, Manifest, TagsPage, decode_links, decode_tags_page
+from cleaner.reference import Digest, Repository, Tag, parse_repository
+from cleaner.tokens import Access, Tokens
+from cleaner.transport import Exchange, Response, Transport
+
+# Artifact Registry gives no more entries than this in one body, and shortens the list silently.
+PAGE_ENTRIES = 10_000
+# distribution-spec, "Pushing manifests": registries should accept manifests of 4 MiB.
+MANIFEST_MAX_BYTES = 4 * 1024 * 1024
+# A hundred thousand manifests with three tags each take 60 MB.
+LISTING_MAX_BYTES = 512 * 1024 * 1024
+_ANSWER_MAX_BYTES = 1024 * 1024
+# How many manifests and descriptors a process remembers, some hundred bytes each.
+REMEMBERED_MAX = 100_000
+
+# What the registry answers where a deletion would break something that came in between.
+REFUSALS = frozenset(
+    {"GOOGLE_MANIFEST_DANGLING_TAG", "GOOGLE_MANIFEST_DANGLING_PARENT_IMAGE", "GOOGLE_MANIFEST_REFERRING_MANIFEST"}
+)
+_MAYBE_FOR_REFERRERS = REFUSALS - {"GOOGLE_MANIFEST_DANGLING_TAG"}
+
+_ACCEPT = {"Accept": ", ".join(MEDIA_TYPES)}
+# RFC 8288; the registries write one link.
+_NEXT_LINK = re.compile(r'\s*<([^>]*)>\s*;\s*rel="?next"?\s*', re.IGNORECASE)
+
+# The built-in map, or a pool's.
+Map = Callable[[Callable[[Manifest], Links | None], Iterable[Manifest]], Iterable[Links | None]]
+
+_LIST = "artifactregistry.tags.list and artifactregistry.versions.list"
+_DOWNLOAD = "artifactregistry.repositories.downloadArtifacts"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one deletion ended: it is gone (whoever deleted it), or ``status`` and ``codes`` say why not."""
+
+    gone: bool
+    status: int = 0
+    codes: tuple[str, ...] = ()
+
+    @property
+    def refused(self) -> bool:
+        """Whether a tag, a parent or a referrer stands against it."""
+        return not self.gone and not REFUSALS.isdisjoint(self.codes)
+
+    @property
+    def maybe_for_referrers(self) -> bool:
+        """Whether referrers may be what stands against it; the codes do not tell them from a parent."""
+        return not self.gone and not _MAYBE_FOR_REFERRERS.isdisjoint(self.codes)
+
+
+GONE = Outcome(gone=True)
+
+
+class _ErrorItem(msgspec.Struct):
+    code: str = ""
+
+
+class _ErrorAnswer(msgspec.Struct):
+    errors: list[_ErrorItem] = []
+
+
+_error_decoder = msgspec.json.Decoder(_ErrorAnswer)
+
+
+class Registry:
+    """What a process keeps for all its runs: connections, tokens and what manifests name.
+
+    ``access_token`` gives Google's access token; ``insecure`` are the ``HOST:PORT`` that are spoken to over plain
+    HTTP and without it; ``rest`` lists what the registry cuts short.  Safe to use from many threads.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        access_token: Callable[[], str],
+        insecure: AbstractSet[str] = frozenset(),
+        rest: ArtifactRegistry | None = None,
+    ) -> None:
+        self.rest = rest
+        self.transport = transport
+        self.tokens = Tokens(transport, access_token, insecure)
+        self.memory = Memory(REMEMBERED_MAX)
+        self._insecure = insecure
+
+    def open(self, repository: Repository, access: Access, exchange: Exchange) -> RepositoryClient:
+        """Return a client of one repository for one run; no request is made."""
+        scheme = "http" if repository.host in self._insecure else "https"
+        return RepositoryClient(
+            self, repository, access, exchange, f"{scheme}://{repository.host}/v2/{repository.path}"
+        )
+
+
+class Memory:
+    """What manifests name, by digest: a digest's content never changes.  The longest unused are forgotten first."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._size = 0
+        self._links: OrderedDict[tuple[Digest, str], Links] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, manifest: Manifest) -> Links | None:
+        """Return what ``manifest`` names, or None where it is not remembered."""
+        key = (manifest.digest, manifest.media_type)
+        with self._lock:
+            links = self._links.get(key)
+            if links is not None:
+                self._links.move_to_end(key)
+            return links
+
+    def put(self, manifest: Manifest, links: Links) -> None:
+        """Remember what ``manifest`` names."""
+        with self._lock:
+            key = (manifest.digest, manifest.media_type)
+            if key not in self._links:
+                self._links[key] = links
+                self._size += 1 + len(links.children)
+            while self._size > self._most:
+                _, forgotten = self._links.popitem(last=False)
+                self._size -= 1 + len(forgotten.children)
+
+
+class RepositoryClient:
+    """The requests of one run on one repository.  Safe to use from many threads."""
+
+    def __init__(
+        self, registry: Registry, repository: Repository, access: Access, exchange: Exchange, base: str
+    ) -> None:
+        self.repository = repository
+        self.exchange = exchange
+        self._registry = registry
+        self._access = access
+        self._base = base
+
+    def list_manifests(self) -> Listing:
+        """Return every manifest of the repository, without what their documents name.
+
+        All or nothing: a manifest that is missing here could not protect what it needs, so a page that cannot be
+        read raises instead of shortening the list.  What the registry cuts short, Artifact Registry's REST API is
+        asked for.
+
+        Raises:
+            RepositoryNotFound: The registry knows no such repository.
+            IncompleteListing: It does not give a complete listing.
+            PermissionDenied, RequestRefused, Unavailable: A page cannot be read.
+        """
+        try:
+            return self._list_tags()
+        except CutShort:
+            if not self.repository.is_google or self._registry.rest is None:
+                raise
+            return self._registry.rest.list_manifests(self.repository, self.exchange)
+
+    def read_links(self, listing: Listing, each: Map) -> Listing:
+        """Return ``listing`` with what its documents name: the children of indexes, and subjects.
+
+        One request, by way of ``each``, per index and per untagged OCI manifest that no index lists; none for what
+        the process remembers.  A manifest that has vanished meanwhile is left out.
+
+        Raises:
+            InvalidManifest: One matches its digest and makes no sense.
+            PermissionDenied, RequestRefused, Unavailable: One cannot be read.
+        """
+        listing = self._with_links(listing, must_be_read(listing), each)
+        return self._with_links(listing, may_have_subject(listing), each)
+
+    def survey(self) -> tuple[bool, tuple[Repository, ...]]:
+        """Return whether the repository holds any manifest, and the repositories one level down.
+
+        Raises:
+            RepositoryNotFound: The registry knows no such repository.
+            IncompleteListing: Its answer makes no sense.
+            PermissionDenied, RequestRefused, Unavailable: It cannot be asked.
+        """
+        page, _ = self._page(f"{self._base}/tags/list?n={PAGE_ENTRIES}")
+        try:
+            hosts = {self.repository.host}
+            below = tuple(parse_repository(f"{self.repository}/{child}", hosts) for child in page.children)
+        except InvalidReference as error:
+            raise IncompleteListing(f"{self.repository}: a child's name makes no sense") from error
+        return bool(page.manifests), below
+
+    def digest_of(self, reference: Tag | Digest) -> str | None:
+        """Return the digest that a tag or digest names now; None for none, empty where the registry does not say.
+
+        Raises:
+            PermissionDenied, RequestRefused, Unavailable: It cannot be asked.
+        """
+        response = self._send("HEAD", f"{self._base}/manifests/{reference}", MANIFEST_MAX_BYTES)
+        if response.status == 404:
+            return None
+        self._check(response, f"{self.repository}: {reference}", _DOWNLOAD)
+        return response.headers.get("Docker-Content-Digest", "")
+
+    def delete(self, reference: Tag | Digest) -> Outcome:
+        """Delete a tag, and only the tag, or a manifest.
+
+        Raises:
+            Unavailable: Still failing after all attempts.
+        """
+        response = self._send("DELETE", f"{self._base}/manifests/{reference}", _ANSWER_MAX_BYTES)
+        if response.status == 404 or 200 <= response.status < 300:
+            return GONE
+        return Outcome(gone=False, status=response.status, codes=_codes(response.body))
+
+    def _list_tags(self) -> Listing:
+        manifests: dict[Digest, Manifest] = {}
+        tags: set[str] = set()
+        names_tags = True
+        url: str | None = f"{self._base}/tags/list?n={PAGE_ENTRIES}"
+        seen: set[str] = set()
+        while url:
+            seen.add(url)
+            page, following = self._page(url)
+            for manifest in page.manifests:
+                known = manifests.get(manifest.digest)
+                manifests[manifest.digest] = _merged(known, manifest) if known else manifest
+            names_tags = names_tags and page.tags is not None
+            tags |= page.tags or frozenset()
+            if following in seen:
+                raise IncompleteListing(f"{self.repository}: the pages of the listing go round in a circle")
+            if following is None and page.entries >= PAGE_ENTRIES and self.repository.is_google:
+                raise CutShort(f"{self.repository}: the listing is cut short at {page.entries} entries")
+            url = following
+        if (names_tags or self.repository.is_google) and not _are_all(manifests.values(), tags):
+            raise CutShort(f"{self.repository}: the listing is cut short: its tags differ from its manifests'")
+        return Listing(self.repository, manifests)
+
+    def _page(self, url: str) -> tuple[TagsPage, str | None]:
+        """Return one page, and the next one's address if there is one."""
+        response = self._send("GET", url, LISTING_MAX_BYTES)
+        if response.status == 404:
+            raise RepositoryNotFound(f"{self.repository}: no such repository")
+        self._check(response, f"{self.repository}: the listing", _LIST)
+        page = decode_tags_page(response.body)
+        # It may be as long as all that was made of it.
+        response.body.clear()
+        link = response.headers.get("Link")
+        if not link:
+            return page, None
+        following = _following(url, link)
+        if following is None:
+            raise IncompleteListing(f"{self.repository}: the listing's next page is elsewhere")
+        return page, following
+
+    def _with_links(self, listing: Listing, digests: Iterable[Digest], each: Map) -> Listing:
+        wanted = tuple(digests)
+        if not wanted:
+            return listing
+        manifests = dict(listing.manifests)
+        unread = []
+        for digest in wanted:
+            links = self._registry.memory.get(manifests[digest])
+            if links is None:
+                unread.append(manifests[digest])
+            else:
+                manifests[digest] = replace(manifests[digest], links=links)
+        for manifest, links in zip(unread, each(self._read, unread), strict=True):
+            if links is None:
+                del manifests[manifest.digest]
+            else:
+                self._registry.memory.put(manifest, links)
+                manifests[manifest.digest] = replace(manifest, links=links)
+        return Listing(listing.repository, manifests)
+
+    def _read(self, manifest: Manifest) -> Links | None:
+        """Return what a manifest's document names, or None where it has vanished."""
+        response = self._send("GET", f"{self._base}/manifests/{manifest.digest}", MANIFEST_MAX_BYTES)
+        if response.status == 404:
+            return None
+        self._check(response, f"{self.repository}: {manifest.digest}", _DOWNLOAD)
+        return decode_links(response.body, manifest.digest, manifest.media_type)
+
+    def _send(self, method: str, url: str, max_bytes: int) -> Response:
+        tokens, exchange = self._registry.tokens, self.exchange
+        token = tokens.get(exchange, self.repository, self._access)
+        response = self._ask(method, url, token, max_bytes)
+        if response.status == 401:
+            token = tokens.renew(exchange, self.repository, self._access, token)
+            response = self._ask(method, url, token, max_bytes)
+        return response
+
+    def _ask(self, method: str, url: str, token: str | None, max_bytes: int) -> Response:
+        headers = {**_ACCEPT, "Authorization": f"Bearer {token}"} if token else _ACCEPT
+        return self._registry.transport.send(self.exchange, method, url, headers, max_bytes=max_bytes)
+
+    def _check(self, response: Response, what: str, permission: str) -> None:
+        """Raise unless a reading was answered with 200."""
+        if response.status in (401, 403):
+            raise PermissionDenied(f"{what}: denied", permission)
+        if response.status != 200:
+            codes = _codes(response.body)
+            raise RequestRefused(
+                f"{what}: status {response.status} {' '.join(codes)}".rstrip(), response.status, codes
+            )
+
+
+def _following(url: str, link: str) -> str | None:
+    """Return the address that a ``Link`` on the page at ``url`` names; None where that is any other place.
+
+    It could show us somebody else's manifests, or our token to somebody else.
+    """
+    match = _NEXT_LINK.fullmatch(link)
+    try:
+        following = urljoin(url, match[1]) if match else ""
+        return following if urlsplit(following)[:3] == urlsplit(url)[:3] else None
+    except ValueError:
+        return None
+
+
+def _are_all(manifests: Iterable[Manifest], tags: set[str]) -> bool:
+    """Whether ``tags`` are the tags of ``manifests``, each of one of them."""
+    count = 0
+    for manifest in manifests:
+        count += len(manifest.tags)
+        if not tags.issuperset(manifest.tags):
+            return False
+    return count == len(tags)
+
+
+def _merged(known: Manifest, again: Manifest) -> Manifest:
+    """Return a manifest that two pages name, with the tags of both."""
+    return replace(again, tags=tuple(sorted({*known.tags, *again.tags})))
+
+
+def _codes(body: bytes | bytearray) -> tuple[str, ...]:
+    """Return the codes of a registry's error answer; none where it is not one."""
+    try:
+        return tuple(item.code for item in _error_decoder.decode(body).errors if item.code)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ()

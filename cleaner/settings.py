@@ -1,0 +1,163 @@
+"""The function's settings, from the environment and validated as a whole before anything runs."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from cleaner.errors import ConfigurationError
+from cleaner.policy import Policy, parse_policies
+from cleaner.reference import is_google_host
+
+DEFAULT_WORKERS = 20
+MAX_WORKERS = 100
+DEFAULT_TIME_LIMIT_S = 500.0
+ARTIFACT_REGISTRY_URL = "https://artifactregistry.googleapis.com/"
+CLOUD_ASSET_URL = "https://cloudasset.googleapis.com/"
+
+_HOST_AND_PORT = re.compile(r"[a-z0-9]+(?:[.-]+[a-z0-9]+)*:[0-9]{1,5}")
+_SCOPE = re.compile(r"projects/[a-z0-9.:-]+|folders/[0-9]+|organizations/[0-9]+")
+_TOPIC = re.compile(r"projects/[a-z0-9.:-]+/topics/[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the operator set; each field is the setting of its name.
+
+    The two URLs are the base of the REST APIs, ending in a slash, without a version.
+    """
+
+    policies: tuple[Policy, ...]
+    dry_run: bool = True
+    workers: int = DEFAULT_WORKERS
+    time_limit_s: float = DEFAULT_TIME_LIMIT_S
+    insecure_registries: frozenset[str] = frozenset()
+    running_scopes: tuple[str, ...] = ()
+    requests_topic: str = ""
+    log_level: str = "INFO"
+    artifact_registry_url: str = ARTIFACT_REGISTRY_URL
+    cloud_asset_url: str = CLOUD_ASSET_URL
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """Return the settings that ``environment`` holds.
+
+        Raises:
+            ConfigurationError: One is missing or invalid; the message names it.
+        """
+        if not environment.get("POLICIES"):
+            raise ConfigurationError("POLICIES: required")
+
+        def read(name: str, parse: Callable[[str], _T], default: _T) -> _T:
+            text = environment.get(name)
+            if text is None:
+                return default
+            try:
+                return parse(text)
+            except ValueError as error:
+                raise ConfigurationError(f"{name}: {error}") from error
+
+        return cls(
+            policies=parse_policies(environment["POLICIES"]),
+            dry_run=read("DRY_RUN", _boolean, default=True),
+            workers=read("WORKERS", parse_workers, DEFAULT_WORKERS),
+            time_limit_s=read("TIME_LIMIT", _seconds, DEFAULT_TIME_LIMIT_S),
+            insecure_registries=read("INSECURE_REGISTRIES", parse_insecure_registries, frozenset()),
+            running_scopes=read("RUNNING_SCOPES", parse_scopes, ()),
+            requests_topic=read("REQUESTS_TOPIC", parse_topic, ""),
+            log_level=read("LOG_LEVEL", _level, "INFO"),
+            artifact_registry_url=read("GOOGLE_ARTIFACT_REGISTRY_CUSTOM_ENDPOINT", base_url, ARTIFACT_REGISTRY_URL),
+            cloud_asset_url=read("GOOGLE_CLOUD_ASSET_CUSTOM_ENDPOINT", base_url, CLOUD_ASSET_URL),
+        )
+
+
+def parse_workers(text: str) -> int:
+    """Return how many requests one run may have under way at once.
+
+    Raises:
+        ValueError: It is no number from 1 to 100.
+    """
+    if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= MAX_WORKERS:
+        raise ValueError(f"must be a number from 1 to {MAX_WORKERS}, not {text!r}")
+    return int(text)
+
+
+def parse_insecure_registries(text: str) -> frozenset[str]:
+    """Return the ``HOST:PORT`` of a comma-separated list.
+
+    Raises:
+        ValueError: An entry is none, or names a Google host: that would send pushes over plain HTTP.
+    """
+    hosts = _items(text)
+    for host in hosts:
+        if not _HOST_AND_PORT.fullmatch(host):
+            raise ValueError(f"must be HOST:PORT, comma separated, not {host!r}")
+        if is_google_host(host.partition(":")[0]):
+            raise ValueError(f"{host!r} is Google's: it is spoken to over HTTPS")
+    return frozenset(hosts)
+
+
+def parse_scopes(text: str) -> tuple[str, ...]:
+    """Return the Cloud Asset Inventory scopes of a comma-separated list.
+
+    Raises:
+        ValueError: An entry is none of ``projects/P``, ``folders/N``, ``organizations/N``.
+    """
+    scopes = _items(text)
+    for scope in scopes:
+        if not _SCOPE.fullmatch(scope):
+            raise ValueError(f"must be projects/P, folders/N or organizations/N, comma separated, not {scope!r}")
+    return tuple(dict.fromkeys(scopes))
+
+
+def parse_topic(text: str) -> str:
+    """Return a topic's full name; empty for none.
+
+    Raises:
+        ValueError: It is not ``projects/P/topics/T``.
+    """
+    if text and not _TOPIC.fullmatch(text):
+        raise ValueError(f"must be projects/P/topics/T, not {text!r}")
+    return text
+
+
+def base_url(text: str) -> str:
+    """Return the base URL of a REST API with a slash at its end and without its version.
+
+    Terraform's provider wants the version in some of its custom endpoints, so both spellings are taken.
+
+    Raises:
+        ValueError: It is not an ``http://`` or ``https://`` URL.
+    """
+    match = re.fullmatch(r"(https?://[^/?#\s]+(?:/[^?#\s]+?)??)/?(?:v1/?)?", text)
+    if not match:
+        raise ValueError(f"must be a URL like https://HOST/, not {text!r}")
+    return match[1].removesuffix("/") + "/"
+
+
+def _items(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError(f"must be true or false, not {text!r}")
+    return text == "true"
+
+
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", text) or not 0 < float(text) < math.inf:
+        raise ValueError(f"must be a number of seconds above 0, not {text!r}")
+    return float(text)
+
+
+def _level(text: str) -> str:
+    if text not in _LEVELS:
+        raise ValueError(f"must be one of {', '.join(_LEVELS)}, not {text!r}")
+    return text

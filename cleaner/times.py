@@ -1,0 +1,16 @@
+"""Times as Google's APIs spell them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def parse_time(value: object) -> datetime | None:
+    """Return an RFC 3339 time as aware UTC, cut to microseconds; None where there is none or it is unreadable."""
+    if not isinstance(value, str):
+        return None
+    try:
+        time = datetime.fromisoformat(value)
+        return time.astimezone(UTC) if time.tzinfo else None
+    except (ValueError, OverflowError):
+        return None

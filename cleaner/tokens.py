@@ -1,0 +1,138 @@
+"""The registry's own tokens: exchanged for Google's at ``/v2/token``, one per repository, kept while they last."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Set as AbstractSet
+from dataclasses import dataclass, field
+from enum import Enum
+from urllib.parse import urlencode
+
+import msgspec
+
+from cleaner.errors import PermissionDenied, RequestRefused, Unavailable
+from cleaner.reference import Repository
+from cleaner.transport import Exchange, Transport
+
+# Docker's token specification: a token whose answer does not say how long it is valid is so for 60 seconds.
+_DEFAULT_LIFE_S = 60.0
+# A token is replaced this long before it ends, or at nine tenths of a short life.
+_MARGIN_S = 60.0
+_MARGIN_SHARE = 0.1
+_TOKENS_MAX = 10_000
+# RFC 6750, "b64token".
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+_ANSWER_MAX_BYTES = 1024 * 1024
+
+
+class Access(Enum):
+    """What a run asks its token to be good for: a preview could not delete even by mistake."""
+
+    READ = "pull"
+    DELETE = "push,pull"
+
+    @property
+    def permission(self) -> str:
+        """The IAM permission that is likely missing where no such token is given."""
+        if self is Access.READ:
+            return "artifactregistry.repositories.downloadArtifacts"
+        return "artifactregistry.repositories.downloadArtifacts and artifactregistry.versions.delete"
+
+
+class _Answer(msgspec.Struct):
+    token: str
+    expires_in: float = _DEFAULT_LIFE_S
+
+
+_decoder = msgspec.json.Decoder(_Answer)
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One repository's token; ``until`` is in seconds of the transport's clock."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    token: str | None = None
+    until: float = 0.0
+
+
+class Tokens:
+    """Hands out tokens.  Safe to use from many threads: those who want the same one wait for one request.
+
+    ``access_token`` gives Google's; the ``insecure`` hosts are asked anonymously, and only once they want a token.
+    """
+
+    def __init__(
+        self, transport: Transport, access_token: Callable[[], str], insecure: AbstractSet[str] = frozenset()
+    ) -> None:
+        self._transport = transport
+        self._access_token = access_token
+        self._insecure = insecure
+        self._slots: OrderedDict[tuple[Repository, Access], _Slot] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, exchange: Exchange, repository: Repository, access: Access) -> str | None:
+        """Return the repository's token; None where its host has not asked for one.
+
+        Raises:
+            PermissionDenied: The token is refused.
+            RequestRefused: Another 4xx.
+            Unavailable: The token service does not answer, or not with a token.
+        """
+        slot = self._slot(repository, access)
+        with slot.lock:
+            if slot.token is None and repository.host in self._insecure:
+                return None
+            return self._living(slot, exchange, repository, access)
+
+    def renew(self, exchange: Exchange, repository: Repository, access: Access, refused: str | None) -> str:
+        """Return a token other than ``refused``, which the registry did not take.
+
+        Raises:
+            As ``get``.
+        """
+        slot = self._slot(repository, access)
+        with slot.lock:
+            if slot.token == refused:
+                slot.token = None
+            return self._living(slot, exchange, repository, access)
+
+    def _slot(self, repository: Repository, access: Access) -> _Slot:
+        key = (repository, access)
+        with self._lock:
+            slot = self._slots.setdefault(key, _Slot())
+            self._slots.move_to_end(key)
+            if len(self._slots) > _TOKENS_MAX:
+                self._slots.popitem(last=False)
+            return slot
+
+    def _living(self, slot: _Slot, exchange: Exchange, repository: Repository, access: Access) -> str:
+        asked = self._transport.clock()
+        if slot.token is None or asked >= slot.until:
+            answer = self._exchange(exchange, repository, access)
+            slot.token = answer.token
+            slot.until = asked + answer.expires_in - min(_MARGIN_S, answer.expires_in * _MARGIN_SHARE)
+        return slot.token
+
+    def _exchange(self, exchange: Exchange, repository: Repository, access: Access) -> _Answer:
+        scheme, headers = "http", {}
+        if repository.host not in self._insecure:
+            scheme, headers = "https", {"Authorization": f"Bearer {self._access_token()}"}
+        scope = f"repository:{repository.path}:{access.value}"
+        query = urlencode({"service": repository.host, "scope": scope}, safe=":,/")
+        url = f"{scheme}://{repository.host}/v2/token?{query}"
+        response = self._transport.send(exchange, "GET", url, headers, max_bytes=_ANSWER_MAX_BYTES)
+        if response.status in (401, 403):
+            raise PermissionDenied(f"{repository}: no token for {access.value}", access.permission)
+        if response.status != 200:
+            raise RequestRefused(f"{repository}: no token for {access.value}", response.status)
+        try:
+            answer = _decoder.decode(response.body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Unavailable(f"{repository}: the token service's answer makes no sense") from error
+        # Anything else would not pass as a header, and would stand in the error that says so.
+        if not _TOKEN.fullmatch(answer.token):
+            raise Unavailable(f"{repository}: the token service's answer is no token")
+        return answer

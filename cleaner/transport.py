@@ -1,0 +1,174 @@
+"""The one place that speaks HTTP: connections, retries and who is asked how fast.
+
+It uses requests' adapter without a session: no cookies, no ``.netrc``, no redirects, so a credential goes where it
+was meant to go and nowhere else.  What it raises is this package's; requests' own exceptions end here.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from cleaner.errors import Unavailable
+from cleaner.pace import Pace
+
+ATTEMPTS = 6
+FIRST_BACKOFF_S = 0.3
+BACKOFF_MAX_S = 20.0
+# urllib3 alone would obey a Retry-After of up to six hours, longer than any run.
+RETRY_AFTER_MAX_S = 60.0
+CONNECT_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 60.0
+
+TOO_MANY_REQUESTS = 429
+_RETRIED = frozenset({408, TOO_MANY_REQUESTS, 500, 502, 503, 504})
+_CHUNK_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One whole answer: its body is complete and decoded."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytearray
+
+
+class Exchange:
+    """What one run asks of the network: until when it may try again, and how often it has asked.
+
+    ``deadline`` is in seconds of the transport's clock.  After it a request is still sent once, since what runs is
+    finished, but neither repeated nor held back.
+    """
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.requests = 0
+        self._lock = threading.Lock()
+
+    def count(self) -> None:
+        """Count one request that is sent."""
+        with self._lock:
+            self.requests += 1
+
+
+class Transport:
+    """Sends requests over kept connections, and again where that may help.
+
+    One per process; safe to use from many threads.
+    """
+
+    def __init__(
+        self,
+        connections: int = 20,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        read_timeout_s: float = READ_TIMEOUT_S,
+    ) -> None:
+        self.clock = clock
+        self._sleep = sleep
+        self._timeout = (CONNECT_TIMEOUT_S, read_timeout_s)
+        self._adapter = HTTPAdapter(pool_connections=32, pool_maxsize=connections, max_retries=0)
+        self._verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+        self._origins: dict[str, tuple[Pace, Mapping[str, str]]] = {}
+        self._lock = threading.Lock()
+        self._random = random.Random()  # noqa: S311  # spreads retries, guards nothing
+
+    def send(
+        self,
+        exchange: Exchange,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        max_bytes: int,
+    ) -> Response:
+        """Return the answer to a request without a body, whatever its status, once it is none of 408, 429 and 5xx.
+
+        Lost connections and those statuses are tried again with exponential backoff and jitter; a ``Retry-After``
+        is honoured up to 60 s.
+
+        Raises:
+            Unavailable: Still failing after all attempts or at the exchange's deadline, or an answer longer
+                than ``max_bytes``.
+        """
+        pace, proxies = self._origin(url)
+        request = requests.Request(method, url, headers=dict(headers)).prepare()
+        failure = ""
+        cause: requests.RequestException | None = None
+        for attempt in range(ATTEMPTS):
+            self._wait(pace.reserve(), exchange)
+            exchange.count()
+            least_s = 0.0
+            try:
+                response = self._send(request, proxies, max_bytes)
+            except requests.RequestException as error:
+                cause = error
+                failure = f"{method} {url}: {type(error).__name__}"
+            else:
+                if response.status == TOO_MANY_REQUESTS:
+                    pace.refused()
+                else:
+                    pace.accepted()
+                if response.status not in _RETRIED:
+                    return response
+                cause = None
+                failure = f"{method} {url}: status {response.status}"
+                least_s = _retry_after_s(response.headers.get("Retry-After"))
+            if attempt + 1 < ATTEMPTS:
+                backoff = min(FIRST_BACKOFF_S * 2**attempt, BACKOFF_MAX_S) * self._random.uniform(0.5, 1.0)
+                delay = max(backoff, least_s)
+                if self.clock() + delay >= exchange.deadline:
+                    raise Unavailable(failure) from cause
+                self._sleep(delay)
+        raise Unavailable(failure) from cause
+
+    def _send(self, request: requests.PreparedRequest, proxies: Mapping[str, str], max_bytes: int) -> Response:
+        response = self._adapter.send(
+            request, stream=True, timeout=self._timeout, verify=self._verify, proxies=proxies
+        )
+        try:
+            body = bytearray()
+            for chunk in response.iter_content(_CHUNK_BYTES):
+                body += chunk
+                if len(body) > max_bytes:
+                    raise Unavailable(f"{request.method} {request.url}: longer than {max_bytes} bytes")
+            return Response(response.status_code, response.headers, body)
+        finally:
+            response.close()
+
+    def _wait(self, seconds: float, exchange: Exchange) -> None:
+        if seconds > 0:
+            self._sleep(max(min(seconds, exchange.deadline - self.clock()), 0.0))
+
+    def _origin(self, url: str) -> tuple[Pace, Mapping[str, str]]:
+        parts = urlsplit(url)
+        origin = f"{parts.scheme}://{parts.netloc}"
+        with self._lock:
+            if origin not in self._origins:
+                proxies = requests.utils.get_environ_proxies(url)
+                self._origins[origin] = (Pace(self.clock), proxies)
+            return self._origins[origin]
+
+
+def _retry_after_s(value: str | None) -> float:
+    """Return what a ``Retry-After`` asks for, seconds or a date, at most 60 s; 0 where it is absent or unreadable."""
+    if value is None:
+        return 0.0
+    if value.isascii() and value.isdigit():
+        return min(float(value[:6]), RETRY_AFTER_MAX_S)
+    try:
+        moment = email.utils.parsedate_to_datetime(value).timestamp()
+    except (ValueError, OverflowError):
+        return 0.0
+    return min(max(moment - time.time(), 0.0), RETRY_AFTER_MAX_S)

@@ -1,0 +1,48 @@
+"""The Cloud Function: a push's notification prunes the repository that was pushed to."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import flask
+import functions_framework
+from cloudevents.http import CloudEvent
+
+from cleaner import logs
+from cleaner.errors import ConfigurationError
+from cleaner.function import Function
+from cleaner.settings import Settings
+
+
+def _start() -> Function:
+    """Return the function with its settings, read now: a bad policy stops the deployment, not the first push."""
+    logs.configure("INFO")
+    try:
+        settings = Settings.from_environment(os.environ)
+    except ConfigurationError as error:
+        logging.getLogger(logs.LOGGER).critical("invalid configuration", extra={"error": str(error)})
+        sys.exit(2)
+    logs.configure(settings.log_level)
+    # functions-framework takes WORKERS for its number of processes, each of which would list for itself.
+    os.environ.pop("WORKERS", None)
+    return Function(settings)
+
+
+_function = _start()
+
+
+@functions_framework.cloud_event
+def prune(event: CloudEvent) -> None:
+    """Handle one message; an exception has it delivered again."""
+    headers = flask.request.headers
+    project = os.environ.get("GOOGLE_CLOUD_PROJECT") or _project(event.get("source"))
+    with logs.trace(headers.get("X-Cloud-Trace-Context") or headers.get("traceparent"), project):
+        _function.handle(event)
+
+
+def _project(source: object) -> str | None:
+    """Return the project of a topic's CloudEvent source, ``//pubsub.googleapis.com/projects/P/topics/T``."""
+    parts = source.split("/") if isinstance(source, str) else []
+    return parts[4] if parts[:4] == ["", "", "pubsub.googleapis.com", "projects"] and len(parts) > 4 else None
