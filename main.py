@@ -8,6 +8,7 @@ import sys
 
 import flask
 import functions_framework
+from cloudevents.exceptions import GenericException
 from cloudevents.http import CloudEvent
 
 from cleaner import logs
@@ -31,6 +32,19 @@ def _start() -> Function:
 
 
 _function = _start()
+
+
+def _reject(error: Exception) -> tuple[str, int]:
+    """Acknowledge a request that never becomes an event: it would be delivered again until its retention ends."""
+    logging.getLogger(logs.LOGGER).error("message rejected", extra={"reason": f"no event: {type(error).__name__}"})
+    return "OK", 200
+
+
+if flask.has_app_context():
+    # functions-framework runs this module within its app.  It answers 400 where it cannot read a request as an event,
+    # a push of a message without data for one, and 500 where the event's own library gives up.
+    flask.current_app.register_error_handler(400, _reject)
+    flask.current_app.register_error_handler(GenericException, _reject)
 
 
 @functions_framework.cloud_event

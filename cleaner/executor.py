@@ -7,10 +7,11 @@ the registry refuses stays, with all that belongs to it.
 from __future__ import annotations
 
 import contextvars
+import itertools
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable, Set as AbstractSet
+from collections.abc import Callable, Iterable, Set as AbstractSet
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from enum import Enum
@@ -20,7 +21,7 @@ from cleaner.errors import CleanerError, RequestRefused
 from cleaner.logs import LOGGER
 from cleaner.plan import Deletion, Plan
 from cleaner.reference import Digest, Tag
-from cleaner.registry import GONE, Outcome
+from cleaner.registry import GONE, NOT_BEGUN, Outcome
 
 logger = logging.getLogger(LOGGER)
 
@@ -31,8 +32,11 @@ class Deleter(Protocol):
     def digest_of(self, reference: Tag | Digest) -> str | None:
         """Return the digest that a tag or digest names now, or None where it names nothing."""
 
-    def delete(self, reference: Tag | Digest) -> Outcome:
-        """Delete a tag or a manifest."""
+    def delete_tag(self, tag: Tag, judged: Digest, may_go: Callable[[], bool]) -> Outcome:
+        """Delete a tag if it still names ``judged``, and each time that it is tried ``may_go`` says so."""
+
+    def delete_manifest(self, digest: Digest, may_go: Callable[[], bool]) -> Outcome:
+        """Delete a manifest if, each time that it is tried, ``may_go`` says so."""
 
 
 class Conditions(Protocol):
@@ -40,6 +44,9 @@ class Conditions(Protocol):
 
     def may_begin(self) -> bool:
         """Whether another deletion may begin: the plan is not too old, and there is time."""
+
+    def may_repeat(self) -> bool:
+        """Whether a request may be sent again: the plan is not too old."""
 
     def wanted(self) -> AbstractSet[str]:
         """Return the digests that somebody has asked for by now."""
@@ -146,14 +153,16 @@ class _Execution:
         """Carry out one deletion after another until none may begin any more."""
         while (digest := self._begin()) is not None:
             end: End | None = None
+            is_broken = True
             try:
                 end = self._carry_out(self._deletions[digest])
+                is_broken = False
             except CleanerError as error:
                 with self._changed:
                     self._error = self._error or error
-                    self._over = True
             finally:
                 with self._changed:
+                    self._over = self._over or is_broken
                     # Whatever happens, nobody waits for this worker for ever.
                     try:
                         self._settle(digest, end)
@@ -242,23 +251,28 @@ class _Execution:
         self._conditions.ended(self._deletions[digest], end)
 
     def _carry_out(self, deletion: Deletion) -> End | None:
-        """Delete one manifest and its tags, and return how that ended; None if its referrers have to go first."""
-        manifest = deletion.manifest
-        again = manifest.digest in self._referrers
+        """Delete one manifest and its tags, and return how that ended.
+
+        None if its referrers have to go first, or the plan has grown too old meanwhile.
+        """
+        digest = deletion.manifest.digest
+        again = digest in self._referrers
         try:
-            if self._is_spared(manifest.digest) or not (again or self._is_orphaned(deletion)):
+            if not (again or self._is_orphaned(deletion)):
                 return End.STAYED
             outcome = GONE if again else self._delete_tags(deletion)
-            if outcome is None or self._is_spared(manifest.digest):
-                return End.STAYED
             if outcome.gone:
-                outcome = self._deleter.delete(manifest.digest)
+                outcome = self._deleter.delete_manifest(digest, self._asking(deletion))
         except RequestRefused as error:
-            outcome = Outcome(gone=False, status=error.status, codes=error.codes)
+            outcome = Outcome(gone=False, asked=True, status=error.status, codes=error.codes)
         facts = self._facts(deletion)
         if outcome.gone:
             logger.info("manifest deleted", extra=facts)
             return End.DELETED
+        if outcome == NOT_BEGUN and not self._is_spared(digest):
+            return None
+        if outcome == NOT_BEGUN or outcome.named is not None:
+            return End.STAYED
         facts |= {"status": outcome.status, "codes": outcome.codes}
         if outcome.maybe_for_referrers and not again and self._referrers_first(deletion, facts):
             return None
@@ -272,22 +286,33 @@ class _Execution:
         """Whether the subjects of an orphan are still not there."""
         return all(self._deleter.digest_of(subject) is None for subject in deletion.absent)
 
-    def _delete_tags(self, deletion: Deletion) -> Outcome | None:
-        """Delete a manifest's tags; None where one has moved, so that this is not what was judged any more."""
+    def _asking(self, deletion: Deletion) -> Callable[[], bool]:
+        """Return what says, each time a request of ``deletion`` is tried, whether it may go.
+
+        A repetition may come minutes later.
+        """
+        tries = itertools.count()
+
+        def may_go() -> bool:
+            if self._is_spared(deletion.manifest.digest):
+                return False
+            return next(tries) == 0 or (self._conditions.may_repeat() and self._is_orphaned(deletion))
+
+        return may_go
+
+    def _delete_tags(self, deletion: Deletion) -> Outcome:
+        """Delete a manifest's tags.  Where one has moved, the manifest is not what was judged any more."""
         manifest = deletion.manifest
         for tag in manifest.tags:
-            named = self._deleter.digest_of(tag)
-            if named is None:
-                continue
+            outcome = self._deleter.delete_tag(tag, manifest.digest, self._asking(deletion))
             facts = {"repository": self._repository, "digest": manifest.digest, "tag": tag}
-            if named != manifest.digest:
-                self.spare((named,))
-                logger.info("tag moved", extra=facts | {"now": named})
-                return None
-            outcome = self._deleter.delete(tag)
+            if outcome.named is not None:
+                self.spare((outcome.named,))
+                logger.info("tag moved", extra=facts | {"now": outcome.named})
             if not outcome.gone:
                 return outcome
-            logger.info("tag deleted", extra=facts)
+            if outcome.asked:
+                logger.info("tag deleted", extra=facts)
         return GONE
 
     def _referrers_first(self, deletion: Deletion, refusal: dict[str, object]) -> bool:

@@ -55,7 +55,8 @@ class StdoutHandler(logging.Handler):
         try:
             sys.stdout.write(self.format(record) + "\n")
             sys.stdout.flush()
-        except ValueError:
+        except (TypeError, ValueError, OSError):
+            # A line that cannot be written must not end what it tells about.
             self.handleError(record)
 
 

@@ -34,8 +34,8 @@ class Pace:
         self._refused_rate = 0.0
         self._next = 0.0
 
-    def reserve(self) -> float:
-        """Return how many seconds to wait before the next request, and count it as sent then."""
+    def reserve(self, requests: int = 1) -> float:
+        """Return how many seconds to wait before the next ``requests`` may be sent back to back, and count them."""
         if self._refused_at is None:
             return 0.0
         with self._lock:
@@ -47,7 +47,7 @@ class Pace:
             if rate >= _UNHINDERED_PER_S:
                 self._refused_at = None
                 return 0.0
-            moment = max(self._next, now)
+            moment = max(self._next, now) + (requests - 1) / rate
             self._next = moment + 1 / rate
             return moment - now
 

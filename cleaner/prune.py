@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Set as AbstractSet
+from collections.abc import Callable, Collection, Iterable, Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from cleaner.errors import TimeLimitReached
+from cleaner.errors import CleanerError, TimeLimitReached
 from cleaner.executor import End, Result, execute
 from cleaner.graph import Graph
 from cleaner.logs import LOGGER
@@ -26,8 +26,6 @@ logger = logging.getLogger(LOGGER)
 
 # What a plan rests on may have changed by then.
 PLAN_MAX_AGE_S = 60.0
-# A listing this fresh is as good as a new one, which takes about as long to come.
-FRESH_LISTING_S = 1.0
 
 
 @dataclass(slots=True)
@@ -137,27 +135,31 @@ class Run:
         """
         with ThreadPoolExecutor(self._workers, thread_name_prefix="worker") as pool:
             while True:
-                began = self.clock()
-                todo, listing = self.plan(pool.map)
+                try:
+                    todo, listing = self.plan(pool.map)
+                except CleanerError:
+                    if self._has_acted:
+                        self._finish(())
+                    raise
                 self.report.kept = len(listing.manifests)
                 if self.report.dry_run:
                     self._preview(todo)
-                    return self._finish(todo)
+                    return self._finish(todo.keep)
                 spared = set(self._settled)
                 if only is not None:
                     spared.update(deletion.manifest.digest for deletion in todo.delete)
                     spared -= only - self._settled
                 self.progress.deleting(len(todo.delete))
-                conditions = _Conditions(self, listing, began)
+                conditions = _Conditions(self, listing)
                 result = execute(todo, self.client, conditions, pool, self._workers, spared=spared)
                 self._add(result)
                 if result.error or (result.left and self.clock() >= self.exchange.deadline):
-                    self._finish(todo)
+                    self._finish(todo.keep)
                     raise result.error or TimeLimitReached(
                         f"{todo.repository}: time is over, {len(result.left)} left"
                     )
                 if self.is_stopped or not result.left:
-                    return self._finish(todo)
+                    return self._finish(todo.keep)
 
     def plan(self, each: Map) -> tuple[Plan, Listing]:
         """Return a plan for the repository as it is now, and the listing it rests on; documents are read by ``each``.
@@ -179,6 +181,13 @@ class Run:
             todo = decide(self._ask_running(todo.repository, self.exchange))
         return todo, listing
 
+    @property
+    def _has_acted(self) -> bool:
+        return bool(self.report.deleted or self.report.refused or self.report.failed)
+
+    def _facts(self, verdict: Verdict) -> dict[str, object]:
+        return {"repository": str(self.report.repository), **verdict.facts()}
+
     def _counted_by(self, each: Map) -> Map:
         def counting(read: Callable[[Manifest], Links | None], unread: Iterable[Manifest]) -> Iterable[Links | None]:
             def one(manifest: Manifest) -> Links | None:
@@ -194,7 +203,7 @@ class Run:
 
     def _preview(self, todo: Plan) -> None:
         for deletion in reversed(todo.delete):
-            logger.info("manifest would be deleted", extra=_facts(todo, deletion.verdict))
+            logger.info("manifest would be deleted", extra=self._facts(deletion.verdict))
             self._went(deletion)
 
     def _add(self, result: Result) -> None:
@@ -213,12 +222,12 @@ class Run:
         self.report.reasons[deletion.verdict.reason.value] += 1
         self._counted += deletion.counts
 
-    def _finish(self, todo: Plan) -> Report:
+    def _finish(self, keep: Collection[Verdict]) -> Report:
         """Complete the report with what the last plan keeps, and log it."""
-        self.report.reasons.update(verdict.reason.value for verdict in todo.keep)
+        self.report.reasons.update(verdict.reason.value for verdict in keep)
         if logger.isEnabledFor(logging.DEBUG):
-            for verdict in todo.keep:
-                logger.debug("manifest kept", extra=_facts(todo, verdict))
+            for verdict in keep:
+                logger.debug("manifest kept", extra=self._facts(verdict))
         self.report.requests = self.exchange.requests
         self.report.seconds = self.clock() - self._started
         logger.info("prune finished", extra=self.report.facts())
@@ -226,20 +235,26 @@ class Run:
 
 
 class _Conditions:
-    """What the executor asks again while the plan of ``listing``, begun at ``began``, is carried out."""
+    """What the executor asks again while the plan of ``listing`` is carried out."""
 
-    def __init__(self, run: Run, listing: Listing, began: float) -> None:
+    def __init__(self, run: Run, listing: Listing) -> None:
         self._run = run
         self._listing = listing
         self._clock = run.clock
         self._until = min(run.clock() + PLAN_MAX_AGE_S, run.exchange.deadline)
-        # When the latest listing was begun; and its graph, but for the plan's own listing.
-        self._latest: tuple[float, Graph | None] = (began, None)
+        # The plan's graph, made when it is wanted; the graph of the latest of the listings that have begun since.
+        self._planned: Graph | None = None
+        self._fresh: Graph | None = None
+        self._begun = 0
         self._lock = threading.Lock()
 
     def may_begin(self) -> bool:
         """Whether the plan is young enough, and there is time."""
         return self._clock() < self._until and not self._run.is_stopped
+
+    def may_repeat(self) -> bool:
+        """Whether the plan is young enough."""
+        return self._clock() < self._until
 
     def ended(self, deletion: Deletion, end: End) -> None:
         """Pass on how ``deletion`` ended."""
@@ -255,25 +270,27 @@ class _Conditions:
         The registry does not say for whose sake it refuses.  A parent, tag or referrer that came in between keeps
         the subject, and what is kept needs its referrers.
         """
-        asked = self._clock()
-        with self._lock:
-            if self._latest[0] < asked - FRESH_LISTING_S:
-                began = self._clock()
-                listing = self._run.client.read_links(self._run.client.list_manifests(), map)
-                self._latest = (began, Graph.of(listing))
-            fresh = self._latest[1]
-        if fresh is None:
-            return True
+        planned, fresh = self._graphs()
         subject = deletion.manifest.digest
-        for digest in fresh.belongings({subject}):
-            now = fresh.listing.manifests.get(digest)
+        for digest in fresh.belongings(planned.belongings({subject})):
             if digest not in going or not going >= set(fresh.owners(digest)):
                 return False
+            now = fresh.listing.manifests.get(digest)
             # The subject's own tags have gone before it was asked.
-            if now and not {*now.tags} <= (set() if digest == subject else {*self._listing.manifests[digest].tags}):
+            before = set() if digest == subject else {*self._listing.manifests[digest].tags}
+            if now and not before.issuperset(now.tags):
                 return False
         return True
 
-
-def _facts(todo: Plan, verdict: Verdict) -> dict[str, object]:
-    return {"repository": str(todo.repository), **verdict.facts()}
+    def _graphs(self) -> tuple[Graph, Graph]:
+        """Return the plan's graph, and one of a listing that begins after this call, shared by all who wait for it."""
+        begun = self._begun
+        with self._lock:
+            if self._planned is None:
+                self._planned = Graph.of(self._listing)
+            if self._fresh is None or self._begun == begun:
+                self._begun += 1
+                self._fresh = None
+                listing = self._run.client.read_links(self._run.client.list_manifests(), map)
+                self._fresh = Graph.of(listing)
+            return self._planned, self._fresh

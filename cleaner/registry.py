@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Set as AbstractSet
+from collections.abc import Callable, Collection, Iterable, Set as AbstractSet
 from dataclasses import dataclass, replace
+from typing import TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import msgspec
@@ -35,7 +36,6 @@ PAGE_ENTRIES = 10_000
 MANIFEST_MAX_BYTES = 4 * 1024 * 1024
 # A hundred thousand manifests with three tags each take 60 MB.
 LISTING_MAX_BYTES = 512 * 1024 * 1024
-_ANSWER_MAX_BYTES = 1024 * 1024
 # How many manifests and descriptors a process remembers, some hundred bytes each.
 REMEMBERED_MAX = 100_000
 
@@ -49,20 +49,28 @@ _ACCEPT = {"Accept": ", ".join(MEDIA_TYPES)}
 # RFC 8288; the registries write one link.
 _NEXT_LINK = re.compile(r'\s*<([^>]*)>\s*;\s*rel="?next"?\s*', re.IGNORECASE)
 
+T = TypeVar("T", bound="Response | Outcome")
+
 # The built-in map, or a pool's.
 Map = Callable[[Callable[[Manifest], Links | None], Iterable[Manifest]], Iterable[Links | None]]
 
-_LIST = "artifactregistry.tags.list and artifactregistry.versions.list"
-_DOWNLOAD = "artifactregistry.repositories.downloadArtifacts"
+# What the registry's own protocol checks for a listing and for a manifest.
+_READ = "artifactregistry.repositories.downloadArtifacts"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one deletion ended: it is gone (whoever deleted it), or ``status`` and ``codes`` say why not."""
+    """How one deletion ended.
+
+    ``gone``, whoever deleted it; ``asked`` says whether this run has.  Otherwise ``status`` and ``codes`` say why
+    not, or ``named`` which digest a tag names by now; nothing of that where it did not begin.
+    """
 
     gone: bool
+    asked: bool = False
     status: int = 0
     codes: tuple[str, ...] = ()
+    named: str | None = None
 
     @property
     def refused(self) -> bool:
@@ -75,7 +83,9 @@ class Outcome:
         return not self.gone and not _MAYBE_FOR_REFERRERS.isdisjoint(self.codes)
 
 
-GONE = Outcome(gone=True)
+GONE = Outcome(gone=True, asked=True)
+ABSENT = Outcome(gone=True)
+NOT_BEGUN = Outcome(gone=False)
 
 
 class _ErrorItem(msgspec.Struct):
@@ -216,19 +226,51 @@ class RepositoryClient:
         response = self._send("HEAD", f"{self._base}/manifests/{reference}", MANIFEST_MAX_BYTES)
         if response.status == 404:
             return None
-        self._check(response, f"{self.repository}: {reference}", _DOWNLOAD)
+        self._check(response, f"{self.repository}: {reference}", _READ)
         return response.headers.get("Docker-Content-Digest", "")
 
-    def delete(self, reference: Tag | Digest) -> Outcome:
-        """Delete a tag, and only the tag, or a manifest.
+    def delete_tag(self, tag: Tag, judged: Digest, may_go: Callable[[], bool]) -> Outcome:
+        """Delete a tag, and only the tag, if it names ``judged``: asked immediately before, each time it is tried.
+
+        ``may_go`` is asked before that, each time, and lets it not begin.
+
+        Raises:
+            PermissionDenied, RequestRefused: The tag cannot be looked at.
+            Unavailable: Still failing after all attempts.
+        """
+        url = f"{self._base}/manifests/{tag}"
+        asked = False
+
+        def look_and_delete(token: str | None) -> Response | Outcome:
+            nonlocal asked
+            if not may_go():
+                return NOT_BEGUN
+            look = self._once("HEAD", url, token)
+            if look.status == 404:
+                return GONE if asked else ABSENT
+            if look.status != 401:
+                self._check(look, f"{self.repository}: {tag}", _READ)
+                named = look.headers.get("Docker-Content-Digest", "")
+                if named != judged:
+                    return Outcome(gone=False, asked=asked, named=named)
+                asked = True
+                return self._once("DELETE", url, token)
+            return look
+
+        return self._outcome(self._authorised(url, look_and_delete, requests=2))
+
+    def delete_manifest(self, digest: Digest, may_go: Callable[[], bool]) -> Outcome:
+        """Delete a manifest; ``may_go`` is asked before, each time it is tried, and lets it not begin.
 
         Raises:
             Unavailable: Still failing after all attempts.
         """
-        response = self._send("DELETE", f"{self._base}/manifests/{reference}", _ANSWER_MAX_BYTES)
-        if response.status == 404 or 200 <= response.status < 300:
-            return GONE
-        return Outcome(gone=False, status=response.status, codes=_codes(response.body))
+        url = f"{self._base}/manifests/{digest}"
+
+        def delete(token: str | None) -> Response | Outcome:
+            return self._once("DELETE", url, token) if may_go() else NOT_BEGUN
+
+        return self._outcome(self._authorised(url, delete))
 
     def _list_tags(self) -> Listing:
         manifests: dict[Digest, Manifest] = {}
@@ -258,7 +300,7 @@ class RepositoryClient:
         response = self._send("GET", url, LISTING_MAX_BYTES)
         if response.status == 404:
             raise RepositoryNotFound(f"{self.repository}: no such repository")
-        self._check(response, f"{self.repository}: the listing", _LIST)
+        self._check(response, f"{self.repository}: the listing", _READ)
         page = decode_tags_page(response.body)
         # It may be as long as all that was made of it.
         response.body.clear()
@@ -295,21 +337,32 @@ class RepositoryClient:
         response = self._send("GET", f"{self._base}/manifests/{manifest.digest}", MANIFEST_MAX_BYTES)
         if response.status == 404:
             return None
-        self._check(response, f"{self.repository}: {manifest.digest}", _DOWNLOAD)
+        self._check(response, f"{self.repository}: {manifest.digest}", _READ)
         return decode_links(response.body, manifest.digest, manifest.media_type)
 
     def _send(self, method: str, url: str, max_bytes: int) -> Response:
-        tokens, exchange = self._registry.tokens, self.exchange
-        token = tokens.get(exchange, self.repository, self._access)
-        response = self._ask(method, url, token, max_bytes)
-        if response.status == 401:
-            token = tokens.renew(exchange, self.repository, self._access, token)
-            response = self._ask(method, url, token, max_bytes)
-        return response
+        return self._authorised(url, lambda token: self._once(method, url, token, max_bytes))
 
-    def _ask(self, method: str, url: str, token: str | None, max_bytes: int) -> Response:
+    def _authorised(self, url: str, act: Callable[[str | None], T], *, requests: int = 1) -> T:
+        """Return what ``act`` does with a token, and with one fresh token if the first is answered 401."""
+        transport, tokens = self._registry.transport, self._registry.tokens
+        token = tokens.get(self.exchange, self.repository, self._access)
+        result = transport.retrying(self.exchange, url, lambda: act(token), requests=requests)
+        if isinstance(result, Response) and result.status == 401:
+            fresh = tokens.renew(self.exchange, self.repository, self._access, token)
+            result = transport.retrying(self.exchange, url, lambda: act(fresh), requests=requests)
+        return result
+
+    def _once(self, method: str, url: str, token: str | None, max_bytes: int = MANIFEST_MAX_BYTES) -> Response:
         headers = {**_ACCEPT, "Authorization": f"Bearer {token}"} if token else _ACCEPT
-        return self._registry.transport.send(self.exchange, method, url, headers, max_bytes=max_bytes)
+        return self._registry.transport.once(self.exchange, method, url, headers, max_bytes=max_bytes)
+
+    def _outcome(self, answer: Response | Outcome) -> Outcome:
+        if isinstance(answer, Outcome):
+            return answer
+        if answer.status == 404 or 200 <= answer.status < 300:
+            return GONE
+        return Outcome(gone=False, asked=True, status=answer.status, codes=_codes(answer.body))
 
     def _check(self, response: Response, what: str, permission: str) -> None:
         """Raise unless a reading was answered with 200."""
@@ -335,14 +388,14 @@ def _following(url: str, link: str) -> str | None:
         return None
 
 
-def _are_all(manifests: Iterable[Manifest], tags: set[str]) -> bool:
+def _are_all(manifests: Collection[Manifest], tags: set[str]) -> bool:
     """Whether ``tags`` are the tags of ``manifests``, each of one of them."""
     count = 0
     for manifest in manifests:
         count += len(manifest.tags)
         if not tags.issuperset(manifest.tags):
             return False
-    return count == len(tags)
+    return count == len(tags) or {tag for manifest in manifests for tag in manifest.tags} == tags
 
 
 def _merged(known: Manifest, again: Manifest) -> Manifest:

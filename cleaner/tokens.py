@@ -38,7 +38,9 @@ class Access(Enum):
         """The IAM permission that is likely missing where no such token is given."""
         if self is Access.READ:
             return "artifactregistry.repositories.downloadArtifacts"
-        return "artifactregistry.repositories.downloadArtifacts and artifactregistry.versions.delete"
+        # There is no scope for deleting alone.
+        names = ("downloadArtifacts", "deleteArtifacts", "uploadArtifacts")
+        return ", ".join(f"artifactregistry.repositories.{name}" for name in names)
 
 
 class _Answer(msgspec.Struct):

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import requests
@@ -32,6 +33,9 @@ READ_TIMEOUT_S = 60.0
 TOO_MANY_REQUESTS = 429
 _RETRIED = frozenset({408, TOO_MANY_REQUESTS, 500, 502, 503, 504})
 _CHUNK_BYTES = 256 * 1024
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,17 @@ class Exchange:
         """Count one request that is sent."""
         with self._lock:
             self.requests += 1
+
+
+class TryAgain(Exception):
+    """A request failed in a way that may pass; ``least_s`` is how long the service wants to be left alone.
+
+    It never leaves ``Transport.retrying``.
+    """
+
+    def __init__(self, message: str, least_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.least_s = least_s
 
 
 class Transport:
@@ -93,47 +108,64 @@ class Transport:
         *,
         max_bytes: int,
     ) -> Response:
-        """Return the answer to a request without a body, whatever its status, once it is none of 408, 429 and 5xx.
-
-        Lost connections and those statuses are tried again with exponential backoff and jitter; a ``Retry-After``
-        is honoured up to 60 s.
+        """Return the answer to a request without a body, whatever its status, once it is none that is retried.
 
         Raises:
-            Unavailable: Still failing after all attempts or at the exchange's deadline, or an answer longer
-                than ``max_bytes``.
+            Unavailable: As ``retrying``.
+        """
+        return self.retrying(exchange, url, lambda: self.once(exchange, method, url, headers, max_bytes=max_bytes))
+
+    def retrying(self, exchange: Exchange, url: str, act: Callable[[], T], *, requests: int = 1) -> T:
+        """Return what ``act`` does, which sends ``requests`` by ``once`` to the host of ``url``, back to back.
+
+        It waits for their turn before the first of them, and does all again, with exponential backoff and jitter,
+        where one of them says ``TryAgain``.  A ``Retry-After`` is honoured up to 60 s.
+
+        Raises:
+            Unavailable: Still failing after all attempts or at the exchange's deadline, or an answer is too long.
+        """
+        pace, _ = self._origin(url)
+        for attempt in range(ATTEMPTS):
+            self._wait(pace.reserve(requests), exchange)
+            try:
+                return act()
+            except TryAgain as again:
+                failure = again
+            backoff = min(FIRST_BACKOFF_S * 2**attempt, BACKOFF_MAX_S) * self._random.uniform(0.5, 1.0)
+            delay = max(backoff, failure.least_s)
+            if attempt + 1 == ATTEMPTS or self.clock() + delay >= exchange.deadline:
+                break
+            self._sleep(delay)
+        raise Unavailable(str(failure)) from failure
+
+    def once(
+        self, exchange: Exchange, method: str, url: str, headers: Mapping[str, str], *, max_bytes: int
+    ) -> Response:
+        """Return the answer to a request that is sent once; to be called by what ``retrying`` is given.
+
+        Raises:
+            TryAgain: The connection was lost, or the status is 408, 429 or one of 5xx that passes.
+            Unavailable: The answer is longer than ``max_bytes``.
         """
         pace, proxies = self._origin(url)
-        request = requests.Request(method, url, headers=dict(headers)).prepare()
-        failure = ""
-        cause: requests.RequestException | None = None
-        for attempt in range(ATTEMPTS):
-            self._wait(pace.reserve(), exchange)
-            exchange.count()
-            least_s = 0.0
-            try:
-                response = self._send(request, proxies, max_bytes)
-            except requests.RequestException as error:
-                cause = error
-                failure = f"{method} {url}: {type(error).__name__}"
-            else:
-                if response.status == TOO_MANY_REQUESTS:
-                    pace.refused()
-                else:
-                    pace.accepted()
-                if response.status not in _RETRIED:
-                    return response
-                cause = None
-                failure = f"{method} {url}: status {response.status}"
-                least_s = _retry_after_s(response.headers.get("Retry-After"))
-            if attempt + 1 < ATTEMPTS:
-                backoff = min(FIRST_BACKOFF_S * 2**attempt, BACKOFF_MAX_S) * self._random.uniform(0.5, 1.0)
-                delay = max(backoff, least_s)
-                if self.clock() + delay >= exchange.deadline:
-                    raise Unavailable(failure) from cause
-                self._sleep(delay)
-        raise Unavailable(failure) from cause
+        exchange.count()
+        try:
+            response = self._send(method, url, headers, proxies, max_bytes)
+        except requests.RequestException as error:
+            raise TryAgain(f"{method} {url}: {type(error).__name__}") from error
+        if response.status == TOO_MANY_REQUESTS:
+            pace.refused()
+        else:
+            pace.accepted()
+        if response.status in _RETRIED:
+            least_s = _retry_after_s(response.headers.get("Retry-After"))
+            raise TryAgain(f"{method} {url}: status {response.status}", least_s)
+        return response
 
-    def _send(self, request: requests.PreparedRequest, proxies: Mapping[str, str], max_bytes: int) -> Response:
+    def _send(
+        self, method: str, url: str, headers: Mapping[str, str], proxies: Mapping[str, str], max_bytes: int
+    ) -> Response:
+        request = requests.Request(method, url, headers=dict(headers)).prepare()
         response = self._adapter.send(
             request, stream=True, timeout=self._timeout, verify=self._verify, proxies=proxies
         )
@@ -142,7 +174,7 @@ class Transport:
             for chunk in response.iter_content(_CHUNK_BYTES):
                 body += chunk
                 if len(body) > max_bytes:
-                    raise Unavailable(f"{request.method} {request.url}: longer than {max_bytes} bytes")
+                    raise Unavailable(f"{method} {url}: longer than {max_bytes} bytes")
             return Response(response.status_code, response.headers, body)
         finally:
             response.close()

@@ -52,7 +52,7 @@ def manifest(
 ) -> Manifest:
     """Return the manifest ``name``; ``age_days`` None leaves the upload time unknown.
 
-    ``tags`` and ``children`` are separated by spaces.  It is an OCI index where it has children, else an OCI manifest;
+    ``tags`` and ``children`` are separated by spaces.  An OCI index where it has children, else an OCI manifest;
     ``kind`` is a key of ``KINDS`` or any media type.
     """
     kind = kind or ("oci" if children is None else "oci-index")
@@ -62,9 +62,7 @@ def manifest(
         tags=tuple(sorted(Tag(tag) for tag in tags.split())),
         uploaded=None if age_days is None else NOW - timedelta(days=age_days),
         size=size,
-        links=Links(
-            tuple(digest(child) for child in (children or "").split()), digest(subject) if subject else None
-        ),
+        links=Links(tuple(digest(child) for child in (children or "").split()), digest(subject) if subject else None),
     )
 
 

@@ -120,14 +120,18 @@ class World:
             kept.check(self)
 
     def kept(self, **options: Any) -> Kept:
-        """Return what the options' policy keeps of the repository as it is now."""
+        """Return what the options' policy keeps of the repository as it is now, and what that needs."""
         policy = {key: value for key, value in options.items() if key not in _RUN_OPTIONS}
-        manifests = self.store.manifests(self.name)
-        digests = {one.manifest.digest for one in plan(self.listing(), _policy(**policy), NOW).keep}
-        for digest in list(digests):
-            held = manifests[digest]
-            near = {*held.children, held.subject, *(one.digest for one in self.store.referrers(self.name, digest))}
-            digests |= {Digest(one) for one in near if one in manifests}
+        listing = self.listing()
+        pending = [one.manifest.digest for one in plan(listing, _policy(**policy), NOW).keep]
+        digests: set[str] = set()
+        while pending:
+            digest = pending.pop()
+            if digest in listing.manifests and digest not in digests:
+                digests.add(digest)
+                manifest = listing.manifests[digest]
+                pending += [*manifest.links.children, *manifest.subjects]
+                pending += [other for other, one in listing.manifests.items() if digest in one.subjects]
         tags = {tag: digest for tag, digest in self.store.tags(self.name).items() if digest in digests}
         return Kept(tags, digests)
 

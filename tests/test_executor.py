@@ -18,13 +18,13 @@ from cleaner.manifest import Listing, Manifest
 from cleaner.plan import Deletion, Plan, Reason, Verdict, plan
 from cleaner.policy import policy_from_mapping
 from cleaner.reference import Digest, Tag
-from cleaner.registry import GONE
+from cleaner.registry import GONE, NOT_BEGUN
 from tests.emulator.faults import Before, Delay, Status
 from tests.emulator.images import cosign_signature, cosign_tag, image, index, multi_arch, referrer
 from tests.emulator.store import OCI_INDEX, OCI_MANIFEST
 
 if TYPE_CHECKING:
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Callable, Set as AbstractSet
 
     from cleaner.registry import Outcome
     from tests.conftest import World
@@ -52,6 +52,9 @@ class Conditions:
         with self.lock:
             self.begins -= 1
             return self.begins >= 0
+
+    def may_repeat(self) -> bool:
+        return True
 
     def wanted(self) -> AbstractSet[Digest]:
         return self.names
@@ -241,9 +244,11 @@ def test_long_chain_does_not_recurse(world: World) -> None:
         def digest_of(self, reference: Tag | Digest) -> str | None:
             raise AssertionError(reference)
 
-        def delete(self, reference: Tag | Digest) -> Outcome:
-            assert reference
-            return GONE
+        def delete_tag(self, tag: Tag, judged: Digest, may_go: Callable[[], bool]) -> Outcome:
+            raise AssertionError(tag, judged, may_go)
+
+        def delete_manifest(self, digest: Digest, may_go: Callable[[], bool]) -> Outcome:
+            return GONE if digest and may_go() else NOT_BEGUN
 
     with ThreadPoolExecutor(4) as pool:
         assert len(execute(todo, Willing(), Conditions(), pool, 4).deleted) == 20_000
@@ -466,9 +471,9 @@ def test_nothing_begins_when_it_may_not(world: World, begins: int) -> None:
 def test_error_lets_others_finish_and_begins_nothing(world: World) -> None:
     """A registry that is out of order is not asked for the rest."""
     failing = world.load(image("failing"), age_days=90)
-    slow = world.load(image("slow"), tags=["a", "b"], age_days=80)
+    slow = world.load(image("slow"), tags=["a", "b"], age_days=99)
     rest = {world.load(image(seed), age_days=30) for seed in range(5)}
-    world.faults.add(Delay(0.3), kind="tag_delete")
+    world.faults.add(Delay(1), kind="tag_delete", nth=1)
     world.faults.add(Status(503), kind="manifest_delete", path=failing)
 
     result = carry_out(world, workers=2)

@@ -22,7 +22,7 @@ def before(*manifests: Manifest) -> dict[str, set[str]]:
 
 
 def waits(*manifests: Manifest) -> dict[str, set[str]]:
-    """Return for each manifest, by name, all that goes before it, directly or not; fails where one waits for itself."""
+    """Return for each manifest, by name, all that goes before it, directly or not; fails on a loop."""
     found = before(*manifests)
     for _ in found:
         found = {name: others.union(*(found[other] for other in others)) for name, others in found.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -348,6 +349,15 @@ def test_question_ends_at_the_deadline(world: World) -> None:
     assert world.questions == 3
 
 
+@pytest.mark.parametrize("seconds", [-1, math.inf])
+def test_answer_at_hand_is_given_whatever_the_deadline(world: World, seconds: float) -> None:
+    """Nobody waits for it; the command line has no deadline at all."""
+    inventory = world.inventory()
+    world.ask(inventory)
+
+    assert inventory.ask(API, world.exchange(seconds)).tags
+
+
 # One question for all.
 
 
@@ -424,7 +434,7 @@ def test_runs_side_by_side_share_one_question(world: World, takes_s: float) -> N
 
 def test_runs_side_by_side_share_a_transient_failure(world: World) -> None:
     """A service in trouble is not asked by twenty runs in turn."""
-    world.faults.add(Delay(0.05), kind="assets")
+    world.faults.add(Delay(0.1), kind="assets")
     world.faults.add(Status(503), kind="assets")
 
     answers = side_by_side(world, world.inventory())
@@ -436,6 +446,7 @@ def test_runs_side_by_side_share_a_transient_failure(world: World) -> None:
 def test_runs_side_by_side_each_learn_of_a_missing_permission(world: World) -> None:
     """Each of their messages ends with the permission that is missing, and is not delivered again."""
     world.faults.add(Delay(0.01), kind="assets")
+    world.faults.add(Before(lambda: world.clock.turn(1)), kind="assets")
     world.emulator.behaviour.denied_scopes.add(SCOPE)
 
     answers = side_by_side(world, world.inventory())

@@ -62,7 +62,7 @@ def test_captured_jib_listing_is_read() -> None:
     ]
     assert by_age[2].uploaded == UPLOADED
     assert {each.media_type for each in by_age} == {DOCKER_MANIFEST}
-    assert decoded.tags == {"latest"}
+    assert decoded.tags == frozenset({"latest"})
 
 
 def test_captured_multi_arch_listing_is_read() -> None:
@@ -73,7 +73,7 @@ def test_captured_multi_arch_listing_is_read() -> None:
     assert (index.media_type, index.size) == (DOCKER_INDEX, 0)
     assert index.uploaded is not None
     assert len(decoded.manifests) == decoded.entries == 6
-    assert decoded.tags == {tag for each in decoded.manifests for tag in each.tags}
+    assert decoded.tags == frozenset(tag for each in decoded.manifests for tag in each.tags)
 
 
 def test_captured_cosign_listing_is_read() -> None:
@@ -111,7 +111,7 @@ def test_captured_parent_has_children_and_no_manifest() -> None:
 def test_entries_are_counted_by_whichever_are_more() -> None:
     """A list is cut short at a number of manifests or of tags."""
     one = {digest("x"): {"tag": ["a", "b"]}}
-    two = {digest("x"): {}, digest("y"): {}}
+    two: dict[str, object] = {digest("x"): {}, digest("y"): {}}
 
     assert page(manifest=one, tags=["a", "b"]).entries == 2
     assert page(manifest=two, tags=["a"]).entries == 2
@@ -199,7 +199,18 @@ def test_media_type_that_is_no_text_is_an_unknown_one(media_type: object) -> Non
 
 @pytest.mark.parametrize(
     ("size", "expected"),
-    [("1146", 1146), (1146, 1146), ("0", 0), (None, 0), ("-5", 0), (-5, 0), ("1.5", 0), (1.5, 0), ("x", 0), (True, 0)],
+    [
+        ("1146", 1146),
+        (1146, 1146),
+        ("0", 0),
+        (None, 0),
+        ("-5", 0),
+        (-5, 0),
+        ("1.5", 0),
+        (1.5, 0),
+        ("x", 0),
+        (True, 0),
+    ],
 )
 def test_size_is_a_number_or_its_text(size: object, expected: int) -> None:
     """It is only summed up, so nonsense is 0."""

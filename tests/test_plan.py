@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -448,6 +449,25 @@ def test_cosign_tag_of_an_image_counts_among_its_tags() -> None:
     assert reasons(planned(held, retiring(delete_tags=["ci-.*", "sha256-.*"]))) == {"image": "expired"}
 
 
+@pytest.mark.parametrize("tags", ["", "ci-1"])
+def test_image_whose_tags_are_not_all_known_is_tagged(tags: str) -> None:
+    """Artifact Registry's REST API names a hundred; one of the others may be a release."""
+    held = [replace(manifest("image", tags=tags), has_unnamed_tags=True)]
+
+    assert reasons(planned(held, RETIRING)) == {"image": "tagged"}
+
+
+def test_child_or_orphan_whose_tags_are_not_all_known_is_an_image() -> None:
+    """One of them may be an ordinary tag."""
+    held = [
+        manifest("index", tags="v1", children="child"),
+        replace(manifest("child"), has_unnamed_tags=True),
+        replace(manifest("orphan", tags=cosign("gone")), has_unnamed_tags=True),
+    ]
+
+    assert reasons(planned(held, RETIRING)) == {"index": "expired", "child": "tagged", "orphan": "tagged"}
+
+
 # --- ages and their bounds
 
 
@@ -458,10 +478,8 @@ def test_cosign_tag_of_an_image_counts_among_its_tags() -> None:
 def test_exactly_min_age_may_be_deleted(age_days: float, reason: str) -> None:
     """Less may not, and what comes from the future is young."""
     assert reasons(planned([manifest("x", age_days)], retiring(min_age="2d"))) == {"x": reason}
-    assert reasons(planned([manifest("x", age_days, subject="gone")], retiring(min_age="2d"))) in (
-        {"x": reason},
-        {"x": "orphan"},
-    )
+    orphan = manifest("x", age_days, subject="gone")
+    assert reasons(planned([orphan], retiring(min_age="2d"))) == {"x": reason.replace("expired", "orphan")}
 
 
 def test_default_min_age_is_an_hour() -> None:
@@ -482,7 +500,10 @@ def test_max_age_takes_nothing_from_the_other_rules() -> None:
     """It only ends what keep and keep_untagged hold."""
     held = [manifest("release", 999, tags="v1"), manifest("ci", 999, tags="ci-1")]
 
-    assert reasons(planned(held, policy(delete_tags=["ci-.*"], max_age="7d"))) == {"release": "tagged", "ci": "expired"}
+    assert reasons(planned(held, policy(delete_tags=["ci-.*"], max_age="7d"))) == {
+        "release": "tagged",
+        "ci": "expired",
+    }
 
 
 def test_max_age_shorter_than_min_age_deletes_nothing_young() -> None:
@@ -578,7 +599,11 @@ def test_young_untagged_image_takes_no_place() -> None:
     """It may be part of an index that is still on its way; a young tagged image does take one."""
     held = [manifest("young", 0.01), manifest("new", 1), manifest("old", 2)]
 
-    assert reasons(planned(held, policy(keep_untagged=1))) == {"young": "too-young", "new": "newest", "old": "expired"}
+    assert reasons(planned(held, policy(keep_untagged=1))) == {
+        "young": "too-young",
+        "new": "newest",
+        "old": "expired",
+    }
 
     held = [manifest("young", 0.01, tags="v3"), manifest("new", 1, tags="v2")]
     assert reasons(planned(held, policy(keep=1, delete_tags=[".*"]))) == {"young": "too-young", "new": "expired"}
@@ -919,7 +944,11 @@ def test_kept_image_takes_nothing_from_the_limit() -> None:
 
 def test_child_of_an_image_over_the_limit_stays() -> None:
     """Though it has a tag of its own and is the oldest of all: it can go only together with its index."""
-    held = [manifest("index", 5, tags="v1", children="child"), manifest("child", 99, tags="v1-amd64"), manifest("x", 7)]
+    held = [
+        manifest("index", 5, tags="v1", children="child"),
+        manifest("child", 99, tags="v1-amd64"),
+        manifest("x", 7),
+    ]
 
     one = planned(held, retiring(max_deletions=1))
     assert set(deleted(one)) == {"x"}
@@ -1022,7 +1051,7 @@ def knot_of_many_images() -> list[Manifest]:
 
 
 def flat() -> list[Manifest]:
-    return [manifest(f"m{n}", 30 + n, tags=f"v{n}") for n in range(DEPTH)]
+    return [manifest(f"m{n}", 30 + n, tags=f"v{n}") for n in range(2 * DEPTH)]
 
 
 def shared() -> list[Manifest]:
@@ -1040,7 +1069,7 @@ def shared() -> list[Manifest]:
         pytest.param(chain, RETIRING, "", id="chain of signatures"),
         pytest.param(ring, RETIRING, "", id="ring of signatures"),
         pytest.param(knot_of_many_images, RETIRING, "", id="ring on many images"),
-        pytest.param(flat, retiring(max_deletions=DEPTH - 1), "", id="limit on many images"),
+        pytest.param(flat, retiring(max_deletions=2 * DEPTH - 1), "", id="limit on many images"),
         pytest.param(shared, retiring(max_deletions=DEPTH), "", id="limit on a shared child"),
     ],
 )
@@ -1049,11 +1078,12 @@ def test_size_of_a_repository_costs_no_more_than_itself(
 ) -> None:
     """Anyone who may push can build these: no recursion, nothing that grows with the square."""
     manifests = held()
-    began = time.perf_counter()
+    # This thread's own time, so that a busy machine changes nothing.
+    began = time.thread_time()
 
     result = planned(manifests, by, running=running)
 
-    assert time.perf_counter() - began < 10
+    assert time.thread_time() - began < 10
     assert len(result.keep) + len(result.delete) == len(listing(*manifests).manifests)
 
 

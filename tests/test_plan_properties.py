@@ -34,7 +34,10 @@ from tests.builders import (
 # The same examples each time, so that a red test is red for everybody; HYPOTHESIS_PROFILE=search looks for new ones.
 settings.register_profile("repeatable", derandomize=True, database=None, deadline=None, max_examples=100)
 settings.register_profile(
-    "search", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    "search",
+    deadline=None,
+    max_examples=2000,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
@@ -263,7 +266,13 @@ class Oracle:
             hanging = wider
         for key in self.with_needs({*found, *(self.all.keys() - hanging)}):
             found.setdefault(key, "needed")
-        going = {"tagged": "expired", "untagged": "expired", "orphan": "orphan", "child": "follows", "referrer": "follows"}
+        going = {
+            "tagged": "expired",
+            "untagged": "expired",
+            "orphan": "orphan",
+            "child": "follows",
+            "referrer": "follows",
+        }
         for key, one in self.all.items():
             found.setdefault(key, going[self.kind(one)])
         return {name_of(key): reason for key, reason in found.items()}
@@ -381,7 +390,7 @@ def test_limit_on_images_that_need_one_another_in_nothing_takes_the_oldest(case:
     alone = tuple(
         manifest(
             name_of(each.digest),
-            each.uploaded and (NOW - each.uploaded) / timedelta(days=1),
+            None if each.uploaded is None else (NOW - each.uploaded) / timedelta(days=1),
             " ".join(tag for tag in each.tags if not tag.startswith("sha256-")),
             kind="docker",
         )

@@ -126,7 +126,7 @@ def test_key_that_is_no_text_is_refused() -> None:
 
 def test_key_that_stands_twice_is_refused() -> None:
     """JSON's decoders take the last one silently; which one the operator meant is unknown."""
-    with pytest.raises(ConfigurationError, match="POLICIES.*'keep' stands twice"):
+    with pytest.raises(ConfigurationError, match=r"POLICIES.*'keep' stands twice"):
         parse_policies('[{"repositories": ["**"], "keep": 5, "keep": 50}]')
 
 
@@ -222,7 +222,8 @@ def test_duration_is_a_sum(text: str, duration: timedelta) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "1", "h", "1 h", "1h 30m", "1h30", "-1h", "+1h", "1.5h", "1y", "1M", "1ms", "\u0661h", "1h\n", "PT1H"]
+    "text",
+    ["", "1", "h", "1 h", "1h 30m", "1h30", "-1h", "+1h", "1.5h", "1y", "1M", "1ms", "\u0661h", "1h\n", "PT1H"],
 )
 def test_other_text_is_no_duration(text: str) -> None:
     """Matched whole, ASCII digits only."""
@@ -281,7 +282,7 @@ def test_endless_duration_is_refused(text: str) -> None:
         ("localhost:*/**", "localhost:5000/acme/api", True),
     ],
 )
-def test_glob_matches_whole_names(glob: str, name: str, matches: bool) -> None:  # noqa: FBT001  # a table's column
+def test_glob_matches_whole_names(glob: str, name: str, matches: bool) -> None:
     """A star stays within one segment; two stars stand for one or more whole segments."""
     assert Glob.parse(glob).matches(name) is matches
 
@@ -304,7 +305,7 @@ def test_glob_matches_whole_names(glob: str, name: str, matches: bool) -> None: 
         ("us-docker.pkg.dev/acme/*/*", "us-docker.pkg.dev/acme/my-gcf-artifacts/function", True),
     ],
 )
-def test_wildcard_never_matches_the_functions_own_images(glob: str, name: str, matches: bool) -> None:  # noqa: FBT001
+def test_wildcard_never_matches_the_functions_own_images(glob: str, name: str, matches: bool) -> None:
     """The segment gcf-artifacts has to be named literally."""
     assert Glob.parse(glob).matches(name) is matches
 
@@ -363,7 +364,23 @@ def test_first_policy_with_a_matching_pattern_decides() -> None:
 @pytest.mark.parametrize("key", ["delete_tags", "protect_tags", "group_by"])
 @pytest.mark.parametrize(
     "regex",
-    ["(", ")", "[", "*", "a**", r"(a)\1", "(?=a)", "(?!a)", "(?<=a)", "(?<!a)", "(?>a)", "a++", r"(?P=x)", "(?#x)", "\\"],
+    [
+        "(",
+        ")",
+        "[",
+        "*",
+        "a**",
+        r"(a)\1",
+        "(?=a)",
+        "(?!a)",
+        "(?<=a)",
+        "(?<!a)",
+        "(?>a)",
+        "a++",
+        r"(?P=x)",
+        "(?#x)",
+        "\\",
+    ],
 )
 def test_regex_outside_re2_is_refused(key: str, regex: str) -> None:
     """Back-references and look-around need a backtracking engine; the message holds the pattern."""
@@ -413,7 +430,7 @@ def matching(tag: str, parsed: Policy) -> bool:
         ("(?P<name>ci)", "ci", True),
     ],
 )
-def test_regex_is_matched_whole(regex: str, tag: str, matches: bool) -> None:  # noqa: FBT001  # a table's column
+def test_regex_is_matched_whole(regex: str, tag: str, matches: bool) -> None:
     """No part of a tag is enough."""
     assert matching(tag, policy(delete_tags=[regex])) is matches
 

@@ -310,7 +310,7 @@ def test_listing_that_is_refused(world: World, status: int, error: type[CleanerE
 
     assert not caught.value.transient
     if isinstance(caught.value, PermissionDenied):
-        assert "artifactregistry.tags.list" in caught.value.permission
+        assert "artifactregistry.repositories.downloadArtifacts" in caught.value.permission
     if isinstance(caught.value, RequestRefused):
         assert (caught.value.status, caught.value.codes) == (400, ("CODE",))
 
@@ -566,7 +566,7 @@ def test_deletion_of_a_tag_leaves_the_manifest(world: World, style: str) -> None
     world.emulator.behaviour.style = style
     digest = world.load(image(1), tags=["v1", "v2"])
 
-    assert world.client().delete(Tag("v1")).gone
+    assert world.client().delete_tag(Tag("v1"), digest, lambda: True).gone
 
     assert world.tags == {"v2": digest}
     assert world.left == {digest}
@@ -577,8 +577,8 @@ def test_deletion_of_what_is_not_there_is_a_success(world: World) -> None:
     world.load(image(1))
     client = world.client()
 
-    assert client.delete(ABSENT).gone
-    assert client.delete(Tag("v1")).gone
+    assert client.delete_manifest(ABSENT, lambda: True).gone
+    assert client.delete_tag(Tag("v1"), ABSENT, lambda: True).gone
 
 
 @pytest.mark.parametrize("code", [DANGLING_TAG, DANGLING_PARENT, REFERRING_MANIFEST])
@@ -587,7 +587,7 @@ def test_refused_deletion(world: World, code: str) -> None:
     digest = world.load(image(1))
     world.faults.add(Status(400, code))
 
-    outcome = world.client().delete(digest)
+    outcome = world.client().delete_manifest(digest, lambda: True)
 
     assert (outcome.gone, outcome.refused, outcome.status, outcome.codes) == (False, True, 400, (code,))
     assert outcome.maybe_for_referrers == (code != DANGLING_TAG)
@@ -612,7 +612,7 @@ def test_failed_deletion(world: World, status: int, body: bytes, codes: tuple[st
     digest = world.load(image(1))
     world.faults.add(Status(status, body=body), kind="manifest_delete")
 
-    outcome = world.client().delete(digest)
+    outcome = world.client().delete_manifest(digest, lambda: True)
 
     assert (outcome.gone, outcome.refused, outcome.status, outcome.codes) == (False, False, status, codes)
     assert digest in world.left

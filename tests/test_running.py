@@ -250,6 +250,7 @@ def test_every_asset_type_of_the_recorded_answers_names_its_images() -> None:
             f"{APPS}/migrate@{digest('migrate-amd64')}",
             digest("migrate-config"),
             f"{APPS}/debug:v1",
+            digest("debug-config"),
             f"docker-pullable://{APPS}/debug@{digest('debug')}",
             f"{APPS}/model:v2",
         },

@@ -167,20 +167,20 @@ def test_many_threads_share_the_first_token(google: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("access", "permissions"),
+    ("access", "permission"),
     [
-        (Access.READ, ["artifactregistry.repositories.downloadArtifacts"]),
-        (Access.DELETE, ["artifactregistry.repositories.downloadArtifacts", "artifactregistry.versions.delete"]),
+        (Access.READ, "artifactregistry.repositories.downloadArtifacts"),
+        (Access.DELETE, "artifactregistry.repositories.deleteArtifacts"),
     ],
 )
-def test_denied_token_names_the_missing_permission(google: World, access: Access, permissions: list[str]) -> None:
+def test_denied_token_names_the_missing_permission(google: World, access: Access, permission: str) -> None:
     """DENIED at the token service is final."""
     google.emulator.behaviour.denied = {"acme/api"}
 
     with pytest.raises(PermissionDenied) as caught:
         google.client(access).list_manifests()
 
-    assert all(permission in caught.value.permission for permission in permissions)
+    assert permission in caught.value.permission
     assert google.log.counts == {"token": 1}
 
 
@@ -192,7 +192,7 @@ def test_reading_denied_in_spite_of_a_fresh_token(google: World, status: int) ->
     with pytest.raises(PermissionDenied) as caught:
         google.client().list_manifests()
 
-    assert "artifactregistry.tags.list" in caught.value.permission
+    assert "artifactregistry.repositories.downloadArtifacts" in caught.value.permission
     again = status == 401
     assert google.log.counts == {"token": 1 + again, "tags_list": 1 + again}
 
