@@ -43,8 +43,8 @@ def _reject(error: Exception) -> tuple[str, int]:
 if flask.has_app_context():
     # functions-framework runs this module within its app.  It answers 400 where it cannot read a request as an event,
     # a push of a message without data for one, and 500 where the event's own library gives up.
-    flask.current_app.register_error_handler(400, _reject)
-    flask.current_app.register_error_handler(GenericException, _reject)
+    for failure in (400, GenericException, RecursionError):
+        flask.current_app.register_error_handler(failure, _reject)
 
 
 @functions_framework.cloud_event

@@ -1,0 +1,155 @@
+locals {
+  root = "${path.module}/.."
+
+  # Only what is deployed: no tests, no documentation, no Terraform, no bytecode, and not the command line.
+  source_files = setunion(
+    ["main.py", "requirements.txt"],
+    setsubtract(
+      fileset(local.root, "cleaner/**/*.py"),
+      setunion(["cleaner/__main__.py"], fileset(local.root, "cleaner/cli/**")),
+    ),
+  )
+
+  # Of the contents, not of the zip file: the same on every machine, and known when the plan is made.
+  source_hash = sha256(jsonencode({ for file in local.source_files : file => filesha256("${local.root}/${file}") }))
+}
+
+data "archive_file" "source" {
+  type        = "zip"
+  output_path = "${path.module}/build/${var.name}.zip"
+
+  dynamic "source" {
+    for_each = local.source_files
+
+    content {
+      filename = source.value
+      content  = file("${local.root}/${source.value}")
+    }
+  }
+}
+
+resource "google_storage_bucket" "source" {
+  #checkov:skip=CKV_GCP_62:It holds the source of one function; who reads it is in the audit log where that is turned on.
+  #checkov:skip=CKV_GCP_78:An object's name carries its contents' hash and is never written twice.
+  project  = var.project_id
+  name     = "${var.name}-source-${substr(sha256("${var.project_id}/${var.region}"), 0, 12)}"
+  location = var.region
+  labels   = var.labels
+
+  uniform_bucket_level_access = true
+  public_access_prevention    = "enforced"
+  # It holds nothing but what the next apply would upload again.
+  force_destroy = true
+
+  depends_on = [google_project_service.this]
+}
+
+resource "google_storage_bucket_object" "source" {
+  bucket = google_storage_bucket.source.name
+  # A new name for new code: the function is built again exactly when something of it has changed.
+  name   = "${local.source_hash}.zip"
+  source = data.archive_file.source.output_path
+}
+
+# The function's image has a repository of its own, so that the build may write there and nowhere else.  Nothing
+# grants the function anything on it.
+resource "google_artifact_registry_repository" "image" {
+  #checkov:skip=CKV_GCP_84:It holds an image of public source.
+  project       = var.project_id
+  location      = var.region
+  repository_id = "${var.name}-image"
+  description   = "Images of the function ${var.name}"
+  format        = "DOCKER"
+  labels        = var.labels
+
+  cleanup_policies {
+    id     = "delete-old"
+    action = "DELETE"
+    condition {
+      older_than = "30d"
+    }
+  }
+
+  cleanup_policies {
+    id     = "keep-newest"
+    action = "KEEP"
+    most_recent_versions {
+      keep_count = 5
+    }
+  }
+
+  depends_on = [google_project_service.this]
+}
+
+resource "google_cloudfunctions2_function" "this" {
+  project     = var.project_id
+  location    = var.region
+  name        = var.name
+  description = "Prunes a container repository's old manifests on every push"
+  labels      = var.labels
+
+  build_config {
+    runtime           = "python313"
+    entry_point       = "prune"
+    service_account   = google_service_account.build.id
+    docker_repository = google_artifact_registry_repository.image.id
+
+    source {
+      storage_source {
+        bucket = google_storage_bucket.source.name
+        object = google_storage_bucket_object.source.name
+      }
+    }
+  }
+
+  service_config {
+    service_account_email = google_service_account.run.email
+
+    # Event deliveries count as internal; nothing else has a reason to call it.
+    ingress_settings               = "ALLOW_INTERNAL_ONLY"
+    all_traffic_on_latest_revision = true
+
+    # Above one message at a time an instance must have a whole CPU.
+    available_cpu                    = "1"
+    available_memory                 = "${var.memory_mib}Mi"
+    timeout_seconds                  = var.timeout_seconds
+    min_instance_count               = 0
+    max_instance_count               = var.max_instances
+    max_instance_request_concurrency = var.concurrency
+
+    environment_variables = merge({
+      POLICIES       = jsonencode(var.policies)
+      DRY_RUN        = tostring(var.dry_run)
+      WORKERS        = tostring(var.workers)
+      TIME_LIMIT     = tostring(var.time_limit_seconds)
+      REQUESTS_TOPIC = local.requests_topic
+      LOG_LEVEL      = var.log_level
+      # The platform does not set it; the log's trace field needs it.
+      GOOGLE_CLOUD_PROJECT = var.project_id
+      # functions-framework's, 4 per CPU by default: the other messages of a push would then wait outside of the
+      # instance's threads, where they cannot be told that they are covered.
+      THREADS = tostring(var.concurrency)
+    }, length(var.running_scopes) > 0 ? { RUNNING_SCOPES = join(",", var.running_scopes) } : {})
+  }
+
+  event_trigger {
+    trigger_region        = var.region
+    event_type            = "google.cloud.pubsub.topic.v1.messagePublished"
+    pubsub_topic          = local.gcr_topic
+    service_account_email = google_service_account.trigger.email
+    # Without it an exception is swallowed, and a run that reached its time limit would not go on.
+    retry_policy = "RETRY_POLICY_RETRY"
+  }
+
+  depends_on = [
+    google_pubsub_topic.gcr,
+    data.google_pubsub_topic.gcr,
+    time_sleep.build_rights,
+    # The rights first, so that the first message finds them.
+    google_artifact_registry_repository_iam_member.run,
+    google_pubsub_topic_iam_member.run,
+    google_project_iam_member.running,
+    google_folder_iam_member.running,
+    google_organization_iam_member.running,
+  ]
+}

@@ -1,0 +1,89 @@
+# Three accounts, so that none holds what it does not need: `run` reads and deletes, `trigger` invokes, `build` builds.
+# What `run` may do stands in repositories.tf, requests.tf and running.tf.  Logging to stdout needs no right.
+
+resource "google_service_account" "run" {
+  project      = var.project_id
+  account_id   = "${var.name}-run"
+  display_name = "${var.name}: runs the function"
+
+  depends_on = [google_project_service.this]
+}
+
+resource "google_service_account" "trigger" {
+  project      = var.project_id
+  account_id   = "${var.name}-trigger"
+  display_name = "${var.name}: delivers messages to the function"
+
+  depends_on = [google_project_service.this]
+}
+
+resource "google_service_account" "build" {
+  project      = var.project_id
+  account_id   = "${var.name}-build"
+  display_name = "${var.name}: builds the function"
+
+  depends_on = [google_project_service.this]
+}
+
+# -- trigger --
+
+# On the one service, not on the project.  roles/eventarc.eventReceiver is not needed for events of Pub/Sub.
+resource "google_cloud_run_v2_service_iam_member" "trigger" {
+  project  = var.project_id
+  location = var.region
+  # The service that carries a function has the function's name.
+  name   = google_cloudfunctions2_function.this.name
+  role   = "roles/run.invoker"
+  member = google_service_account.trigger.member
+}
+
+# -- build --
+
+# The build's log.  Logging has no narrower resource for it than the project.
+resource "google_project_iam_member" "build_log" {
+  project = var.project_id
+  role    = "roles/logging.logWriter"
+  member  = google_service_account.build.member
+}
+
+# The image, and the build's cache beside it.
+resource "google_artifact_registry_repository_iam_member" "build" {
+  project    = google_artifact_registry_repository.image.project
+  location   = google_artifact_registry_repository.image.location
+  repository = google_artifact_registry_repository.image.repository_id
+  role       = "roles/artifactregistry.writer"
+  member     = google_service_account.build.member
+}
+
+# The source where it is uploaded …
+resource "google_storage_bucket_iam_member" "build" {
+  bucket = google_storage_bucket.source.name
+  role   = "roles/storage.objectViewer"
+  member = google_service_account.build.member
+}
+
+# … and where the platform may copy it to: buckets that it makes itself at the first deployment, so that they cannot
+# be granted on by name.  The condition keeps every other bucket of the project out.
+resource "google_project_iam_member" "build_source" {
+  project = var.project_id
+  role    = "roles/storage.objectViewer"
+  member  = google_service_account.build.member
+
+  condition {
+    title       = "function-source-only"
+    description = "Buckets in which Cloud Functions keeps functions' source"
+    expression  = "resource.name.startsWith(\"projects/_/buckets/gcf-v2-sources-\")"
+  }
+}
+
+# A grant takes a while to be known everywhere, and a build that begins before fails for good.
+resource "time_sleep" "build_rights" {
+  create_duration = "60s"
+
+  depends_on = [
+    google_project_iam_member.build_log,
+    google_project_iam_member.build_source,
+    google_artifact_registry_repository_iam_member.build,
+    google_storage_bucket_iam_member.build,
+  ]
+}

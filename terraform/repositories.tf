@@ -1,0 +1,104 @@
+# What the function may do in the repositories that it prunes: granted on each of them, never on a project.
+
+locals {
+  # The gcr.io hosts are Artifact Registry repositories of the same name, each in its place.
+  gcr_locations = { "gcr.io" = "us", "us.gcr.io" = "us", "eu.gcr.io" = "europe", "asia.gcr.io" = "asia" }
+
+  # HOST/[DOMAIN/]PROJECT[/REPOSITORY]; a first segment with a dot is the domain of a domain-scoped project.
+  repository_parts = {
+    for name in var.repositories : name =>
+    regex("^(?P<host>[^/]+)/(?:(?P<domain>[^/]*\\.[^/]*)/)?(?P<project>[^/]+)(?:/(?P<repository>[^/]+))?$", name)
+  }
+
+  repositories = {
+    for name, parts in local.repository_parts : name => {
+      project    = parts.domain == null ? parts.project : "${parts.domain}:${parts.project}"
+      location   = lookup(local.gcr_locations, parts.host, trimsuffix(parts.host, "-docker.pkg.dev"))
+      repository = coalesce(parts.repository, parts.host)
+    }
+  }
+
+  # Which call needs which permission, after Artifact Registry's page on audit logging, which has every method of the
+  # registry's own protocol with the permission that it checks.
+  reading_permissions = [
+    # GET /v2/token for pulling, GET tags/list, GET and HEAD of a manifest.
+    "artifactregistry.repositories.downloadArtifacts",
+    # REST repositories.get: a sweep leaves out repositories that are remote or virtual.
+    "artifactregistry.repositories.get",
+    # REST packages.list: a sweep finds the images.
+    "artifactregistry.packages.list",
+    # REST versions.list: what is asked when tags/list is cut short.
+    "artifactregistry.versions.list",
+  ]
+  deleting_permissions = [
+    # DELETE of a tag and of a manifest.  (tags.delete and versions.delete are what the REST API checks; the function
+    # does not delete by it.)
+    "artifactregistry.repositories.deleteArtifacts",
+    # GET /v2/token for deleting: there is no scope for that alone, it is asked for as `push,pull`, and a scope is
+    # refused whose permission is missing.  The function uploads nothing.
+    "artifactregistry.repositories.uploadArtifacts",
+  ]
+
+  # Another project may hold the roles of several cleaners of the same name.
+  custom_role_ids = {
+    for project in toset([for repository in local.repositories : repository.project]) :
+    project => join("_", concat([replace(var.name, "-", "_"), "run"], project == var.project_id ? [] : [substr(sha256(var.project_id), 0, 8)]))
+  }
+}
+
+# One in each project: a project's custom role can only be granted on what is in the same project.
+resource "google_project_iam_custom_role" "run" {
+  for_each = var.use_custom_role ? local.custom_role_ids : {}
+
+  project     = each.key
+  role_id     = each.value
+  title       = "${var.name}: prunes repositories"
+  description = "What the function ${var.name} of ${var.project_id} calls"
+  # In a dry run the function asks for no more than reading, and cannot do more either.
+  permissions = concat(local.reading_permissions, var.dry_run ? [] : local.deleting_permissions)
+
+  depends_on = [google_project_service.this]
+}
+
+resource "google_artifact_registry_repository_iam_member" "run" {
+  for_each = local.repositories
+
+  project    = each.value.project
+  location   = each.value.location
+  repository = each.value.repository
+  member     = google_service_account.run.member
+
+  # The role's ID in full, which is known when the plan is made (`.id` is not), and still follows the role's creation.
+  role = (
+    var.use_custom_role
+    ? "projects/${each.value.project}/roles/${google_project_iam_custom_role.run[each.value.project].role_id}"
+    : var.dry_run ? "roles/artifactregistry.reader" : "roles/artifactregistry.repoAdmin"
+  )
+}
+
+# Warnings at plan time, not errors: rights may also have been granted elsewhere.
+check "policies_and_repositories_meet" {
+  assert {
+    condition = alltrue(flatten([
+      for policy in try(var.policies[*], []) : [
+        for glob in try(policy.repositories[*], []) : anytrue([
+          for repository in var.repositories :
+          startswith("${repository}/", regex("^((?:[^*]*/)?)", "${glob}/")[0]) || startswith(regex("^((?:[^*]*/)?)", "${glob}/")[0], "${repository}/")
+        ])
+      ]
+    ]))
+    error_message = "A policy has a pattern that lies outside of all `repositories`: there the function would be denied.  (LOCATION-docker.pkg.dev/PROJECT/gcr.io/… is never matched: it is read as gcr.io/PROJECT/….)"
+  }
+
+  assert {
+    condition = alltrue([
+      for repository in var.repositories : anytrue(flatten([
+        for policy in try(var.policies[*], []) : [
+          for glob in try(policy.repositories[*], []) :
+          startswith("${repository}/", regex("^((?:[^*]*/)?)", "${glob}/")[0]) || startswith(regex("^((?:[^*]*/)?)", "${glob}/")[0], "${repository}/")
+        ]
+      ]))
+    ])
+    error_message = "One of `repositories` is reached by no policy's pattern: the function gets rights there that it does not use."
+  }
+}

@@ -1,0 +1,510 @@
+# What is planned for each way to use the module.  Nothing is created and nobody is asked: the providers are mocks.
+
+mock_provider "google" {}
+mock_provider "archive" {}
+mock_provider "time" {}
+
+variables {
+  project_id   = "acme-prod"
+  region       = "us-central1"
+  repositories = ["us-docker.pkg.dev/acme-prod/apps"]
+  policies     = [{ repositories = ["us-docker.pkg.dev/acme-prod/apps/**"] }]
+}
+
+run "minimal" {
+  command = plan
+
+  assert {
+    condition     = google_pubsub_topic.gcr[0].name == "gcr" && google_pubsub_topic.gcr[0].project == "acme-prod"
+    error_message = "the topic gcr is created in the function's project"
+  }
+
+  assert {
+    condition     = google_pubsub_topic.gcr[0].deletion_policy == "ABANDON"
+    error_message = "a destroy leaves the topic to those who use it"
+  }
+
+  assert {
+    condition = (
+      google_cloudfunctions2_function.this.build_config[0].runtime == "python313"
+      && google_cloudfunctions2_function.this.build_config[0].entry_point == "prune"
+    )
+    error_message = "Python 3.13, main.prune"
+  }
+
+  assert {
+    condition = (
+      google_cloudfunctions2_function.this.event_trigger[0].pubsub_topic == "projects/acme-prod/topics/gcr"
+      && google_cloudfunctions2_function.this.event_trigger[0].event_type == "google.cloud.pubsub.topic.v1.messagePublished"
+      && google_cloudfunctions2_function.this.event_trigger[0].retry_policy == "RETRY_POLICY_RETRY"
+    )
+    error_message = "triggered by the topic, with retries"
+  }
+
+  assert {
+    condition     = google_cloudfunctions2_function.this.service_config[0].ingress_settings == "ALLOW_INTERNAL_ONLY"
+    error_message = "not reachable from outside"
+  }
+
+  assert {
+    condition = google_cloudfunctions2_function.this.service_config[0].environment_variables == tomap({
+      POLICIES             = "[{\"repositories\":[\"us-docker.pkg.dev/acme-prod/apps/**\"]}]"
+      DRY_RUN              = "true"
+      WORKERS              = "20"
+      TIME_LIMIT           = "500"
+      REQUESTS_TOPIC       = "projects/acme-prod/topics/registry-cleaner-requests"
+      LOG_LEVEL            = "INFO"
+      GOOGLE_CLOUD_PROJECT = "acme-prod"
+      THREADS              = "40"
+    })
+    error_message = "the environment is the contract's defaults, a dry run and the policies as they were written"
+  }
+
+  assert {
+    condition     = google_cloudfunctions2_function.this.service_config[0].max_instance_request_concurrency == 40
+    error_message = "as many threads as messages at once"
+  }
+
+  assert {
+    condition = google_project_iam_custom_role.run["acme-prod"].permissions == toset([
+      "artifactregistry.packages.list",
+      "artifactregistry.repositories.downloadArtifacts",
+      "artifactregistry.repositories.get",
+      "artifactregistry.versions.list",
+    ])
+    error_message = "in a dry run the function can only read"
+  }
+
+  assert {
+    condition = (
+      length(google_artifact_registry_repository_iam_member.run) == 1
+      && google_artifact_registry_repository_iam_member.run["us-docker.pkg.dev/acme-prod/apps"].project == "acme-prod"
+      && google_artifact_registry_repository_iam_member.run["us-docker.pkg.dev/acme-prod/apps"].location == "us"
+      && google_artifact_registry_repository_iam_member.run["us-docker.pkg.dev/acme-prod/apps"].repository == "apps"
+      && google_artifact_registry_repository_iam_member.run["us-docker.pkg.dev/acme-prod/apps"].role == "projects/acme-prod/roles/registry_cleaner_run"
+    )
+    error_message = "the role is granted on the one repository"
+  }
+
+  assert {
+    condition     = length(google_cloud_scheduler_job.sweep) == 0
+    error_message = "nothing is scheduled unless asked for"
+  }
+
+  assert {
+    condition = (
+      length(google_project_iam_member.running) == 0
+      && length(google_folder_iam_member.running) == 0
+      && length(google_organization_iam_member.running) == 0
+      && !contains(keys(google_project_service.this), "cloudasset.googleapis.com")
+    )
+    error_message = "without running_scopes the inventory is not asked"
+  }
+
+  assert {
+    condition     = toset(keys(google_pubsub_subscription.delivery)) == toset(["registry-cleaner-requests"])
+    error_message = "only requests are delivered beside the trigger's own topic"
+  }
+
+  assert {
+    condition = (
+      google_pubsub_subscription.delivery["registry-cleaner-requests"].topic == "projects/acme-prod/topics/registry-cleaner-requests"
+      && google_pubsub_subscription.delivery["registry-cleaner-requests"].ack_deadline_seconds == 600
+      && google_pubsub_subscription.delivery["registry-cleaner-requests"].expiration_policy[0].ttl == ""
+    )
+    error_message = "requests wait for a run as long as the trigger's messages do, and their subscription never expires"
+  }
+
+  assert {
+    condition     = google_cloud_run_v2_service_iam_member.trigger.role == "roles/run.invoker" && google_cloud_run_v2_service_iam_member.trigger.name == "registry-cleaner"
+    error_message = "the trigger may invoke the function's service"
+  }
+
+  assert {
+    condition     = google_storage_bucket.source.public_access_prevention == "enforced" && google_storage_bucket.source.uniform_bucket_level_access
+    error_message = "the source is never public"
+  }
+
+  assert {
+    condition     = can(regex("^[0-9a-f]{64}\\.zip$", google_storage_bucket_object.source.name))
+    error_message = "the object's name carries the hash of what is deployed"
+  }
+
+  assert {
+    condition     = length(google_logging_metric.this) == 7 && length(google_monitoring_dashboard.this) == 1 && length(google_monitoring_alert_policy.this) == 3
+    error_message = "metrics, dashboard and alerts are there by default"
+  }
+
+  assert {
+    condition     = alltrue([for service in google_project_service.this : !service.disable_on_destroy])
+    error_message = "a destroy leaves the APIs on"
+  }
+}
+
+run "delivery" {
+  # Applied, so that the function has an address.
+  command = apply
+
+  override_resource {
+    target = google_cloudfunctions2_function.this
+    values = { service_config = { uri = "https://registry-cleaner-abc-uc.a.run.app" } }
+  }
+
+  assert {
+    condition     = google_pubsub_subscription.delivery["registry-cleaner-requests"].push_config[0].push_endpoint == "https://registry-cleaner-abc-uc.a.run.app/projects/acme-prod/topics/registry-cleaner-requests"
+    error_message = "the path names the topic: from it the function knows that this is a request"
+  }
+
+  assert {
+    condition = (
+      google_pubsub_subscription.delivery["registry-cleaner-requests"].push_config[0].oidc_token[0].audience == "https://registry-cleaner-abc-uc.a.run.app"
+      && google_pubsub_subscription.delivery["registry-cleaner-requests"].push_config[0].oidc_token[0].service_account_email == google_service_account.trigger.email
+    )
+    error_message = "delivered as the trigger's account, for the service's address"
+  }
+
+  assert {
+    condition     = google_pubsub_topic_iam_member.run.member == google_service_account.run.member && google_pubsub_topic_iam_member.run.topic == "registry-cleaner-requests"
+    error_message = "the function may publish requests"
+  }
+}
+
+# Nothing is created that is there already.
+run "existing_topic_apis_and_role" {
+  command = plan
+
+  variables {
+    use_custom_role = false
+    dry_run         = false
+    enable_apis     = false
+    create_topic    = false
+  }
+
+  assert {
+    condition     = length(google_pubsub_topic.gcr) == 0 && length(data.google_pubsub_topic.gcr) == 1
+    error_message = "an existing topic is looked up, not created"
+  }
+
+  assert {
+    condition     = google_cloudfunctions2_function.this.event_trigger[0].pubsub_topic == "projects/acme-prod/topics/gcr"
+    error_message = "an existing topic triggers as a created one does"
+  }
+
+  assert {
+    condition     = length(google_project_service.this) == 0
+    error_message = "no API is turned on"
+  }
+
+  assert {
+    condition     = alltrue([for grant in google_artifact_registry_repository_iam_member.run : grant.role == "roles/artifactregistry.repoAdmin"])
+    error_message = "the predefined role that may delete, on the repository"
+  }
+}
+
+run "repositories_in_several_places" {
+  command = plan
+
+  variables {
+    repositories = [
+      "us-docker.pkg.dev/acme-prod/apps",
+      "europe-west3-docker.pkg.dev/acme-prod/apps",
+      "europe-docker.pkg.dev/acme-data/jobs",
+      "us-docker.pkg.dev/example.com/legacy-app/apps",
+    ]
+    policies           = [{ repositories = ["**"] }]
+    other_gcr_projects = ["acme-data", "example.com:legacy-app"]
+  }
+
+  assert {
+    condition = {
+      for name, grant in google_artifact_registry_repository_iam_member.run : name => [grant.project, grant.location, grant.repository]
+      } == {
+      "us-docker.pkg.dev/acme-prod/apps"              = ["acme-prod", "us", "apps"]
+      "europe-west3-docker.pkg.dev/acme-prod/apps"    = ["acme-prod", "europe-west3", "apps"]
+      "europe-docker.pkg.dev/acme-data/jobs"          = ["acme-data", "europe", "jobs"]
+      "us-docker.pkg.dev/example.com/legacy-app/apps" = ["example.com:legacy-app", "us", "apps"]
+    }
+    error_message = "each repository by its project, location and name"
+  }
+
+  assert {
+    condition = { for project, role in google_project_iam_custom_role.run : project => role.role_id } == {
+      "acme-prod"              = "registry_cleaner_run"
+      "acme-data"              = "registry_cleaner_run_${substr(sha256("acme-prod"), 0, 8)}"
+      "example.com:legacy-app" = "registry_cleaner_run_${substr(sha256("acme-prod"), 0, 8)}"
+    }
+    error_message = "one custom role in each project, which elsewhere tells whose it is"
+  }
+
+  assert {
+    condition     = google_artifact_registry_repository_iam_member.run["europe-docker.pkg.dev/acme-data/jobs"].role == "projects/acme-data/roles/registry_cleaner_run_${substr(sha256("acme-prod"), 0, 8)}"
+    error_message = "a repository is granted on with the role of its own project"
+  }
+
+  assert {
+    condition = { for name, subscription in google_pubsub_subscription.delivery : name => subscription.topic } == {
+      "registry-cleaner-requests"                   = "projects/acme-prod/topics/registry-cleaner-requests"
+      "registry-cleaner-gcr-acme-data"              = "projects/acme-data/topics/gcr"
+      "registry-cleaner-gcr-example-com-legacy-app" = "projects/example.com:legacy-app/topics/gcr"
+    }
+    error_message = "pushes in the other projects start the function too"
+  }
+
+  assert {
+    condition     = alltrue([for subscription in google_pubsub_subscription.delivery : subscription.project == "acme-prod"])
+    error_message = "nothing but roles and grants is created in the other projects"
+  }
+}
+
+run "gcr_io_repositories_for_a_domain_scoped_project" {
+  command = plan
+
+  variables {
+    project_id   = "example.com:legacy-app"
+    repositories = ["gcr.io/acme-prod", "us.gcr.io/acme-prod", "eu.gcr.io/acme-prod", "asia.gcr.io/acme-prod", "gcr.io/example.com/legacy-app"]
+    policies     = [{ repositories = ["*gcr.io/**"] }]
+  }
+
+  assert {
+    condition = {
+      for name, grant in google_artifact_registry_repository_iam_member.run : name => [grant.project, grant.location, grant.repository]
+      } == {
+      "gcr.io/acme-prod"              = ["acme-prod", "us", "gcr.io"]
+      "us.gcr.io/acme-prod"           = ["acme-prod", "us", "us.gcr.io"]
+      "eu.gcr.io/acme-prod"           = ["acme-prod", "europe", "eu.gcr.io"]
+      "asia.gcr.io/acme-prod"         = ["acme-prod", "asia", "asia.gcr.io"]
+      "gcr.io/example.com/legacy-app" = ["example.com:legacy-app", "us", "gcr.io"]
+    }
+    error_message = "the gcr.io names are Artifact Registry repositories, each in its location"
+  }
+
+  assert {
+    condition     = google_cloudfunctions2_function.this.event_trigger[0].pubsub_topic == "projects/example.com:legacy-app/topics/gcr"
+    error_message = "the topic of the domain-scoped project"
+  }
+
+  assert {
+    condition     = can(regex("^[a-z0-9-]{3,63}$", google_storage_bucket.source.name))
+    error_message = "a bucket's name has no colon"
+  }
+}
+
+run "sweeps_and_who_may_ask" {
+  command = plan
+
+  variables {
+    request_publishers = ["group:platform@example.com"]
+    repositories       = ["us-docker.pkg.dev/acme-prod/apps", "gcr.io/acme-prod"]
+    policies           = [{ repositories = ["**"] }]
+    sweep_roots        = ["us-docker.pkg.dev/acme-prod/apps", "gcr.io/acme-prod/team"]
+    sweep_schedule     = "30 3 1 * *"
+  }
+
+  assert {
+    condition = { for root, job in google_cloud_scheduler_job.sweep : root => jsondecode(base64decode(job.pubsub_target[0].data)) } == {
+      for root in ["us-docker.pkg.dev/acme-prod/apps", "gcr.io/acme-prod/team"] : root => { action = "SWEEP", repository = root }
+    }
+    error_message = "each root is asked for"
+  }
+
+  assert {
+    condition = alltrue([
+      for job in google_cloud_scheduler_job.sweep :
+      job.pubsub_target[0].topic_name == "projects/acme-prod/topics/registry-cleaner-requests" && job.schedule == "30 3 1 * *" && job.time_zone == "Etc/UTC"
+    ])
+    error_message = "on the topic for requests, at the given time"
+  }
+
+  assert {
+    condition     = contains(keys(google_project_service.this), "cloudscheduler.googleapis.com")
+    error_message = "the scheduler's API is turned on"
+  }
+
+  assert {
+    condition = (
+      google_pubsub_topic_iam_member.publisher["group:platform@example.com"].role == "roles/pubsub.publisher"
+      && google_pubsub_topic_iam_member.publisher["group:platform@example.com"].topic == "registry-cleaner-requests"
+    )
+    error_message = "those named may publish requests"
+  }
+}
+
+run "running_scopes" {
+  command = plan
+
+  variables {
+    running_scopes = ["projects/acme-prod", "projects/example.com:legacy-app", "folders/123", "organizations/456"]
+  }
+
+  assert {
+    condition = toset([for grant in google_project_iam_member.running : "${grant.project} ${grant.role}"]) == toset([
+      "acme-prod roles/cloudasset.viewer", "acme-prod roles/serviceusage.serviceUsageConsumer",
+      "example.com:legacy-app roles/cloudasset.viewer", "example.com:legacy-app roles/serviceusage.serviceUsageConsumer",
+    ])
+    error_message = "two roles on each project"
+  }
+
+  assert {
+    condition = toset([for grant in google_folder_iam_member.running : "${grant.folder} ${grant.role}"]) == toset([
+      "folders/123 roles/cloudasset.viewer", "folders/123 roles/serviceusage.serviceUsageConsumer",
+    ])
+    error_message = "two roles on the folder"
+  }
+
+  assert {
+    condition = toset([for grant in google_organization_iam_member.running : "${grant.org_id} ${grant.role}"]) == toset([
+      "456 roles/cloudasset.viewer", "456 roles/serviceusage.serviceUsageConsumer",
+    ])
+    error_message = "two roles on the organisation"
+  }
+
+  assert {
+    condition     = google_cloudfunctions2_function.this.service_config[0].environment_variables.RUNNING_SCOPES == "folders/123,organizations/456,projects/acme-prod,projects/example.com:legacy-app"
+    error_message = "the function is told the same scopes"
+  }
+
+  assert {
+    condition     = contains(keys(google_project_service.this), "cloudasset.googleapis.com")
+    error_message = "the inventory's API is turned on"
+  }
+}
+
+run "dry_run_with_a_predefined_role_and_unobserved" {
+  command = plan
+
+  variables {
+    use_custom_role = false
+    observability   = false
+    log_level       = "WARNING"
+  }
+
+  assert {
+    condition     = length(google_logging_metric.this) + length(google_monitoring_dashboard.this) + length(google_monitoring_alert_policy.this) == 0
+    error_message = "no metric, no dashboard, no alert"
+  }
+
+  assert {
+    condition     = output.dashboard_url == null
+    error_message = "no address of a dashboard that is not there"
+  }
+
+  assert {
+    condition     = !contains(keys(google_project_service.this), "monitoring.googleapis.com")
+    error_message = "what is not used is not turned on"
+  }
+
+  assert {
+    condition     = length(google_project_iam_custom_role.run) == 0
+    error_message = "no custom role where the organisation forbids them"
+  }
+
+  assert {
+    condition     = alltrue([for grant in google_artifact_registry_repository_iam_member.run : grant.role == "roles/artifactregistry.reader"])
+    error_message = "a dry run reads"
+  }
+}
+
+run "deleting_and_observed" {
+  command = plan
+
+  variables {
+    dry_run               = false
+    notification_channels = ["projects/acme-prod/notificationChannels/1"]
+  }
+
+  assert {
+    condition     = alltrue([for metric in google_logging_metric.this : strcontains(metric.filter, "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"registry-cleaner\"")])
+    error_message = "metrics are made from the function's own log"
+  }
+
+  assert {
+    condition     = alltrue([for key in ["freed_bytes", "refused", "failed"] : strcontains(google_logging_metric.this[key].filter, "jsonPayload.dry_run=false")])
+    error_message = "what a dry run would do does not count as done"
+  }
+
+  assert {
+    condition     = alltrue([for metric in google_logging_metric.this : toset(keys(metric.label_extractors)) == toset([for label in metric.metric_descriptor[0].labels : label.key])])
+    error_message = "each label has an extractor, and each extractor a label"
+  }
+
+  assert {
+    condition     = !contains(keys(google_logging_metric.this["run_seconds"].label_extractors), "repository")
+    error_message = "the metric that every run writes to is not split by repository"
+  }
+
+  assert {
+    condition     = alltrue([for alert in google_monitoring_alert_policy.this : alert.notification_channels == tolist(["projects/acme-prod/notificationChannels/1"])])
+    error_message = "alerts go to the given channels"
+  }
+
+  assert {
+    condition     = alltrue([for tile in jsondecode(google_monitoring_dashboard.this[0].dashboard_json).mosaicLayout.tiles : tile.xPos + tile.width <= 48])
+    error_message = "the dashboard's tiles lie within its columns"
+  }
+
+  assert {
+    condition     = google_cloudfunctions2_function.this.service_config[0].environment_variables.DRY_RUN == "false"
+    error_message = "the function is told to delete"
+  }
+
+  assert {
+    condition = google_project_iam_custom_role.run["acme-prod"].permissions == toset([
+      "artifactregistry.packages.list",
+      "artifactregistry.repositories.deleteArtifacts",
+      "artifactregistry.repositories.downloadArtifacts",
+      "artifactregistry.repositories.get",
+      "artifactregistry.repositories.uploadArtifacts",
+      "artifactregistry.versions.list",
+    ])
+    error_message = "what reading needs, and what deleting needs"
+  }
+}
+
+run "policies_as_written" {
+  command = plan
+
+  variables {
+    repositories = ["us-docker.pkg.dev/acme-prod/apps", "gcr.io/acme-prod"]
+    policies = [
+      {
+        repositories  = ["us-docker.pkg.dev/acme-prod/apps/*/**", "gcr.io/acme-prod/**"]
+        keep          = 10
+        keep_untagged = 0
+        min_age       = "1h30m"
+        max_age       = null
+        delete_tags   = ["pr-[0-9]+", "(?i)tmp.*"]
+        protect_tags  = ["v\\d+\\.\\d+\\.\\d+"]
+        group_by      = "(.+)-[0-9a-f]{7}"
+        max_deletions = 1000
+        dry_run       = true
+      },
+      # Patterns that can reach a repository do not warn.
+      { repositories = ["us-docker.pkg.dev/acme-prod/app*/**", "*-docker.pkg.dev/**", "gcr.io/acme-prod/api"], max_age = "90d" },
+    ]
+  }
+
+  assert {
+    condition     = jsondecode(google_cloudfunctions2_function.this.service_config[0].environment_variables.POLICIES) == var.policies
+    error_message = "the function reads what the operator wrote, without keys added or dropped"
+  }
+}
+
+run "warns_of_a_policy_outside_of_all_repositories" {
+  command = plan
+
+  variables {
+    policies = [{ repositories = ["us-docker.pkg.dev/acme-prod/apps/**", "us-docker.pkg.dev/acme-prod/other/**"] }]
+  }
+
+  expect_failures = [check.policies_and_repositories_meet]
+}
+
+run "warns_of_a_repository_that_no_policy_reaches" {
+  command = plan
+
+  variables {
+    repositories = ["us-docker.pkg.dev/acme-prod/apps", "gcr.io/acme-prod"]
+  }
+
+  expect_failures = [check.policies_and_repositories_meet]
+}

@@ -1,0 +1,151 @@
+# Each validation refuses: what would fail in an apply, or in the function, fails in the plan.
+# Several variables are wrong in one run, each in one way, to save time.
+
+mock_provider "google" {}
+mock_provider "archive" {}
+mock_provider "time" {}
+
+variables {
+  project_id   = "acme-prod"
+  region       = "us-central1"
+  repositories = ["us-docker.pkg.dev/acme-prod/apps"]
+  policies     = [{ repositories = ["us-docker.pkg.dev/acme-prod/apps/**"] }]
+}
+
+run "refuses_a_wrong_value_of_each" {
+  command = plan
+
+  variables {
+    # a number
+    project_id = "123456"
+    # a multi-region
+    region = "us"
+    # a name too long
+    name = "registry-cleaner-of-the-platform"
+    # no repository
+    repositories = []
+    # a scope by name
+    running_scopes = ["folders/prod"]
+    # a schedule in words
+    sweep_schedule = "weekly"
+    # a time zone as an offset
+    sweep_time_zone = "+02:00"
+    # everybody as publisher
+    request_publishers = ["allAuthenticatedUsers"]
+    # too many workers
+    workers = 101
+    # no concurrency
+    concurrency = 0
+    # half an instance
+    max_instances = 1.5
+    # too little memory
+    memory_mib = 256
+    # a timeout that the platform does not have
+    timeout_seconds = 600
+    # an unknown log level
+    observability = false
+    log_level     = "TRACE"
+    # a channel by its address
+    notification_channels = ["ops@example.com"]
+  }
+
+  expect_failures = [
+    var.project_id,
+    var.region,
+    var.name,
+    var.repositories,
+    var.running_scopes,
+    var.sweep_schedule,
+    var.sweep_time_zone,
+    var.request_publishers,
+    var.workers,
+    var.concurrency,
+    var.max_instances,
+    var.memory_mib,
+    var.timeout_seconds,
+    var.log_level,
+    var.notification_channels,
+  ]
+}
+
+# These look at other variables too, and are only asked when those are right.
+run "refuses_a_wrong_value_of_the_rest" {
+  command = plan
+
+  variables {
+    # another project with a prefix
+    other_gcr_projects = ["projects/acme-data"]
+    # a root outside of repositories
+    sweep_roots = ["us-docker.pkg.dev/acme-prod/other"]
+    # no time at all
+    time_limit_seconds = 5
+  }
+
+  expect_failures = [
+    var.other_gcr_projects,
+    var.sweep_roots,
+    var.time_limit_seconds,
+  ]
+}
+
+run "refuses_another_wrong_value" {
+  command = plan
+
+  variables {
+    # its own project as another
+    other_gcr_projects = ["acme-prod"]
+    # a root with a slash at its end
+    sweep_roots = ["us-docker.pkg.dev/acme-prod/apps/"]
+    # a time limit behind the timeout
+    timeout_seconds = 300
+    # metrics without their lines
+    log_level = "ERROR"
+  }
+
+  expect_failures = [
+    var.other_gcr_projects,
+    var.sweep_roots,
+    var.time_limit_seconds,
+    var.log_level,
+  ]
+}
+
+run "refuses_a_repository_without_its_name" {
+  command = plan
+
+  variables {
+    repositories = ["us-docker.pkg.dev/acme-prod"]
+  }
+
+  expect_failures = [var.repositories]
+}
+
+run "refuses_a_gcr_io_repository_by_its_other_name" {
+  command = plan
+
+  variables {
+    repositories = ["us-docker.pkg.dev/acme-prod/gcr.io"]
+  }
+
+  expect_failures = [var.repositories]
+}
+
+run "refuses_a_repository_with_a_wildcard" {
+  command = plan
+
+  variables {
+    repositories = ["gcr.io/acme-prod/*"]
+  }
+
+  expect_failures = [var.repositories]
+}
+
+run "refuses_a_foreign_registry" {
+  command = plan
+
+  variables {
+    repositories = ["docker.io/acme-prod/apps"]
+  }
+
+  expect_failures = [var.repositories]
+}

@@ -1,0 +1,28 @@
+# Artifact Registry announces pushes to the topic `gcr` of the project that the repository is in, if it exists.
+
+locals {
+  gcr_topic = "projects/${var.project_id}/topics/gcr"
+}
+
+resource "google_pubsub_topic" "gcr" {
+  #checkov:skip=CKV_GCP_83:The messages name images and hold no secret; a key would have to be shared with Artifact Registry.
+  count = var.create_topic ? 1 : 0
+
+  project = var.project_id
+  name    = "gcr"
+  labels  = var.labels
+
+  # Others may have subscribed meanwhile.  A destroy forgets the topic and leaves it; prevent_destroy would instead
+  # refuse to destroy the whole module.
+  deletion_policy = "ABANDON"
+
+  depends_on = [google_project_service.this]
+}
+
+# Tells at plan time that the topic is missing, not in the middle of an apply.
+data "google_pubsub_topic" "gcr" {
+  count = var.create_topic ? 0 : 1
+
+  project = var.project_id
+  name    = "gcr"
+}

@@ -1,0 +1,317 @@
+# -- Where --
+
+variable "project_id" {
+  description = "Project of the function and of its topic `gcr`.  A domain-scoped project is spelled `example.com:project`."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^([a-z0-9-]+(\\.[a-z0-9-]+)+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.project_id))
+    error_message = "project_id: must be a project's ID, not its name or number."
+  }
+}
+
+variable "region" {
+  description = "Region of the function, for example `us-central1`.  Nearest to the repositories is fastest."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z]+-[a-z]+[0-9]+$", var.region))
+    error_message = "region: must be a region like us-central1; a function cannot run in a multi-region or a zone."
+  }
+}
+
+variable "name" {
+  description = "Name of the function, and the beginning of the name of everything else that is created."
+  type        = string
+  default     = "registry-cleaner"
+  nullable    = false
+
+  validation {
+    # A service account's ID has at most 30 characters, and the longest that is made from this adds `-trigger`.
+    condition     = can(regex("^[a-z][a-z0-9-]{2,20}[a-z0-9]$", var.name))
+    error_message = "name: must be 4 to 22 of a-z 0-9 -, begin with a letter and not end with a hyphen."
+  }
+}
+
+variable "labels" {
+  description = "Labels of what can carry labels."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+}
+
+variable "enable_apis" {
+  description = "Whether to turn on the APIs that are needed.  They stay on when the module is destroyed."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+# -- What may be deleted (what is deleted: policies.tf) --
+
+variable "dry_run" {
+  description = "Whether the function only logs what would go.  While it is true the function's account holds no permission to delete."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "repositories" {
+  description = <<-EOT
+    The Artifact Registry repositories in which the function may read and, without `dry_run`, delete, by the beginning
+    of their images' names: `LOCATION-docker.pkg.dev/PROJECT/REPOSITORY`, or `gcr.io/PROJECT` (also `us.`, `eu.`,
+    `asia.`).  They can be in other projects.  They must exist.  In a domain-scoped project: `gcr.io/example.com/project`.
+  EOT
+  type        = set(string)
+  nullable    = false
+
+  validation {
+    condition     = length(var.repositories) > 0
+    error_message = "repositories: must name at least one, or there is nothing to prune."
+  }
+
+  validation {
+    condition = alltrue([
+      for repository in var.repositories : can(regex(
+        "^(((us|eu|asia)\\.)?gcr\\.io/([a-z0-9-]+(\\.[a-z0-9-]+)+/)?[a-z][a-z0-9-]{4,28}[a-z0-9]|[a-z]+(-[a-z]+[0-9]+)?-docker\\.pkg\\.dev/([a-z0-9-]+(\\.[a-z0-9-]+)+/)?[a-z][a-z0-9-]{4,28}[a-z0-9]/[a-z]([a-z0-9-]{0,61}[a-z0-9])?)$",
+        repository
+      ))
+    ])
+    error_message = join(" ", [
+      "repositories: must be LOCATION-docker.pkg.dev/PROJECT/REPOSITORY or gcr.io/PROJECT, without an image, a wildcard or a",
+      "slash at the end.  LOCATION-docker.pkg.dev/PROJECT/gcr.io is written gcr.io/PROJECT, as the function does.",
+    ])
+  }
+}
+
+variable "use_custom_role" {
+  description = "Whether the function's rights on the repositories are custom roles with exactly what it calls (one in each project that has one of them).  False: the predefined `roles/artifactregistry.reader` in a dry run and `roles/artifactregistry.repoAdmin` without, which also allow uploading."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "running_scopes" {
+  description = "Where to look for what is running, so that it is never deleted: `projects/P`, `folders/N`, `organizations/N`.  Empty: the function does not ask."
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition = alltrue([
+      for scope in var.running_scopes :
+      can(regex("^(projects/([a-z0-9-]+(\\.[a-z0-9-]+)+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]|folders/[0-9]+|organizations/[0-9]+)$", scope))
+    ])
+    error_message = "running_scopes: must be projects/ID, folders/NUMBER or organizations/NUMBER."
+  }
+}
+
+# -- What starts it --
+
+variable "create_topic" {
+  description = "Whether to create the topic `gcr`.  False: it exists already and is used as it is.  Either way, destroying the module leaves it."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "other_gcr_projects" {
+  description = "Other projects whose topic `gcr` starts the function too.  The topics must exist.  Without this, repositories in other projects are pruned by request only."
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition = alltrue([
+      for project in var.other_gcr_projects :
+      can(regex("^([a-z0-9-]+(\\.[a-z0-9-]+)+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]$", project))
+    ])
+    error_message = "other_gcr_projects: must be projects' IDs, not their names or numbers."
+  }
+
+  validation {
+    condition     = !contains(var.other_gcr_projects, var.project_id)
+    error_message = "other_gcr_projects: must not hold project_id, whose topic is the function's own trigger: each push would arrive twice."
+  }
+}
+
+variable "sweep_roots" {
+  description = "What Cloud Scheduler asks to be swept: each is one of `repositories`, or a path under one.  Empty: no schedule."
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition = alltrue([
+      for root in var.sweep_roots :
+      can(regex("^[a-z0-9.-]+(/[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*)+$", root)) && anytrue([
+        for repository in var.repositories : startswith("${root}/", "${repository}/")
+      ])
+    ])
+    error_message = "sweep_roots: each must be one of repositories, or a path under one, without a slash at the end: nowhere else may the function read."
+  }
+}
+
+variable "sweep_schedule" {
+  description = "When `sweep_roots` are swept: minute, hour, day of month, month, day of week, as cron has them."
+  type        = string
+  default     = "0 4 * * 0" # Sundays at 4: pushes prune what is busy, the sweep only what they do not reach.
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[0-9*/,-]+ [0-9*/,-]+ [0-9*/,-]+ [0-9A-Za-z*/,-]+ [0-9A-Za-z*/,-]+$", var.sweep_schedule))
+    error_message = "sweep_schedule: must be five fields with one space between, like \"0 4 * * 0\"."
+  }
+}
+
+variable "sweep_time_zone" {
+  description = "Time zone of `sweep_schedule`, by its name in the tz database."
+  type        = string
+  default     = "Etc/UTC"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[A-Za-z]+(/[A-Za-z0-9_+-]+)*$", var.sweep_time_zone))
+    error_message = "sweep_time_zone: must be a name of the tz database like Etc/UTC or Europe/Berlin."
+  }
+}
+
+variable "request_publishers" {
+  description = "Who, beside the function and Cloud Scheduler, may publish requests to prune and to sweep: `user:…`, `group:…`, `serviceAccount:…`, `principal://…`, `principalSet://…`."
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition = alltrue([
+      for member in var.request_publishers :
+      can(regex("^((user|group|serviceAccount):[^@\\s]+@[^@\\s]+|principal(Set)?://\\S+)$", member))
+    ])
+    error_message = "request_publishers: must be user:, group: or serviceAccount: with an address, or principal:// or principalSet://; whole domains and allUsers are refused."
+  }
+}
+
+# -- How it runs --
+
+variable "workers" {
+  description = "Requests that one run has under way at once, 1 to 100."
+  type        = number
+  default     = 20 # The contract's.
+  nullable    = false
+
+  validation {
+    condition     = var.workers >= 1 && var.workers <= 100 && floor(var.workers) == var.workers
+    error_message = "workers: must be a whole number from 1 to 100."
+  }
+}
+
+variable "concurrency" {
+  description = "Messages that one instance handles at once, 1 to 1000; also the number of its threads."
+  type        = number
+  # A push of an image for ten platforms with attestations and tags sends about 30 messages.  Within one instance
+  # they wait for one another and cost one or two listings; in two instances they would cost twice that.
+  default  = 40
+  nullable = false
+
+  validation {
+    condition     = var.concurrency >= 1 && var.concurrency <= 1000 && floor(var.concurrency) == var.concurrency
+    error_message = "concurrency: must be a whole number from 1 to 1000."
+  }
+}
+
+variable "max_instances" {
+  description = "Instances at most.  What does not fit waits in Pub/Sub."
+  type        = number
+  # Enough for a sweep of thousands of repositories, and few enough that messages of one push meet and that the
+  # registry's quota of requests (60,000 a minute, project and region) is left to those who push and pull.
+  default  = 3
+  nullable = false
+
+  validation {
+    condition     = var.max_instances >= 1 && var.max_instances <= 100 && floor(var.max_instances) == var.max_instances
+    error_message = "max_instances: must be a whole number from 1 to 100."
+  }
+}
+
+variable "memory_mib" {
+  description = "Memory of one instance in MiB, 512 to 4096 (more would need more than the one CPU that it has)."
+  type        = number
+  # A listing of 10,000 manifests takes some 20 MB; `concurrency` different repositories can be under way at once.
+  default  = 1024
+  nullable = false
+
+  validation {
+    condition     = var.memory_mib >= 512 && var.memory_mib <= 4096 && floor(var.memory_mib) == var.memory_mib
+    error_message = "memory_mib: must be a whole number from 512 to 4096."
+  }
+}
+
+variable "timeout_seconds" {
+  description = "When the platform ends a delivery, in seconds, 60 to 540."
+  type        = number
+  default     = 540 # The longest that an event-driven function may have.
+  nullable    = false
+
+  validation {
+    condition     = var.timeout_seconds >= 60 && var.timeout_seconds <= 540 && floor(var.timeout_seconds) == var.timeout_seconds
+    error_message = "timeout_seconds: must be a whole number from 60 to 540, the longest that an event-driven function may have."
+  }
+}
+
+variable "time_limit_seconds" {
+  description = "When the function begins no further deletion, in seconds; at least 30 less than `timeout_seconds`."
+  type        = number
+  default     = 500 # The contract's.
+  nullable    = false
+
+  validation {
+    condition     = var.time_limit_seconds >= 10 && floor(var.time_limit_seconds) == var.time_limit_seconds
+    error_message = "time_limit_seconds: must be a whole number of at least 10."
+  }
+
+  validation {
+    # What runs is finished and the summary written after the limit; the platform would cut that off.
+    condition     = var.time_limit_seconds <= var.timeout_seconds - 30
+    error_message = "time_limit_seconds: must be at least 30 less than timeout_seconds, so that what runs is finished before the platform ends it."
+  }
+}
+
+variable "log_level" {
+  description = "The least severity that is logged: `DEBUG` (also what is kept, and why), `INFO`, `WARNING`, `ERROR`.  Metrics and dashboard need `DEBUG` or `INFO`."
+  type        = string
+  default     = "INFO"
+  nullable    = false
+
+  validation {
+    condition     = contains(["DEBUG", "INFO", "WARNING", "ERROR"], var.log_level)
+    error_message = "log_level: must be DEBUG, INFO, WARNING or ERROR."
+  }
+
+  validation {
+    condition     = !var.observability || contains(["DEBUG", "INFO"], var.log_level)
+    error_message = "log_level: with observability must be DEBUG or INFO: the metrics are made from lines of severity INFO."
+  }
+}
+
+# -- Who watches it --
+
+variable "observability" {
+  description = "Whether to create the log-based metrics, the dashboard and the alert policies."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "notification_channels" {
+  description = "Where alerts go: names of Cloud Monitoring notification channels, `projects/P/notificationChannels/N`.  Empty: alerts show in the console only."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for channel in var.notification_channels : can(regex("^projects/[^/]+/notificationChannels/[^/]+$", channel))])
+    error_message = "notification_channels: must be projects/P/notificationChannels/N, as `gcloud alpha monitoring channels list` names them."
+  }
+}
