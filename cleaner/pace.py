@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Callable
 
 # RFC 9438, "C" and "beta", in requests a second.  Its 0.7 gives away more than a quota's steady limit asks for.
-_GROWTH = 0.8
-_BACK_OFF = 0.85
+_GROWTH = 2.0
+_BACK_OFF = 0.9
 # Refusals within one reaction time are one event: the requests under way were sent before the rate fell.
 _REACTION_S = 0.25
 _SLOWEST_PER_S = 1.0

@@ -484,10 +484,11 @@ def test_error_lets_others_finish_and_begins_nothing(world: World) -> None:
     assert world.left == {failing, *rest}
 
 
-def test_tag_that_may_not_be_looked_at_ends_the_run(world: World) -> None:
+@pytest.mark.parametrize("status", [401, 403])
+def test_tag_that_may_not_be_looked_at_ends_the_run(world: World, status: int) -> None:
     """Permission for a reading is missing for all of them."""
     digest = world.load(image(1), tags="v1")
-    world.faults.add(Status(403, "DENIED"), kind="manifest_head")
+    world.faults.add(Status(status, "DENIED"), kind="manifest_head")
 
     result = carry_out(world)
 

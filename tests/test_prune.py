@@ -332,6 +332,19 @@ def test_deletion_that_is_repeated_late_asks_again_who_wants_it(world: World) ->
     assert world.left == {digest}
 
 
+@pytest.mark.parametrize("kind", ["tag_delete", "manifest_head", "manifest_delete"])
+def test_deletion_whose_repetition_outlives_its_plan_is_planned_anew(world: World, kind: str) -> None:
+    """A registry that asks for a minute's patience gets a new plan, not an image that is left lying."""
+    world.load(multi_arch("top"), tags="v1")
+    world.faults.add(Status(503, retry_after=60), kind=kind, nth=1)
+
+    report = world.prune(**ALL)
+
+    assert world.left == frozenset()
+    assert report.deleted == 3
+    assert world.log.counts["tags_list"] == 2
+
+
 # Refusals.
 
 
