@@ -52,3 +52,11 @@ class GoogleCredentials:
             if not isinstance(token, str) or not token:
                 raise Unavailable("no access token: the answer has none")
             return token
+
+    def quota_project(self) -> str | None:
+        """Return the project whose quota a request counts in; a person's credentials name one, an account's need none.
+
+        Known once a token was asked for.
+        """
+        with self._lock:
+            return getattr(self._credentials, "quota_project_id", None)

@@ -207,7 +207,7 @@ class _Execution:
             return None
 
     def _settle(self, digest: Digest, end: End | None) -> None:
-        """Note how a deletion ended, and let begin what it was waited for; None leaves it for another run."""
+        """Note how a deletion ended, and let begin what waited for it; None if its referrers or another plan go first."""
         self._busy.remove(digest)
         if end is End.DELETED:
             self._note(digest, end)
@@ -217,11 +217,13 @@ class _Execution:
                 self._referrers[subject].discard(digest)
                 if not self._referrers[subject] and subject not in self._ends:
                     self._ready.appendleft(subject)
-        elif digest in self._referrers and end is None:
-            for referrer in self._referrers[digest]:
+        elif end is None and self._referrers.get(digest):
+            for referrer in tuple(self._referrers[digest]):
                 self._went_before(referrer, digest)
         elif end is not None:
             self._stop(digest, end)
+        else:
+            self._over = True
 
     def _went_before(self, digest: Digest, other: Digest) -> None:
         before = self._before[digest]

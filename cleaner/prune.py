@@ -273,6 +273,9 @@ class _Conditions:
         planned, fresh = self._graphs()
         subject = deletion.manifest.digest
         for digest in fresh.belongings(planned.belongings({subject})):
+            if digest not in going and digest in self._listing.manifests:
+                # A child that stays for its own sake does not need its index.
+                continue
             if digest not in going or not going >= set(fresh.owners(digest)):
                 return False
             now = fresh.listing.manifests.get(digest)

@@ -257,7 +257,10 @@ class RepositoryClient:
                 return self._once("DELETE", url, token)
             return look
 
-        return self._outcome(self._authorised(url, look_and_delete, requests=2))
+        answer = self._authorised(url, look_and_delete, requests=2)
+        if isinstance(answer, Response) and not asked:
+            self._check(answer, f"{self.repository}: {tag}", _READ)
+        return self._outcome(answer)
 
     def delete_manifest(self, digest: Digest, may_go: Callable[[], bool]) -> Outcome:
         """Delete a manifest; ``may_go`` is asked before, each time it is tried, and lets it not begin.

@@ -21,6 +21,9 @@ class Credentials(Protocol):
     def access_token(self, refused: str | None = None) -> str:
         """Return a token other than ``refused``."""
 
+    def quota_project(self) -> str | None:
+        """Return the project whose quota the request counts in, or None for the token's own."""
+
 
 class Page(Protocol):
     """The part of every page that says whether there is another."""
@@ -101,6 +104,9 @@ class GoogleApi:
         for _ in range(2):
             token = self._credentials.access_token(refused)
             headers = {"Authorization": f"Bearer {token}"}
+            # A person's token belongs to gcloud's own project, which Google refuses to charge.
+            if project := self._credentials.quota_project():
+                headers["X-Goog-User-Project"] = project
             response = self._transport.send(exchange, "GET", url, headers, max_bytes=PAGE_MAX_BYTES)
             if response.status != 401:
                 break

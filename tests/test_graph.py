@@ -229,6 +229,20 @@ def test_loop_of_cosign_tags_orders_nothing_within_itself() -> None:
     assert {"b", "image"} <= found["behind"]
 
 
+def test_loops_within_a_loop_are_opened_too() -> None:
+    """Three manifests each of which signs the other two, and one of them an image."""
+    held = (
+        manifest("image", tags="v1"),
+        manifest("a", tags=f"{cosign('b')} {cosign('c')}"),
+        manifest("b", tags=f"{cosign('a')} {cosign('c')} {cosign('image')}"),
+        manifest("c", tags=f"{cosign('a')} {cosign('b')}"),
+    )
+
+    found = waits(*held)
+
+    assert all("image" in found[name] for name in ("a", "b", "c"))
+
+
 def test_indexes_order_what_is_in_a_loop() -> None:
     """The registry refuses a child before its index, in a loop as elsewhere."""
     held = (

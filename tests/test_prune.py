@@ -533,6 +533,23 @@ def test_referrer_that_went_meanwhile_does_not_matter(world: World) -> None:
     assert world.log.counts["tags_list"] == 2
 
 
+@pytest.mark.parametrize("code", [REFERRING_MANIFEST, DANGLING_PARENT])
+def test_subject_with_a_child_that_stays_goes(world: World, code: str) -> None:
+    """A child with a tag of its own does not need its index, whatever the registry refuses the index for."""
+    world.store.referrer_code = code
+    top = multi_arch("top")
+    child, other = (world.load(one, age_days=40) for one in top.children)
+    world.load(top, tags="pr-1", age_days=40)
+    world.store.tag(world.name, "v1", child)
+    about = world.load(referrer(top), age_days=40)
+
+    report = world.prune(keep=1, delete_tags=["pr-.*"], protect_tags=["v.*"], max_age="1d")
+
+    assert world.left == {child}
+    assert {top.digest, other, about}.isdisjoint(world.left)
+    assert (report.deleted, report.refused) == (3, 0)
+
+
 def test_many_refused_subjects_share_a_fresh_listing(world: World) -> None:
     """Of twenty subjects that are refused at once, those that wait for a listing share the next one."""
     for seed in range(20):
