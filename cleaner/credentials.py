@@ -54,7 +54,7 @@ class GoogleCredentials:
             return token
 
     def quota_project(self) -> str | None:
-        """Return the project whose quota a request counts in; a person's credentials name one, an account's need none.
+        """Return the project whose quota a request counts in: a person's credentials name one, others need none.
 
         Known once a token was asked for.
         """

@@ -207,7 +207,7 @@ class _Execution:
             return None
 
     def _settle(self, digest: Digest, end: End | None) -> None:
-        """Note how a deletion ended, and let begin what waited for it; None if its referrers or another plan go first."""
+        """Note how a deletion ended, and let begin what waited for it; None if others go first."""
         self._busy.remove(digest)
         if end is End.DELETED:
             self._note(digest, end)

@@ -115,11 +115,13 @@ def plan(
     just_pushed: AbstractSet[Digest] = frozenset(),
     running: Running = NOTHING_RUNNING,
     already_deleted: int = 0,
+    passed_over: AbstractSet[Digest] = frozenset(),
 ) -> Plan:
     """Return what stays of ``listing`` and what goes, under ``policy`` at ``now``.
 
     ``just_pushed`` are the digests that messages of this run name; ``already_deleted`` is how many images and
-    orphans this run has deleted before, which count in ``max_deletions``.
+    orphans this run has deleted before, which count in ``max_deletions``; ``passed_over`` are those that it could not
+    delete, which must not take the place of others there.
     """
     graph = Graph.of(listing)
     kinds = {digest: graph.kind(manifest) for digest, manifest in listing.manifests.items()}
@@ -138,12 +140,11 @@ def plan(
     _keep_needed(kept, graph, [digest for digest in kinds if digest not in attached])
 
     if policy.max_deletions is not None:
+        left = max(policy.max_deletions - already_deleted, 0)
+        _keep_over_limit(kept, graph, [digest for digest in judged if digest not in kept and digest in passed_over])
         candidates = [listing.manifests[digest] for digest in judged if digest not in kept]
-        going = {digest: None for digest in kinds if digest not in kept}.keys()
-        chosen = _oldest(candidates, max(policy.max_deletions - already_deleted, 0), graph, going)
-        over = [manifest.digest for manifest in candidates if manifest.digest not in chosen]
-        kept.update(dict.fromkeys(over, Reason.OVER_LIMIT))
-        _keep_needed(kept, graph, over)
+        chosen = _oldest(candidates, left, graph, {digest: None for digest in kinds if digest not in kept}.keys())
+        _keep_over_limit(kept, graph, [one.digest for one in candidates if one.digest not in chosen])
 
     by_age = newest_first(listing.manifests.values())
     staying = (manifest for manifest in by_age if manifest.digest in kept)
@@ -268,6 +269,13 @@ def _keep_needed(kept: dict[Digest, Reason], graph: Graph, start: Iterable[Diges
     """Add to ``kept`` what ``start`` holds and needs and has no reason yet."""
     for digest in graph.closure(start):
         kept.setdefault(digest, Reason.NEEDED)
+
+
+def _keep_over_limit(kept: dict[Digest, Reason], graph: Graph, over: Iterable[Digest]) -> None:
+    """Add to ``kept`` what would go but for the limit, and what that needs."""
+    reasons = dict.fromkeys(over, Reason.OVER_LIMIT)
+    kept.update(reasons)
+    _keep_needed(kept, graph, reasons)
 
 
 def _oldest(candidates: list[Manifest], allowed: int, graph: Graph, going: AbstractSet[Digest]) -> set[Digest]:

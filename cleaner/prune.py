@@ -158,7 +158,7 @@ class Run:
                     raise result.error or TimeLimitReached(
                         f"{todo.repository}: time is over, {len(result.left)} left"
                     )
-                if self.is_stopped or not result.left:
+                if self.is_stopped or not (result.left or (only is None and self._may_pass_over(result))):
                     return self._finish(todo.keep)
 
     def plan(self, each: Map) -> tuple[Plan, Listing]:
@@ -173,7 +173,13 @@ class Run:
         def decide(running: Running) -> Plan:
             pushed = self.wanted()
             return plan(
-                listing, self._policy, now, just_pushed=pushed, running=running, already_deleted=self._counted
+                listing,
+                self._policy,
+                now,
+                just_pushed=pushed,
+                running=running,
+                already_deleted=self._counted,
+                passed_over=self._settled,
             )
 
         todo = decide(NOTHING_RUNNING)
@@ -187,6 +193,12 @@ class Run:
 
     def _facts(self, verdict: Verdict) -> dict[str, object]:
         return {"repository": str(self.report.repository), **verdict.facts()}
+
+    def _may_pass_over(self, result: Result) -> bool:
+        """Whether others may take the places of those that ``max_deletions`` let go, and that did not go."""
+        limit = self._policy.max_deletions
+        is_short = bool(result.refused or result.failed or result.stayed)
+        return limit is not None and is_short and self._counted < limit
 
     def _counted_by(self, each: Map) -> Map:
         def counting(read: Callable[[Manifest], Links | None], unread: Iterable[Manifest]) -> Iterable[Links | None]:
@@ -286,7 +298,7 @@ class _Conditions:
         return True
 
     def _graphs(self) -> tuple[Graph, Graph]:
-        """Return the plan's graph, and one of a listing that begins after this call, shared by all who wait for it."""
+        """Return the plan's graph, and one of a listing that begins after this call, shared by all who wait."""
         begun = self._begun
         with self._lock:
             if self._planned is None:

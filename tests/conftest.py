@@ -120,8 +120,11 @@ class World:
             kept.check(self)
 
     def kept(self, **options: Any) -> Kept:
-        """Return what the options' policy keeps of the repository as it is now, and what that needs."""
-        policy = {key: value for key, value in options.items() if key not in _RUN_OPTIONS}
+        """Return what the options' policy keeps of the repository as it is now, and what that needs.
+
+        What ``max_deletions`` alone keeps may go in the place of what the registry refuses.
+        """
+        policy = {key: value for key, value in options.items() if key not in (*_RUN_OPTIONS, "max_deletions")}
         listing = self.listing()
         pending = [one.manifest.digest for one in plan(listing, _policy(**policy), NOW).keep]
         digests: set[str] = set()

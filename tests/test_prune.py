@@ -533,6 +533,19 @@ def test_referrer_that_went_meanwhile_does_not_matter(world: World) -> None:
     assert world.log.counts["tags_list"] == 2
 
 
+def test_image_that_is_refused_takes_no_others_place(world: World) -> None:
+    """``max_deletions`` counts what goes: one that the registry always refuses must not hold up the rest for ever."""
+    stuck = world.load(image("stuck"), age_days=90)
+    holder = world.load(referrer(stuck), tags="keep-me", age_days=80)
+    others = [world.load(image(seed), age_days=70 - seed) for seed in range(4)]
+
+    report = world.prune(max_deletions=2)
+
+    assert world.left == {stuck, holder, *others[2:]}
+    assert (report.deleted, report.refused) == (2, 1)
+    assert report.kept == 3
+
+
 @pytest.mark.parametrize("code", [REFERRING_MANIFEST, DANGLING_PARENT])
 def test_subject_with_a_child_that_stays_goes(world: World, code: str) -> None:
     """A child with a tag of its own does not need its index, whatever the registry refuses the index for."""
