@@ -536,3 +536,57 @@ def test_each_line_names_the_trace_of_its_request(
 
     assert {one["message"] for one in served.log} >= {"tag deleted", "manifest deleted", "prune finished"}
     assert {one.get("logging.googleapis.com/trace") for one in served.log} == {trace}
+
+
+# What is running.
+
+
+def _deployment(image: str) -> dict[str, object]:
+    return {
+        "name": "//container.googleapis.com/projects/p/locations/us/clusters/c/k8s/namespaces/prod/deployments/api",
+        "assetType": "apps.k8s.io/Deployment",
+        "resource": {"data": {"spec": {"template": {"spec": {"containers": [{"image": image}]}}}}},
+    }
+
+
+def test_what_is_deployed_stays(kitchen: Kitchen) -> None:
+    """Asked once, when something would be deleted; the log says who runs it."""
+    served = kitchen.serve(RUNNING_SCOPES="projects/acme", GOOGLE_CLOUD_ASSET_CUSTOM_ENDPOINT=served_url(kitchen))
+    newest, deployed, old = served.fill("", "", "")
+    kitchen.emulator.behaviour.assets = {"projects/acme": [_deployment(f"mirror.example/api@{deployed}")]}
+
+    assert served.push() == 200
+    assert served.push() == 200
+
+    assert served.left() == {newest, deployed}
+    assert old not in served.left()
+    assert kitchen.emulator.log.counts["assets"] == 1
+    kept = served.logged("manifest kept", digest=deployed, reason="running")
+    assert {record["running"] for record in kept} == {"Deployment prod/api"}
+
+
+@pytest.mark.parametrize(("status", "answer"), [(403, 200), (404, 200), (503, 500)])
+def test_question_that_fails_deletes_nothing(kitchen: Kitchen, status: int, answer: int) -> None:
+    """Who does not know what runs deletes nothing: for good, or until the next delivery."""
+    served = kitchen.serve(RUNNING_SCOPES="projects/acme", GOOGLE_CLOUD_ASSET_CUSTOM_ENDPOINT=served_url(kitchen))
+    digests = served.fill("", "", "")
+    kitchen.emulator.faults.add(Status(status), kind="assets")
+
+    assert served.push() == answer
+
+    assert served.left() == set(digests)
+    assert kitchen.emulator.log.counts["manifest_delete"] == 0
+
+
+def test_nobody_is_asked_what_runs_when_nothing_would_go(kitchen: Kitchen) -> None:
+    """A push that changes nothing costs no question."""
+    served = kitchen.serve(RUNNING_SCOPES="projects/acme", GOOGLE_CLOUD_ASSET_CUSTOM_ENDPOINT=served_url(kitchen))
+    served.fill("")
+
+    assert served.push() == 200
+
+    assert kitchen.emulator.log.counts["assets"] == 0
+
+
+def served_url(kitchen: Kitchen) -> str:
+    return f"{kitchen.emulator.url}/"

@@ -1,0 +1,1 @@
+"""The command line; the function imports nothing of it."""

@@ -1,0 +1,272 @@
+"""``plan`` and ``prune``: each returns the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from cleaner.cli import words
+from cleaner.cli.advice import advice
+from cleaner.cli.document import done_document, empty_document, plan_document
+from cleaner.cli.explain import RULE_INDENT, Case, explain, find
+from cleaner.cli.images import View
+from cleaner.cli.interrupt import INTERRUPTED, interrupts
+from cleaner.cli.policies import Chosen, choose
+from cleaner.cli.progress import Follower, bars
+from cleaner.cli.session import Session
+from cleaner.cli.table import plan_lines, summary_lines
+from cleaner.cli.terminal import Terminal
+from cleaner.errors import CleanerError, RepositoryNotFound
+from cleaner.executor import End
+from cleaner.logs import LOGGER
+from cleaner.manifest import Listing
+from cleaner.plan import Deletion, Plan
+from cleaner.reference import Digest, Repository
+
+# How many of the deletions that came to nothing are named; a list of thousands helps nobody.
+_NAMED = 10
+_DENIED = 403
+_LEFT = "left"
+
+
+def plan(options: argparse.Namespace, session: Session, terminal: Terminal) -> int:
+    """Show what would be kept and deleted; delete nothing.
+
+    Raises:
+        CleanerError: It cannot be known.
+    """
+    repository = session.parse(options.repository)
+    planned = _plan(options, session, terminal, repository)
+    if planned is None:
+        return _nothing(options, terminal, repository, dry_run=True)
+    if options.explain is None:
+        _show(planned, options, terminal)
+        return 0
+    manifest = find(planned.listing, options.explain)
+    case = Case(planned.plan, planned.listing, planned.chosen.policy, planned.now, session.running)
+    terminal.say(*_heading(f"{repository}@{manifest.digest}", planned, terminal))
+    for text in explain(case, manifest):
+        terminal.say(*terminal.wrap(text, RULE_INDENT if text.startswith(" ") else 0))
+    return 0
+
+
+def prune(options: argparse.Namespace, session: Session, terminal: Terminal) -> int:
+    """Show the plan, ask, and carry out what was shown.
+
+    Raises:
+        CleanerError: It cannot be known what would be kept and deleted; nothing was deleted.
+    """
+    repository = session.parse(options.repository)
+    chosen = choose(options, repository)
+    dry_run = options.dry_run or (chosen is not None and chosen.policy.dry_run)
+    if not (dry_run or options.yes or terminal.is_attended):
+        terminal.note("error: there is no terminal to ask on: --yes prunes without a question, plan only shows")
+        return 2
+    planned = _plan(options, session, terminal, repository)
+    if planned is None:
+        return _nothing(options, terminal, repository, dry_run=dry_run)
+    todo = planned.plan
+    if dry_run:
+        _show(planned, options, terminal)
+        why = "--dry-run" if options.dry_run else f"dry_run of {planned.chosen.where}"
+        terminal.note(f"nothing was deleted: {why}")
+        return 0
+    if options.format == "table":
+        _show(planned, options, terminal)
+    if todo.delete and (options.yes or _may(planned, options, terminal)):
+        session.begin()
+        done = _carry_out(planned, session, terminal)
+    else:
+        done = _Done({one.manifest.digest: _LEFT for one in todo.delete})
+    if options.format == "json":
+        terminal.report(done_document(todo, done.outcomes))
+    elif done.seconds is not None:
+        terminal.report("", *_done_lines(todo, done, terminal))
+    return _end(todo, done, terminal)
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A plan, what it rests on, and the time that it is right for."""
+
+    plan: Plan
+    listing: Listing
+    chosen: Chosen
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What became of a plan.
+
+    ``outcomes`` are those of the deletions that came to nothing, ``answers`` what the registry said to them.
+    """
+
+    outcomes: Mapping[Digest, str]
+    answers: Mapping[Digest, str] = field(default_factory=dict)
+    denied: bool = False
+    seconds: float | None = None
+    error: CleanerError | None = None
+    interrupted: bool = False
+
+
+def _plan(
+    options: argparse.Namespace, session: Session, terminal: Terminal, repository: Repository
+) -> _Planned | None:
+    """Return the plan; None where there is no policy or no such repository, which has been said then."""
+    chosen = choose(options, repository)
+    if chosen is None:
+        terminal.note(f"{repository}: no policy of {options.policies} matches, so it is left alone")
+        return None
+    now = datetime.now(UTC)
+    try:
+        with bars(terminal) as drawn:
+            run = session.run(repository, chosen.policy, now, dry_run=True, progress=Follower(drawn.add()))
+            todo, listing = session.plan(run)
+    except RepositoryNotFound as error:
+        terminal.note(str(error))
+        return None
+    return _Planned(todo, listing, chosen, now)
+
+
+def _nothing(options: argparse.Namespace, terminal: Terminal, repository: Repository, *, dry_run: bool) -> int:
+    if options.format == "json":
+        terminal.say(empty_document(repository, dry_run=dry_run))
+    return 0
+
+
+def _show(planned: _Planned, options: argparse.Namespace, terminal: Terminal) -> None:
+    if options.format == "json":
+        terminal.say(plan_document(planned.plan))
+        return
+    view = View.of(planned.plan, planned.listing)
+    lines = plan_lines(view, terminal, planned.now, unfold=options.all)
+    gap = [""] if lines else []
+    terminal.say(
+        *_heading(str(planned.plan.repository), planned, terminal), *lines, *gap, *summary_lines(view, terminal)
+    )
+
+
+def _heading(name: str, planned: _Planned, terminal: Terminal) -> list[str]:
+    policy = f"{planned.chosen.where}: {words.policy(planned.chosen.policy)}"
+    return [terminal.paint(name, "bold"), *terminal.wrap(policy), ""]
+
+
+def _may(planned: _Planned, options: argparse.Namespace, terminal: Terminal) -> bool:
+    """Ask whether to delete; return whether it is wanted."""
+    view = View.of(planned.plan, planned.listing)
+    if options.format == "json":
+        for line in summary_lines(view, terminal):
+            terminal.note(line)
+    count = words.counted(len(planned.plan.delete), "manifest")
+    agreed = terminal.ask(f"Delete {count} of {planned.plan.repository}, {words.size(view.freed)} at most?")
+    if not agreed:
+        terminal.note("nothing was deleted")
+    return agreed
+
+
+def _carry_out(planned: _Planned, session: Session, terminal: Terminal) -> _Done:
+    todo = planned.plan
+    only = {deletion.manifest.digest for deletion in todo.delete}
+    began = session.clock()
+    failure = None
+    with bars(terminal) as drawn, registry_answers() as answers:
+        follower = Follower(drawn.add(), only)
+        run = session.run(todo.repository, planned.chosen.policy, planned.now, dry_run=False, progress=follower)
+
+        def stop() -> None:
+            run.stop()
+            follower.remark("finishing")
+            if not terminal.shows_progress:
+                terminal.note("finishing what runs; Ctrl-C again ends at once")
+
+        with interrupts(stop, terminal.restore) as interrupt:
+            try:
+                run.prune(only)
+            except CleanerError as error:
+                failure = error
+    is_gone = isinstance(failure, RepositoryNotFound)
+    outcomes = {}
+    for digest in (deletion.manifest.digest for deletion in todo.delete):
+        end = follower.ends.get(digest)
+        if end is None and (is_gone or (run.listing is not None and digest not in run.listing.manifests)):
+            continue  # somebody else has deleted it
+        if end is None:
+            outcomes[digest] = _LEFT if interrupt.came or failure else End.STAYED.value
+        elif end is not End.DELETED:
+            outcomes[digest] = end.value
+    return _Done(outcomes, answers.words, answers.denied, session.clock() - began, failure, interrupt.came)
+
+
+def _end(todo: Plan, done: _Done, terminal: Terminal) -> int:
+    """Say what went wrong, and return the exit code."""
+    if isinstance(done.error, RepositoryNotFound):
+        terminal.note(str(done.error))
+        return 0
+    if done.error is not None:
+        terminal.note(f"error: {advice(done.error)}")
+    if done.denied:
+        permissions = "artifactregistry.tags.delete and artifactregistry.versions.delete"
+        terminal.note(f"error: {todo.repository}: deletions denied: what is likely missing is {permissions}")
+    if done.interrupted:
+        terminal.note("interrupted: what ran was finished; the same command goes on from there")
+        return INTERRUPTED
+    return 1 if done.error is not None or End.FAILED.value in done.outcomes.values() else 0
+
+
+def _done_lines(todo: Plan, done: _Done, terminal: Terminal) -> list[str]:
+    gone = [one for one in todo.delete if one.manifest.digest not in done.outcomes]
+    size = sum(deletion.manifest.size for deletion in gone)
+    lines = [f"deleted {words.counted(len(gone), 'manifest')}, {words.size(size)} at most, in {done.seconds:.1f} s"]
+    counts = Counter(done.outcomes.values())
+    if counts:
+        lines.append(f"kept    {', '.join(f'{count:,} {outcome}' for outcome, count in sorted(counts.items()))}")
+    # What the registry said no to comes first.
+    undone = [one for one in todo.delete if done.outcomes.get(one.manifest.digest, _LEFT) != _LEFT]
+    undone.sort(key=lambda one: one.manifest.digest not in done.answers)
+    for deletion in undone[:_NAMED]:
+        lines += terminal.wrap(f"  {_undone(deletion, done)}", 4)
+    if len(undone) > _NAMED:
+        lines.append(f"  and {len(undone) - _NAMED:,} more")
+    return lines
+
+
+def _undone(deletion: Deletion, done: _Done) -> str:
+    manifest = deletion.manifest
+    tags = f" ({', '.join(map(words.short_tag, manifest.tags))})" if manifest.tags else ""
+    answer = done.answers.get(manifest.digest)
+    outcome = done.outcomes[manifest.digest]
+    return f"{outcome:<8} {words.short(manifest.digest)}{tags}{f': {answer}' if answer else ''}"
+
+
+class Answers(logging.Handler):
+    """Collects what the registry said to deletions that it did not carry out, by digest."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.words: dict[Digest, str] = {}
+        self.denied = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take note of a record about such a deletion."""
+        facts = vars(record)
+        if "status" in facts and "digest" in facts:
+            self.words[facts["digest"]] = " ".join([str(facts["status"]), *facts["codes"]])
+            self.denied = self.denied or facts["status"] == _DENIED
+
+
+@contextmanager
+def registry_answers() -> Iterator[Answers]:
+    """Return what is said until the end of the context: the log has it, and nothing else does."""
+    answers = Answers()
+    logger = logging.getLogger(LOGGER)
+    logger.addHandler(answers)
+    try:
+        yield answers
+    finally:
+        logger.removeHandler(answers)

@@ -1,0 +1,61 @@
+"""A plan, or what became of it, as one JSON document.
+
+Reads no clock, network, environment or log.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+
+from cleaner.plan import Plan, Verdict, newest_first
+from cleaner.reference import Digest, Repository
+
+
+def plan_document(plan: Plan) -> str:
+    """Return what a plan keeps and would delete, newest first."""
+    deletions = [deletion.verdict for deletion in plan.delete]
+    return _document(plan.repository, map(_entry, plan.keep), map(_entry, deletions), dry_run=True)
+
+
+def done_document(plan: Plan, outcomes: Mapping[Digest, str]) -> str:
+    """Return what is left after ``plan`` was carried out, and what has gone, newest first.
+
+    ``outcomes`` are those of the deletions that came to nothing: they are kept, with the plan's reason and the
+    ``outcome``.
+    """
+    undone = {one.manifest.digest: one.verdict for one in plan.delete if one.manifest.digest in outcomes}
+    verdicts = {verdict.manifest.digest: verdict for verdict in plan.keep} | undone
+    kept = []
+    for manifest in newest_first(verdict.manifest for verdict in verdicts.values()):
+        entry = _entry(verdicts[manifest.digest])
+        kept.append(entry | {"outcome": outcomes[manifest.digest]} if manifest.digest in undone else entry)
+    gone = [_entry(deletion.verdict) for deletion in plan.delete if deletion.manifest.digest not in undone]
+    return _document(plan.repository, kept, gone, dry_run=False)
+
+
+def empty_document(repository: Repository, *, dry_run: bool) -> str:
+    """Return the document of a repository that holds nothing, or that nobody has looked at."""
+    return _document(repository, (), (), dry_run=dry_run)
+
+
+def _document(
+    repository: Repository,
+    keep: Iterable[Mapping[str, object]],
+    delete: Iterable[Mapping[str, object]],
+    *,
+    dry_run: bool,
+) -> str:
+    document = {"repository": str(repository), "dry_run": dry_run, "keep": list(keep), "delete": list(delete)}
+    return json.dumps(document, indent=2)
+
+
+def _entry(verdict: Verdict) -> dict[str, object]:
+    manifest = verdict.manifest
+    entry: dict[str, object] = {
+        "digest": manifest.digest,
+        "tags": manifest.tags,
+        "uploaded": manifest.uploaded.isoformat() if manifest.uploaded else None,
+        "reason": verdict.reason.value,
+    }
+    return entry | {"running": verdict.detail} if verdict.detail else entry

@@ -1,0 +1,113 @@
+"""Which policy decides: of a file, of the flags, or the defaults."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cleaner.errors import ConfigurationError
+from cleaner.policy import Policy, find_policy, parse_policies, policies_from_document, policy_from_mapping
+from cleaner.reference import Repository
+
+# Flags named as the keys of a policy, by their names among the options.
+KEYS = (
+    "keep",
+    "keep_untagged",
+    "min_age",
+    "max_age",
+    "delete_tags",
+    "protect_tags",
+    "group_by",
+    "max_deletions",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A policy and where it stands: ``policies.yaml[1]``, for one."""
+
+    policy: Policy
+    where: str
+
+
+def flags_given(options: argparse.Namespace) -> dict[str, object]:
+    """Return the keys of a policy that were given as flags, with their values."""
+    return {key: value for key in KEYS if (value := getattr(options, key, None)) is not None}
+
+
+def choose(options: argparse.Namespace, repository: Repository) -> Chosen | None:
+    """Return the policy for ``repository``, or None where the file has none.
+
+    Raises:
+        ConfigurationError: The file cannot be read, or makes no sense.
+    """
+    if options.policies is None:
+        flags = flags_given(options)
+        policy = policy_from_mapping({"repositories": [str(repository)], **flags}, "flags")
+        return Chosen(policy, "flags" if flags else "defaults")
+    policies = read_policies(options.policies)
+    policy_found = find_policy(policies, repository)
+    if policy_found is None:
+        return None
+    return Chosen(policy_found, f"{options.policies}[{policies.index(policy_found)}]")
+
+
+def read_policies(path: str) -> tuple[Policy, ...]:
+    """Return the policies of a file, JSON or YAML; ``-`` is stdin.
+
+    Raises:
+        ConfigurationError: The file cannot be read, or makes no sense; the message names the file.
+    """
+    try:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path}: not UTF-8") from error
+    where = "stdin" if path == "-" else path
+    if path.endswith((".yaml", ".yml")) or not text.lstrip().startswith("["):
+        return policies_from_document(_yaml(text, where), where)
+    return parse_policies(text, where)
+
+
+def _yaml(text: str, where: str) -> object:
+    try:
+        import yaml
+    except ImportError as error:
+        raise ConfigurationError(f"{where}: not JSON, and YAML needs PyYAML: pip install PyYAML") from error
+
+    class Loader(yaml.SafeLoader):
+        """PyYAML takes the last of two equal keys; what the other one said would be lost unseen."""
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            # `<<` merges another mapping in, and may do so more than once.
+            own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+            keys = [self.construct_object(key, deep=True) for key in own]
+            for at, key in enumerate(keys):
+                if key in keys[:at]:
+                    raise ConfigurationError(f"{where}: key {key!r} stands twice in one object")
+            return super().construct_mapping(node, deep)
+
+    try:
+        document: object = yaml.load(text, Loader)  # noqa: S506  # a SafeLoader
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ConfigurationError(f"{where}: neither JSON nor YAML: {error}") from error
+    return document
+
+
+def checked(key: str, value: object) -> object:
+    """Return ``value``, if a policy may have it for ``key``.
+
+    Raises:
+        argparse.ArgumentTypeError: It may not; the text says why.
+    """
+    entry: Mapping[str, object] = {"repositories": ["**"], key: value}
+    try:
+        policy_from_mapping(entry, "")
+    except ConfigurationError as error:
+        raise argparse.ArgumentTypeError(str(error).partition(": ")[2]) from error
+    return value

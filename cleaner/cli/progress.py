@@ -1,0 +1,145 @@
+"""How far a run has come: counted always, drawn on stderr where that is a terminal and rich is installed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Set as AbstractSet
+from contextlib import contextmanager
+from typing import Protocol
+
+from cleaner.cli.terminal import Terminal
+from cleaner.executor import End
+from cleaner.plan import Deletion
+from cleaner.prune import Progress
+from cleaner.reference import Digest
+
+
+class Bar(Protocol):
+    """One line that says how far something has come."""
+
+    def show(self, what: str, done: int = 0, total: int | None = None, remark: str = "") -> None:
+        """Show ``done`` of ``total``, which is None where it is not known, and a remark behind it."""
+
+
+class NoBar:
+    """What is shown where nothing can be."""
+
+    def show(self, what: str, done: int = 0, total: int | None = None, remark: str = "") -> None:
+        """Show nothing."""
+
+
+class Bars(Protocol):
+    """The lines that are drawn together."""
+
+    def add(self) -> Bar:
+        """Return one more line, below those that there are."""
+
+
+class _NoBars:
+    def add(self) -> Bar:
+        return NoBar()
+
+
+@contextmanager
+def bars(terminal: Terminal) -> Iterator[Bars]:
+    """Return lines that are drawn until the end of the context and gone behind it."""
+    if not terminal.shows_progress:
+        yield _NoBars()
+        return
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress as Drawing, SpinnerColumn, TextColumn
+    except ImportError:
+        yield _NoBars()
+        return
+
+    class RichBar:
+        def __init__(self, drawing: Drawing) -> None:
+            self._drawing = drawing
+            self._task = drawing.add_task("", total=None, remark="", visible=False)
+
+        def show(self, what: str, done: int = 0, total: int | None = None, remark: str = "") -> None:
+            self._drawing.update(
+                self._task, description=what, completed=done, total=total, remark=remark, visible=True
+            )
+
+    class RichBars:
+        def __init__(self, drawing: Drawing) -> None:
+            self._drawing = drawing
+
+        def add(self) -> Bar:
+            return RichBar(self._drawing)
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[remark]}", markup=False),
+    )
+    # A terminal shows Ctrl-C as two characters behind the bar, which must not begin another line.
+    console = Console(stderr=True, width=terminal.width - 3)
+    with Drawing(
+        *columns, console=console, transient=True, expand=True, redirect_stdout=False, redirect_stderr=False
+    ) as drawing:
+        yield RichBars(drawing)
+
+
+class Follower(Progress):
+    """Follows one run: ``ends`` says how each manifest has ended, if it is one of ``only``.  Told from any thread."""
+
+    def __init__(self, bar: Bar, only: AbstractSet[Digest] | None = None) -> None:
+        self.ends: dict[Digest, End] = {}
+        self._bar = bar
+        self._only = only
+        self._lock = threading.Lock()
+        self._counts: Counter[End] = Counter()
+        self._read = 0
+        self._unread = 0
+        self._total = 0
+        self._began = 0.0
+        self._remark = ""
+        bar.show("Listing")
+
+    def reading(self, total: int) -> None:
+        """Show how many documents have to be read."""
+        with self._lock:
+            self._unread += total
+            if self._unread:
+                self._bar.show("Reading manifests", self._read, self._unread)
+
+    def read(self) -> None:
+        """Count one of them."""
+        with self._lock:
+            self._read += 1
+            self._bar.show("Reading manifests", self._read, self._unread)
+
+    def deleting(self, total: int) -> None:
+        """Begin to count deletions; a plan that is made anew on the way has only those that are left."""
+        with self._lock:
+            self._total = len(self.ends) + total if self._only is None else len(self._only)
+            self._began = self._began or time.monotonic()
+            self._show()
+
+    def ended(self, deletion: Deletion, end: End) -> None:
+        """Count one deletion; of one that is planned again, the first end is the one that counts."""
+        digest = deletion.manifest.digest
+        with self._lock:
+            if digest not in self.ends and (self._only is None or digest in self._only):
+                self.ends[digest] = end
+                self._counts[end] += 1
+                self._show()
+
+    def remark(self, text: str) -> None:
+        """Show a remark from now on.  Safe in a signal's handler: it takes no lock and draws nothing itself."""
+        self._remark = text
+
+    def _show(self) -> None:
+        ends = self._counts
+        seconds = time.monotonic() - self._began
+        said = [f"{ends[End.DELETED] / seconds:,.0f}/s"] if seconds > 0 and ends[End.DELETED] else []
+        said += [f"{ends[end]} {end.value}" for end in (End.REFUSED, End.FAILED) if ends[end]]
+        said += [self._remark] if self._remark else []
+        self._bar.show("Deleting", len(self.ends), self._total, ", ".join(said))

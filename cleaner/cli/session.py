@@ -1,0 +1,128 @@
+"""What a process of the command line needs to talk to registries: the same parts as the function's."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime
+
+from cleaner.artifact_registry import ArtifactRegistry
+from cleaner.credentials import GoogleCredentials
+from cleaner.errors import InvalidReference
+from cleaner.inventory import Inventory
+from cleaner.manifest import Listing
+from cleaner.plan import Plan, Running
+from cleaner.policy import Policy
+from cleaner.prune import Progress, Run
+from cleaner.reference import Repository, parse_repository
+from cleaner.registry import Map, Registry
+from cleaner.rest import GoogleApi
+from cleaner.transport import Exchange, Transport
+
+
+class Session:
+    """Connections, credentials and settings, by the options of a command."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._workers: int = options.workers
+        self._time_limit_s: float = options.time_limit
+        self._insecure: frozenset[str] = options.insecure
+        transport = Transport(self._workers)
+        self.clock = transport.clock
+        credentials = GoogleCredentials()
+        self.rest = ArtifactRegistry(GoogleApi(transport, credentials, options.artifact_registry_url))
+        self.registry = Registry(transport, credentials.access_token, self._insecure, self.rest)
+        self._inventory = None
+        if options.running_scopes:
+            api = GoogleApi(transport, credentials, options.cloud_asset_url)
+            self._inventory = Inventory(api, options.running_scopes, self.clock)
+        # The latest answer to what is deployed; None where nobody was asked.
+        self.running: Running | None = None
+        self.begin()
+
+    def begin(self) -> None:
+        """Let the time limit count from now."""
+        self.deadline = self.clock() + self._time_limit_s
+
+    def parse(self, name: str) -> Repository:
+        """Return the repository that ``name`` names.
+
+        Raises:
+            InvalidReference: It is outside the grammar, or its host is not allowed; the message says what would be.
+        """
+        try:
+            return parse_repository(name, self._insecure)
+        except InvalidReference as error:
+            host = name.partition("/")[0]
+            if str(error) == "host not allowed":
+                if ":" in host or host == "localhost":
+                    local = host if ":" in host else f"{host}:PORT"
+                    hint = f"a registry that speaks plain HTTP is named with --insecure {local}"
+                else:
+                    hint = "allowed are gcr.io, its siblings, LOCATION-docker.pkg.dev, and what --insecure names"
+            else:
+                hint = "it is HOST/PATH in lower case, without tag or digest"
+            raise InvalidReference(f"{name!a}: {error}: {hint}") from error
+
+    def run(
+        self,
+        repository: Repository,
+        policy: Policy,
+        now: datetime,
+        *,
+        dry_run: bool,
+        progress: Progress | None = None,
+    ) -> WatchedRun:
+        """Return a run that judges as of ``now``, so that two of them agree."""
+        return WatchedRun(
+            self.registry,
+            repository,
+            policy,
+            dry_run=dry_run,
+            workers=self._workers,
+            deadline=self.deadline,
+            ask_running=self._ask if self._inventory else None,
+            progress=progress,
+            now=lambda: now,
+        )
+
+    def plan(self, run: Run) -> tuple[Plan, Listing]:
+        """Return what ``run`` would do, and the listing it rests on.
+
+        Raises:
+            CleanerError: It cannot be known.
+        """
+        self.running = None
+        with _pool(self._workers) as pool:
+            return run.plan(pool.map)
+
+    def _ask(self, repository: Repository, exchange: Exchange) -> Running:
+        assert self._inventory is not None  # noqa: S101  # nobody else hands this out
+        self.running = self._inventory.ask(repository, exchange)
+        return self.running
+
+
+class WatchedRun(Run):
+    """A run that remembers what it has listed last: ``listing`` is None before that."""
+
+    listing: Listing | None = None
+
+    def plan(self, each: Map) -> tuple[Plan, Listing]:
+        """Return a plan as any run does."""
+        todo, self.listing = super().plan(each)
+        return todo, self.listing
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Return a pool that an interrupt does not wait for."""
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="reader")
+    try:
+        yield pool
+    except KeyboardInterrupt:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    finally:
+        pool.shutdown(wait=False)

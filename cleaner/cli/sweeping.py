@@ -1,0 +1,220 @@
+"""``sweep``: every repository under a root, by way of the function or from here."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cleaner.cli import words
+from cleaner.cli.advice import advice
+from cleaner.cli.interrupt import INTERRUPTED, interrupts
+from cleaner.cli.policies import read_policies
+from cleaner.cli.progress import Bar, Bars, Follower, bars
+from cleaner.cli.session import Session
+from cleaner.cli.terminal import Table, Terminal
+from cleaner.errors import CleanerError, NoCredentials, RepositoryNotFound, TimeLimitReached
+from cleaner.policy import Policy, find_policy
+from cleaner.prune import Report, Run
+from cleaner.publisher import TopicPublisher
+from cleaner.reference import Repository
+from cleaner.sweep import Publisher, find_repositories, request_prunes
+from cleaner.transport import Exchange
+
+
+def sweep(options: argparse.Namespace, session: Session, terminal: Terminal) -> int:
+    """Find the repositories under a root, and ask for each to be pruned, or prune it; return the exit code.
+
+    Raises:
+        CleanerError: The repositories are not known completely, or the requests could not be published.
+    """
+    root = session.parse(options.repository)
+    policies = read_policies(options.policies)
+    if options.local and not (options.dry_run or options.yes or terminal.is_attended):
+        terminal.note("error: there is no terminal to ask on: --yes prunes without a question, --dry-run only tells")
+        return 2
+    try:
+        with bars(terminal) as drawn:
+            drawn.add().show("Finding repositories")
+            exchange = Exchange(session.deadline)
+            found = find_repositories(root, policies, session.registry, session.rest, exchange)
+    except RepositoryNotFound as error:
+        terminal.note(str(error))
+        return 0
+    summary = f"{words.counted(len(found), 'repository', 'repositories')} under {root}"
+    if not found:
+        terminal.note(f"{summary} matched by {options.policies}")
+    elif options.local:
+        return _local(found, summary, policies, options, session, terminal)
+    elif options.dry_run:
+        terminal.say(*map(str, found))
+        terminal.note(f"{summary} matched by {options.policies}; nothing was published")
+    else:
+        return _publish(found, summary, options, session, terminal)
+    return 0
+
+
+def _publish(
+    found: tuple[Repository, ...], summary: str, options: argparse.Namespace, session: Session, terminal: Terminal
+) -> int:
+    with bars(terminal) as drawn:
+        publisher = _Counting(TopicPublisher(options.topic), drawn.add(), len(found))
+        try:
+            request_prunes(found, publisher, session.clock, session.deadline)
+        except KeyboardInterrupt:
+            terminal.restore()
+            terminal.note(f"interrupted: {publisher.published} requests or more are published; again does no harm")
+            return INTERRUPTED
+    count = words.counted(publisher.published, "request")
+    terminal.report(f"{summary}: {count} published to {options.topic}")
+    return 0
+
+
+class _Counting:
+    """Publishes, and shows how far it has come."""
+
+    def __init__(self, publisher: Publisher, bar: Bar, total: int) -> None:
+        self._publisher = publisher
+        self._bar = bar
+        self._total = total
+        self.published = 0
+        bar.show("Publishing", 0, total)
+
+    def publish(self, messages: Iterable[bytes], timeout_s: float) -> None:
+        """Publish all of ``messages``."""
+        batch = list(messages)
+        self._publisher.publish(batch, timeout_s)
+        self.published += len(batch)
+        self._bar.show("Publishing", self.published, self._total)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """How one repository's run ended; ``error`` is None where it ended well."""
+
+    report: Report
+    error: CleanerError | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it counts as a failure: nothing to do is none."""
+        return bool(self.report.failed) or not isinstance(self.error, RepositoryNotFound | None)
+
+
+def _local(
+    repositories: tuple[Repository, ...],
+    summary: str,
+    policies: tuple[Policy, ...],
+    options: argparse.Namespace,
+    session: Session,
+    terminal: Terminal,
+) -> int:
+    if not (options.dry_run or options.yes):
+        terminal.say(*map(str, repositories), "")
+        if not terminal.ask(f"Prune {summary}, by {options.policies}?"):
+            terminal.note("nothing was deleted")
+            return 0
+        session.begin()
+    with bars(terminal) as drawn:
+        pruning = _Pruning(repositories, policies, options, session, terminal, drawn)
+        with interrupts(pruning.stop, terminal.restore) as interrupt:
+            ended = pruning.ended()
+    terminal.report(*_table(ended, terminal, dry_run=options.dry_run))
+    for one in ended:
+        if isinstance(one.error, RepositoryNotFound):
+            terminal.note(str(one.error))
+        elif one.error is not None:
+            terminal.note(f"error: {advice(one.error)}")
+    if interrupt.came:
+        left = words.counted(len(repositories) - len(ended), "repository", "repositories")
+        terminal.note(f"interrupted: what ran was finished, and {left} had not begun")
+        return INTERRUPTED
+    return 1 if any(one.failed for one in ended) else 0
+
+
+class _Pruning:
+    """One run after the other; ``stop`` is for an interrupt."""
+
+    def __init__(
+        self,
+        repositories: tuple[Repository, ...],
+        policies: tuple[Policy, ...],
+        options: argparse.Namespace,
+        session: Session,
+        terminal: Terminal,
+        drawn: Bars,
+    ) -> None:
+        self._repositories = repositories
+        self._policies = policies
+        self._options = options
+        self._session = session
+        self._terminal = terminal
+        self._overall = drawn.add()
+        self._current = drawn.add()
+        self._running: Run | None = None
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        """Begin nothing more; what runs is finished."""
+        self._is_stopped = True
+        if self._running is not None:
+            self._running.stop()
+        if not self._terminal.shows_progress:
+            self._terminal.note("finishing what runs; Ctrl-C again ends at once")
+
+    def ended(self) -> list[_Ended]:
+        """Prune, and return how it ended for those that were begun."""
+        ended: list[_Ended] = []
+        for at, repository in enumerate(self._repositories):
+            self._overall.show("Pruning", at, len(self._repositories), str(repository))
+            policy = find_policy(self._policies, repository)
+            if policy is None:
+                continue
+            self._running = self._session.run(
+                repository,
+                policy,
+                datetime.now(UTC),
+                dry_run=self._options.dry_run or policy.dry_run,
+                progress=Follower(self._current),
+            )
+            # Asked only now: from here on an interrupt finds the run.
+            if self._is_stopped:
+                break
+            ended.append(_prune(self._running))
+            if isinstance(ended[-1].error, NoCredentials | TimeLimitReached):
+                break
+        return ended
+
+
+def _prune(run: Run) -> _Ended:
+    try:
+        return _Ended(run.prune())
+    except CleanerError as error:
+        return _Ended(run.report, error)
+
+
+def _table(ended: Collection[_Ended], terminal: Terminal, *, dry_run: bool) -> list[str]:
+    gone = ">TO DELETE" if dry_run else ">DELETED"
+    table = Table(["REPOSITORY", ">KEPT", gone, ">REFUSED", ">FAILED", ">SIZE", "END"], {0: 24})
+    for one in ended:
+        report = one.report
+        end, style = "", ""
+        if isinstance(one.error, RepositoryNotFound):
+            end = "not there"
+        elif one.error is not None:
+            end, style = "error", "red"
+        elif report.dry_run:
+            end = "dry run"
+        numbers = (report.kept, report.deleted, report.refused, report.failed)
+        # Nothing is known of a repository that could not be read.
+        counts = [str(number) if any(numbers) or one.error is None else "" for number in numbers]
+        size = words.size(report.size) if report.size else ""
+        failed = "red" if report.failed else ""
+        table.add([str(report.repository), *counts, size, end], ["", "", "", "", failed, "", style])
+    reports = [one.report for one in ended if dry_run or not one.report.dry_run]
+    count = words.counted(sum(report.deleted for report in reports), "manifest")
+    size = words.size(sum(report.size for report in reports))
+    where = words.counted(len(ended), "repository", "repositories")
+    total = f"{count} of {where} {'would be' if dry_run else 'were'} deleted, {size} at most"
+    return [*table.lines(terminal), "", total]
