@@ -26,7 +26,7 @@ from cleaner.reference import (
     parse_tag,
 )
 from cleaner.rest import GoogleApi
-from cleaner.times import parse_time
+from cleaner.times import EPOCH, parse_time
 from cleaner.transport import Exchange
 
 _PAGE_SIZE = "1000"
@@ -142,11 +142,13 @@ def _repository_path(name: PackageName) -> str:
 
 def _manifest(version: _Version) -> Manifest:
     metadata = version.metadata or _Metadata()
+    uploaded = parse_time(version.create_time)
     return Manifest(
         digest=parse_digest(version.name.rpartition("/")[2]),
         media_type=metadata.media_type,
         tags=tuple(sorted({parse_tag(tag.name.rpartition("/tags/")[2]) for tag in version.related_tags})),
-        uploaded=parse_time(version.create_time),
+        # 1970 is how a time that is not set is spelled.
+        uploaded=uploaded if uploaded and uploaded > EPOCH else None,
         size=parse_size(metadata.image_size_bytes),
         has_unnamed_tags=len(version.related_tags) >= RELATED_TAGS_MAX,
     )

@@ -305,7 +305,10 @@ class _Execution:
     def _delete_tags(self, deletion: Deletion) -> Outcome:
         """Delete a manifest's tags.  Where one has moved, the manifest is not what was judged any more."""
         manifest = deletion.manifest
-        for tag in manifest.tags:
+        for at, tag in enumerate(manifest.tags):
+            # One image may have more tags than there is time; without tags it goes at once.
+            if at and not self._conditions.may_repeat():
+                return NOT_BEGUN
             outcome = self._deleter.delete_tag(tag, manifest.digest, self._asking(deletion))
             facts = {"repository": self._repository, "digest": manifest.digest, "tag": tag}
             if outcome.named is not None:

@@ -119,14 +119,31 @@ class Graph:
         before = {
             digest: tuple(dict.fromkeys(owner for owner in self.owners(digest) if owner in going)) for digest in going
         }
-        for knot in self._knots(going):
+        knots = self._knots(going)
+        for knot in knots:
             members = dict.fromkeys(knot)
             outside = dict.fromkeys(owner for digest in knot for owner in before[digest] if owner not in members)
             inside = {digest: tuple(o for o in self.parents.get(digest, ()) if o in members) for digest in knot}
             first = next(digest for digest in knot if not inside[digest])
             before.update({digest: (first, *inside[digest]) for digest in knot})
             before[first] = tuple(outside)
+        for attestation, attested in self._attestations(going - set().union(*knots)):
+            before[attested] += (attestation,)
         return before
+
+    def _attestations(self, going: AbstractSet[Digest]) -> Iterator[tuple[Digest, Digest]]:
+        """Yield the attestations that can go before what they attest.
+
+        They may name it as their subject, for which the registry would refuse it; they are children, so their
+        documents are not read.  Both hang on the one index that says so, and on nothing else.
+        """
+        for index in going:
+            pairs = self.listing.manifests[index].links.attestations if index not in self.subjects else ()
+            attested = {digest for _, digest in pairs}
+            for pair in pairs:
+                alone = all(one in going and [*self.owners(one)] == [index] for one in pair)
+                if alone and pair[0] not in attested:
+                    yield pair
 
     def _knots(self, going: AbstractSet[Digest]) -> list[tuple[Digest, ...]]:
         """Return the loops of ``going``: what belongs to itself, directly or not.
@@ -154,6 +171,14 @@ def may_have_subject(listing: Listing) -> tuple[Digest, ...]:
         digest
         for digest, manifest in listing.manifests.items()
         if manifest.media_type == OCI_MANIFEST and not manifest.tags and digest not in listed
+    )
+
+
+def has_unread_subjects(listing: Listing) -> bool:
+    """Whether any manifest of ``listing`` may name a subject and is never read for it."""
+    wanted = set(may_have_subject(listing))
+    return any(
+        manifest.media_type == OCI_MANIFEST and digest not in wanted for digest, manifest in listing.manifests.items()
     )
 
 

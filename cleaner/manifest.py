@@ -8,15 +8,16 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from cleaner.errors import IncompleteListing, InvalidManifest, InvalidReference, Unavailable
 from cleaner.reference import Digest, Repository, Tag, parse_digest, parse_tag
+from cleaner.times import EPOCH
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
@@ -34,19 +35,19 @@ _PLATFORM = re.compile(r"[a-zA-Z0-9._-]{1,32}(?:/[a-zA-Z0-9._-]{1,32}){1,2}")
 # 14 digits of milliseconds reach the year 5138: more is no upload time, and datetime ends at 9999.
 _NUMBER_MAX = 10**14 - 1
 _NUMBER = re.compile(r"[0-9]{1,14}")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Links:
     """What one manifest's document names: ``children`` in its order, and its ``subject``.
 
-    ``platforms`` says of each child what it is for, like ``linux/arm64``, and is empty where that is not known.  It
-    decides nothing.
+    ``attestations`` are the pairs of children of which the first attests the second.  ``platforms`` says of each
+    child what it is for, like ``linux/arm64``, and is empty where that is not known; it decides nothing.
     """
 
     children: tuple[Digest, ...] = ()
     subject: Digest | None = None
+    attestations: tuple[tuple[Digest, Digest], ...] = ()
     platforms: tuple[str, ...] = field(default=(), compare=False)
 
 
@@ -153,6 +154,7 @@ class _TagsList(msgspec.Struct):
 
 class _Descriptor(msgspec.Struct):
     digest: str
+    annotations: Any = None
     # Only shown, so it must not spoil the rest.
     platform: Any = None
 
@@ -216,8 +218,21 @@ def decode_links(body: bytes | bytearray, digest: Digest, media_type: str) -> Li
     if document.manifests is msgspec.UNSET:
         raise InvalidManifest(f"index {digest} makes no sense: it lists no manifests")
     # Go writes an empty list as null.
-    children = {Digest(child.digest): _platform(child.platform) for child in document.manifests or ()}
-    return Links(tuple(children), subject, tuple(children.values()))
+    descriptors = document.manifests or []
+    children = {Digest(child.digest): _platform(child.platform) for child in descriptors}
+    attestations = tuple(pair for child in descriptors for pair in _attested_by(child))
+    return Links(tuple(children), subject, attestations, tuple(children.values()))
+
+
+def decode_referrers(body: bytes | bytearray) -> frozenset[str] | None:
+    """Return the digests in an answer of the referrers API, an image index; None where it is none."""
+    try:
+        document = _document_decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if document.manifests is msgspec.UNSET:
+        return None
+    return frozenset(descriptor.digest for descriptor in document.manifests or ())
 
 
 def parse_upload_time(value: object) -> datetime | None:
@@ -226,12 +241,21 @@ def parse_upload_time(value: object) -> datetime | None:
     None where they are missing, zero, negative or unreadable: an unknown age.
     """
     milliseconds = _number(value)
-    return _EPOCH + timedelta(milliseconds=milliseconds) if milliseconds else None
+    return EPOCH + timedelta(milliseconds=milliseconds) if milliseconds else None
 
 
 def parse_size(value: object) -> int:
     """Return a number of bytes, or its decimal string; 0 where it is neither."""
     return _number(value)
+
+
+def _attested_by(descriptor: _Descriptor) -> Iterator[tuple[Digest, Digest]]:
+    """Yield the attestation that a descriptor of an index is, with what it attests, as BuildKit annotates it."""
+    notes = descriptor.annotations
+    if isinstance(notes, dict) and notes.get("vnd.docker.reference.type") == "attestation-manifest":
+        attested = notes.get("vnd.docker.reference.digest")
+        if isinstance(attested, str):
+            yield Digest(descriptor.digest), Digest(attested)
 
 
 def _manifest(digest: str, entry: _Entry) -> Manifest:

@@ -7,12 +7,12 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from cleaner.errors import CleanerError, TimeLimitReached
+from cleaner.errors import CleanerError, TimeLimitReached, Unavailable
 from cleaner.executor import End, Result, execute
-from cleaner.graph import Graph
+from cleaner.graph import Graph, has_unread_subjects
 from cleaner.logs import LOGGER
 from cleaner.manifest import Links, Listing, Manifest
 from cleaner.plan import NOTHING_RUNNING, Deletion, Plan, Running, Verdict, plan
@@ -20,7 +20,7 @@ from cleaner.policy import Policy
 from cleaner.reference import Digest, Repository
 from cleaner.registry import Map, Registry
 from cleaner.tokens import Access
-from cleaner.transport import Exchange
+from cleaner.transport import ATTEMPTS, Exchange
 
 logger = logging.getLogger(LOGGER)
 
@@ -83,6 +83,15 @@ def _nothing_wanted() -> AbstractSet[Digest]:
     return frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """What a plan rests on."""
+
+    listing: Listing
+    now: datetime
+    running: Running = NOTHING_RUNNING
+
+
 class Run:
     """One run on one repository; made for it and used once.
 
@@ -118,6 +127,7 @@ class Run:
         self._started = self.clock()
         self._settled: set[Digest] = set()
         self._counted = 0
+        self._barren = 0
         self.is_stopped = False
 
     def stop(self) -> None:
@@ -136,29 +146,20 @@ class Run:
         with ThreadPoolExecutor(self._workers, thread_name_prefix="worker") as pool:
             while True:
                 try:
-                    todo, listing = self.plan(pool.map)
+                    todo, basis = self._prepare(pool.map)
                 except CleanerError:
                     if self._has_acted:
                         self._finish(())
                     raise
-                self.report.kept = len(listing.manifests)
+                self.report.kept = len(basis.listing.manifests) - self.report.refused - self.report.failed
                 if self.report.dry_run:
                     self._preview(todo)
                     return self._finish(todo.keep)
-                spared = set(self._settled)
-                if only is not None:
-                    spared.update(deletion.manifest.digest for deletion in todo.delete)
-                    spared -= only - self._settled
-                self.progress.deleting(len(todo.delete))
-                conditions = _Conditions(self, listing)
-                result = execute(todo, self.client, conditions, pool, self._workers, spared=spared)
-                self._add(result)
-                if result.error or (result.left and self.clock() >= self.exchange.deadline):
+                todo, result = self._carry_out(todo, basis, pool, only)
+                if error := result.error or self._why_not_again(result):
                     self._finish(todo.keep)
-                    raise result.error or TimeLimitReached(
-                        f"{todo.repository}: time is over, {len(result.left)} left"
-                    )
-                if self.is_stopped or not (result.left or (only is None and self._may_pass_over(result))):
+                    raise error
+                if self.is_stopped or not result.left:
                     return self._finish(todo.keep)
 
     def plan(self, each: Map) -> tuple[Plan, Listing]:
@@ -167,25 +168,53 @@ class Run:
         Raises:
             CleanerError: The listing, or what is deployed, is not known completely.
         """
+        todo, basis = self._prepare(each)
+        return todo, basis.listing
+
+    def _prepare(self, each: Map) -> tuple[Plan, _Basis]:
         now = self._now()
         listing = self.client.read_links(self.client.list_manifests(), self._counted_by(each))
-
-        def decide(running: Running) -> Plan:
-            pushed = self.wanted()
-            return plan(
-                listing,
-                self._policy,
-                now,
-                just_pushed=pushed,
-                running=running,
-                already_deleted=self._counted,
-                passed_over=self._settled,
-            )
-
-        todo = decide(NOTHING_RUNNING)
+        basis = _Basis(listing, now)
+        todo = self._decide(basis)
         if todo.delete and self._ask_running:
-            todo = decide(self._ask_running(todo.repository, self.exchange))
-        return todo, listing
+            basis = replace(basis, running=self._ask_running(todo.repository, self.exchange))
+            todo = self._decide(basis)
+        return todo, basis
+
+    def _decide(self, basis: _Basis) -> Plan:
+        return plan(
+            basis.listing,
+            self._policy,
+            basis.now,
+            just_pushed=self.wanted(),
+            running=basis.running,
+            already_deleted=self._counted,
+            passed_over=self._settled,
+        )
+
+    def _carry_out(
+        self, todo: Plan, basis: _Basis, pool: ThreadPoolExecutor, only: AbstractSet[Digest] | None
+    ) -> tuple[Plan, Result]:
+        """Execute a plan, and return the last plan and how it ended.
+
+        Where ``max_deletions`` let some go that did not, others take their places, as long as the listing is good.
+        """
+        conditions = _Conditions(self, basis.listing)
+        while True:
+            spared = set(self._settled)
+            if only is not None:
+                spared.update(deletion.manifest.digest for deletion in todo.delete)
+                spared -= only - self._settled
+            self.progress.deleting(len(todo.delete))
+            result = execute(todo, self.client, conditions, pool, self._workers, spared=spared)
+            self._add(result)
+            is_over = result.error or result.left or only is not None or not self._may_pass_over(result)
+            if is_over or not conditions.may_begin():
+                return todo, result
+            gone = {deletion.manifest.digest for deletion in result.deleted}
+            left = (manifest for manifest in basis.listing.manifests.values() if manifest.digest not in gone)
+            basis = replace(basis, listing=Listing.of(todo.repository, left))
+            todo = self._decide(basis)
 
     @property
     def _has_acted(self) -> bool:
@@ -193,6 +222,16 @@ class Run:
 
     def _facts(self, verdict: Verdict) -> dict[str, object]:
         return {"repository": str(self.report.repository), **verdict.facts()}
+
+    def _why_not_again(self, result: Result) -> CleanerError | None:
+        """Return what stands against another plan for what is left of this one."""
+        left = f"{self.report.repository}: {len(result.left)} deletions are left"
+        if result.left and self.clock() >= self.exchange.deadline:
+            return TimeLimitReached(f"{left}, and time is over")
+        came_through = result.deleted or result.refused or result.failed or not result.left
+        self._barren = 0 if came_through else self._barren + 1
+        # Somebody who always asks for more patience than a plan has would be asked for ever.
+        return Unavailable(f"{left}, and none comes through") if self._barren == ATTEMPTS else None
 
     def _may_pass_over(self, result: Result) -> bool:
         """Whether others may take the places of those that ``max_deletions`` let go, and that did not go."""
@@ -223,7 +262,7 @@ class Run:
             self._went(deletion)
         self.report.refused += len(result.refused)
         self.report.failed += len(result.failed)
-        self.report.kept -= self.report.refused + self.report.failed
+        self.report.kept -= len(result.refused) + len(result.failed)
         # They stay for this run, or it would ask for them again and again.
         self._settled.update(d.manifest.digest for d in (*result.refused, *result.failed, *result.stayed))
 
@@ -295,7 +334,14 @@ class _Conditions:
             before = set() if digest == subject else {*self._listing.manifests[digest].tags}
             if now and not before.issuperset(now.tags):
                 return False
-        return True
+        return self._are_known(subject, fresh.listing, going)
+
+    def _are_known(self, subject: Digest, listing: Listing, going: AbstractSet[Digest]) -> bool:
+        """Whether every referrer of ``subject`` is in the plan, those too whose documents are never read."""
+        if not has_unread_subjects(listing):
+            return True
+        referrers = self._run.client.referrers(subject)
+        return referrers is None or referrers <= going
 
     def _graphs(self) -> tuple[Graph, Graph]:
         """Return the plan's graph, and one of a listing that begins after this call, shared by all who wait."""

@@ -25,7 +25,16 @@ from cleaner.errors import (
     RequestRefused,
 )
 from cleaner.graph import may_have_subject, must_be_read
-from cleaner.manifest import MEDIA_TYPES, Links, Listing, Manifest, TagsPage, decode_links, decode_tags_page
+from cleaner.manifest import (
+    MEDIA_TYPES,
+    Links,
+    Listing,
+    Manifest,
+    TagsPage,
+    decode_links,
+    decode_referrers,
+    decode_tags_page,
+)
 from cleaner.reference import Digest, Repository, Tag, parse_repository
 from cleaner.tokens import Access, Tokens
 from cleaner.transport import Exchange, Response, Transport
@@ -228,6 +237,26 @@ class RepositoryClient:
             return None
         self._check(response, f"{self.repository}: {reference}", _READ)
         return response.headers.get("Docker-Content-Digest", "")
+
+    def referrers(self, subject: Digest) -> frozenset[str] | None:
+        """Return every manifest whose document names ``subject``, as the registry knows; None where it does not tell.
+
+        Raises:
+            Unavailable: It cannot be asked.
+        """
+        found: set[str] = set()
+        url: str | None = f"{self._base}/referrers/{subject}"
+        seen: set[str] = set()
+        while url is not None and url not in seen:
+            seen.add(url)
+            response = self._send("GET", url, MANIFEST_MAX_BYTES)
+            named = decode_referrers(response.body) if response.status == 200 else None
+            if named is None:
+                return None
+            found |= named
+            link = response.headers.get("Link")
+            url = _following(url, link) if link else None
+        return frozenset(found)
 
     def delete_tag(self, tag: Tag, judged: Digest, may_go: Callable[[], bool]) -> Outcome:
         """Delete a tag, and only the tag, if it names ``judged``: asked immediately before, each time it is tried.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 def parse_time(value: object) -> datetime | None:
     """Return an RFC 3339 time as aware UTC, cut to microseconds; None where there is none or it is unreadable."""

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import requests
 from rich.console import Console
@@ -81,7 +82,7 @@ class Emulator:
         """Requests by kind."""
         return Counter(requests.get(f"{self.control}/counters", timeout=60).json()["kinds"])
 
-    def __enter__(self) -> Emulator:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -322,7 +323,8 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="also where the processor's time of a deletion goes")
     given = parser.parse_args()
     logs.configure("INFO")
-    title = f"{LATENCY_MS} ms of latency, {WORKERS} workers; {os.cpu_count()} processors, Python {platform.python_version()}"
+    machine = f"{os.cpu_count()} processors, Python {platform.python_version()}"
+    title = f"{LATENCY_MS} ms of latency, {WORKERS} workers; {machine}"
     table = Table("what", "measured", "limit", "ratio", "bound", title=title)
     for name in given.measures or MEASURES:
         for row in MEASURES[name]():

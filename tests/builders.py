@@ -89,6 +89,7 @@ def planned(
     running: str = "",
     running_tags: str = "",
     already_deleted: int = 0,
+    passed_over: str = "",
 ) -> Plan:
     """Return the plan for a repository of ``manifests``; the texts name manifests, or tags, separated by spaces."""
     return plan(
@@ -101,6 +102,7 @@ def planned(
             {Tag(tag): f"runner of {tag}" for tag in running_tags.split()},
         ),
         already_deleted=already_deleted,
+        passed_over=frozenset(digest(name) for name in passed_over.split()),
     )
 
 
@@ -127,6 +129,11 @@ def deletion(result: Plan, name: str) -> Deletion:
 def after(result: Plan, name: str) -> set[str]:
     """Return what has to go before the manifest ``name``, by name."""
     return {name_of(other) for other in deletion(result, name).after}
+
+
+def needs(result: Plan, name: str) -> set[str]:
+    """Return what would have to stay with the manifest ``name``, by name."""
+    return {name_of(other) for other in deletion(result, name).needs}
 
 
 def possible_order(result: Plan) -> list[str]:

@@ -203,7 +203,9 @@ def world() -> Iterator[World]:
 
 @pytest.fixture(scope="session")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
-    return make_tls(["gcr.io", "us-docker.pkg.dev", "artifactregistry.googleapis.com"], tmp_path_factory.mktemp("tls"))
+    return make_tls(
+        ["gcr.io", "us-docker.pkg.dev", "artifactregistry.googleapis.com"], tmp_path_factory.mktemp("tls")
+    )
 
 
 @pytest.fixture

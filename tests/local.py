@@ -76,9 +76,20 @@ class Died(AssertionError):
 
 
 class Child:
-    """A process, in a session of its own; ``lines`` and ``errors`` are what it has written so far."""
+    """A process, in a session of its own; ``lines`` and ``errors`` are what it has written so far.
 
-    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    With ``shows`` its stdout is ours, and ``lines`` stay empty.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        directory: Path = ROOT,
+        shows: bool = False,
+    ) -> None:
         self.name = name
         self.lines: list[str] = []
         self.errors: list[str] = []
@@ -86,21 +97,17 @@ class Child:
         self._gone = False
         self._process = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=directory,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=None if shows else subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
             start_new_session=True,
         )
-        assert self._process.stdout is not None
-        assert self._process.stderr is not None
-        self._readers = [
-            _reader(self._process.stdout, self.lines),
-            _reader(self._process.stderr, self.errors),
-        ]
+        streams = ((self._process.stdout, self.lines), (self._process.stderr, self.errors))
+        self._readers = [_reader(stream, lines) for stream, lines in streams if stream is not None]
 
     @property
     def pid(self) -> int:
@@ -189,8 +196,7 @@ class FunctionProcess(Child):
 
     def __init__(self, settings: Mapping[str, str], *, port: int | None = None) -> None:
         self.port = port or free_port()
-        environment = {name: value for name, value in os.environ.items() if name in _PASSED_ON}
-        environment |= {"PYTHONUNBUFFERED": "1", **settings}
+        environment = inherited() | {"PYTHONUNBUFFERED": "1", **settings}
         options = ["--target", "prune", "--signature-type", "cloudevent", "--host", "127.0.0.1"]
         command = [sys.executable, "-m", "functions_framework", *options, "--port", str(self.port)]
         super().__init__("functions-framework", command, environment)
@@ -235,6 +241,11 @@ class FunctionProcess(Child):
 
 # The settings of whoever runs the tests must not leak in; credentials must not either.
 _PASSED_ON: Final = ("HOME", "LANG", "LC_ALL", "PATH", "SYSTEMROOT", "TMPDIR", "VIRTUAL_ENV")
+
+
+def inherited(*more: str) -> dict[str, str]:
+    """What a process of the product may know of our environment; ``more`` are further names."""
+    return {name: value for name, value in os.environ.items() if name in (*_PASSED_ON, *more)}
 
 
 def _record(line: str) -> dict[str, object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -121,14 +121,24 @@ def test_listing_of_many_pages_is_read_to_its_end(rest: Rest) -> None:
 @pytest.mark.parametrize(("count", "reason"), [(99, Reason.EXPIRED), (100, Reason.TAGGED), (130, Reason.TAGGED)])
 def test_manifest_of_a_hundred_tags_stays(rest: Rest, count: int, reason: Reason) -> None:
     """The API names no more than a hundred, and one that it does not name may be one that has to stay."""
-    digest = load(rest.store, "gcr.io/acme/api", image(1), tags=[f"b{at}" for at in range(count)], uploaded=0)
-    load(rest.store, "gcr.io/acme/api", image(1), tags=[f"b{at}" for at in range(count)], uploaded=1)
+    tags = [f"b{at}" for at in range(count)]
+    digest = load(rest.store, "gcr.io/acme/api", image(1), tags=tags, uploaded=NOW - timedelta(days=30))
     everything = policy_from_mapping({"repositories": ["**"], "delete_tags": [".*"], "max_age": "1d"}, "policy")
 
     todo = plan(rest.api.list_manifests(API, Exchange(1e9)), everything, NOW)
 
     verdicts = {one.manifest.digest: one.reason for one in (*todo.keep, *(one.verdict for one in todo.delete))}
     assert verdicts == {digest: reason}
+
+
+@pytest.mark.parametrize("time", [0, -1, 1, "nonsense", None], ids=str)
+def test_time_that_is_none_is_an_unknown_age(rest: Rest, time: int | str | None) -> None:
+    """1970 is how a time that was never set is spelled."""
+    load(rest.store, "gcr.io/acme/api", image(1), uploaded=time)
+
+    (manifest,) = rest.api.list_manifests(API, Exchange(1e9)).manifests.values()
+
+    assert (manifest.uploaded is None) == (time != 1)
 
 
 def test_rest_api_that_fails_deletes_nothing(long: World) -> None:

@@ -294,6 +294,13 @@ def test_odd_number_in_a_listing_stops_nothing(raw: bytes) -> None:
     assert decoded.uploaded is None or raw == b'"\\u0031"'
 
 
+def test_number_that_no_float_holds_is_one_manifests_matter() -> None:
+    """Its age is unknown; the listing is complete."""
+    body = b'{"manifest": {"%s": {"timeUploadedMs": 1e400, "imageSizeBytes": -1e400}}}' % digest("x").encode()
+
+    assert decode_tags_page(body).manifests == (Manifest(digest("x"), ""),)
+
+
 # --- a manifest's document
 
 
@@ -333,6 +340,35 @@ def test_child_that_is_listed_twice_is_one_child(media_type: str) -> None:
     document = {"manifests": [{"digest": digest("a")}, {"digest": digest("b")}, {"digest": digest("a")}]}
 
     assert links_of(document, media_type).children == (digest("a"), digest("b"))
+
+
+@pytest.mark.parametrize(
+    ("platform", "shown"),
+    [
+        ({"os": "linux", "architecture": "amd64"}, "linux/amd64"),
+        ({"os": "linux", "architecture": "arm", "variant": "v7"}, "linux/arm/v7"),
+        ({"architecture": "amd64", "os": "linux", "os.version": "10.0"}, "linux/amd64"),
+        ({"os": "unknown", "architecture": "unknown"}, "unknown/unknown"),
+        ({"os": "linux"}, ""),
+        ({"os": "linux", "architecture": ""}, ""),
+        ({"os": "linux", "architecture": "amd64\n"}, ""),
+        ({"os": "linux", "architecture": "\x1b[31m"}, ""),
+        ({"os": "a/b", "architecture": "c", "variant": "d"}, ""),
+        ({"os": "x" * 33, "architecture": "amd64"}, ""),
+        ({}, ""),
+        (None, ""),
+        ("linux/amd64", ""),
+        ([], ""),
+    ],
+)
+def test_platform_of_a_child_is_told_where_it_can_be_shown(platform: object, shown: str) -> None:
+    """It decides nothing, so nonsense is nothing."""
+    document = {"manifests": [{"digest": digest("a"), "platform": platform}, {"digest": digest("b")}]}
+
+    decoded = links_of(document, OCI_INDEX)
+
+    assert decoded.platforms == (shown, "")
+    assert decoded == Links((digest("a"), digest("b")))
 
 
 @pytest.mark.parametrize("manifests", [[], None])
@@ -425,6 +461,16 @@ def test_subject_may_be_of_another_algorithm() -> None:
 
 
 # --- what a manifest is
+
+
+def test_four_media_types_are_known() -> None:
+    """As the wire spells them."""
+    assert MEDIA_TYPES == (
+        "application/vnd.docker.distribution.manifest.v2+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.oci.image.index.v1+json",
+    )
 
 
 def test_types_are_told_by_media_type() -> None:

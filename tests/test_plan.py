@@ -24,6 +24,7 @@ from tests.builders import (
     listing,
     manifest,
     name_of,
+    needs,
     planned,
     policy,
     possible_order,
@@ -968,6 +969,55 @@ def test_subject_goes_only_together_with_the_image_that_refers_to_it() -> None:
 
     assert deleted(planned(held, retiring(max_deletions=1))) == {}
     assert set(deleted(planned(held, retiring(max_deletions=2)))) == {"subject", "sbom"}
+
+
+def test_what_could_not_be_deleted_takes_nobodys_place() -> None:
+    """What the registry refused in this run stays, and the next oldest go."""
+    held = [manifest("a", 9, tags="v1", children="child"), manifest("child"), manifest("b", 8), manifest("c", 7)]
+
+    result = planned(held, retiring(max_deletions=1), passed_over="a")
+
+    assert deleted(result) == {"b": "expired"}
+    assert kept(result) == {"a": "over-limit", "child": "needed", "c": "over-limit"}
+
+
+def test_what_could_not_be_deleted_keeps_what_it_needs() -> None:
+    """And what needs it: all of that stays within the limit."""
+    held = [
+        manifest("subject", 9, tags="v1"),
+        manifest("sbom", 8, tags="v2", subject="subject", children=""),
+        manifest("other", 7),
+    ]
+
+    result = planned(held, retiring(max_deletions=2), passed_over="sbom")
+
+    assert set(deleted(result)) == {"other"}
+
+
+def test_without_a_limit_nothing_is_passed_over() -> None:
+    """There is no place to take; whoever carries the plan out knows what to spare."""
+    assert deleted(planned([manifest("a", 9)], RETIRING, passed_over="a")) == {"a": "expired"}
+
+
+# --- what a deletion says beside its reason
+
+
+def test_deletion_names_what_would_have_to_stay_with_it() -> None:
+    """Its children, its referrers and its subject, as far as they go."""
+    held = [
+        manifest("new", 0, tags="v2", children="shared"),
+        manifest("image", tags="v1", children="shared own absent"),
+        manifest("shared"),
+        manifest("own"),
+        manifest("signature", tags=cosign("image")),
+        manifest("sbom", subject="image"),
+    ]
+
+    result = planned(held, RETIRING)
+
+    assert needs(result, "image") == {"own", "signature", "sbom"}
+    assert needs(result, "own") == set()
+    assert needs(result, "signature") == needs(result, "sbom") == {"image"}
 
 
 # --- the whole

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -184,7 +185,7 @@ def test_cost_of_all_in_one(google: World) -> None:
     report = google.prune(**ALL)
 
     assert google.left == frozenset()
-    costs(google, token=1, tags_list=2, manifest_get=3, manifest_head=4, tag_delete=3, manifest_delete=8)
+    costs(google, token=1, tags_list=2, referrers=1, manifest_get=3, manifest_head=4, tag_delete=3, manifest_delete=8)
     assert report.requests == google.log.total
     assert (report.kept, report.deleted) == (0, 7)
 
@@ -343,6 +344,19 @@ def test_deletion_whose_repetition_outlives_its_plan_is_planned_anew(world: Worl
     assert world.left == frozenset()
     assert report.deleted == 3
     assert world.log.counts["tags_list"] == 2
+
+
+@pytest.mark.parametrize("kind", ["tag_delete", "manifest_head", "manifest_delete"])
+def test_registry_that_asks_for_patience_for_ever_ends_a_run_without_a_time_limit(world: World, kind: str) -> None:
+    """New plans are no new attempts: what never passes is a failure, also on the command line."""
+    digest = world.load(image(1), tags="v1")
+    rule = world.faults.add(Status(503, retry_after=60), kind=kind, times=60)
+
+    with pytest.raises(TransientError):
+        world.prune(time_limit_s=math.inf, **ALL)
+
+    assert world.left == {digest}
+    assert rule.hits < 60
 
 
 # Refusals.
@@ -531,6 +545,41 @@ def test_referrer_that_went_meanwhile_does_not_matter(world: World) -> None:
 
     assert world.left == frozenset()
     assert world.log.counts["tags_list"] == 2
+
+
+@pytest.mark.parametrize("code", [REFERRING_MANIFEST, DANGLING_PARENT])
+@pytest.mark.parametrize("held_by", ["a tagged referrer", "a child of a kept index"])
+def test_referrers_of_a_subject_that_cannot_go_stay(world: World, held_by: str, code: str) -> None:
+    """Who holds a subject need not have been read: the registry is asked before its other referrers go first."""
+    world.store.referrer_code = code
+    subject = world.load(image("subject"))
+    planned = world.load(referrer(subject))
+    holder = referrer(subject, seed="holder")
+    if held_by == "a tagged referrer":
+        held = {world.load(holder, tags="keep-me")}
+    else:
+        top = index([holder], media_type=OCI_INDEX)
+        held = {world.load(top, tags="v1"), Digest(holder.digest)}
+
+    report = world.prune(keep_untagged=0)
+
+    assert world.left == {subject, planned, *held}
+    assert report.refused == 1
+
+
+@pytest.mark.parametrize("code", [REFERRING_MANIFEST, DANGLING_PARENT])
+def test_attestation_that_names_its_platform_goes_before_it(world: World, code: str) -> None:
+    """BuildKit writes into the index what attests what, and into the attestation a subject that is never read."""
+    world.store.referrer_code = code
+    platforms = [image(f"platform {number}", media_type=OCI_MANIFEST) for number in range(3)]
+    attesting = [attestation(platform, as_referrer=True) for platform in platforms]
+    world.load(index([*platforms, *attesting], media_type=OCI_INDEX))
+
+    report = world.prune(keep_untagged=0)
+
+    assert world.left == frozenset()
+    assert (report.deleted, report.refused) == (7, 0)
+    assert set(world.log.statuses) == {200, 202}
 
 
 def test_image_that_is_refused_takes_no_others_place(world: World) -> None:
@@ -1218,10 +1267,10 @@ def prune_at_random(world: World, chance: random.Random) -> None:
     if chance.random() < 0.3:
         world.faults.add(After(lambda: world.clock.turn(7)), path="manifests/")
     run = world.run(workers=chance.choice([1, 3, 8]), **policy)
-    planning = run.plan
+    planning = run._prepare
     kept = world.kept(**policy)
 
-    def plan(each: Any) -> Any:
+    def prepare(each: Any) -> Any:
         nonlocal kept
         kept.check(world)
         pusher.check()
@@ -1229,7 +1278,7 @@ def prune_at_random(world: World, chance: random.Random) -> None:
         kept = world.kept(**policy)
         return planning(each)
 
-    run.plan = plan  # type: ignore[method-assign]  # looks at the state, and calls the real one
+    run._prepare = prepare  # type: ignore[method-assign]  # looks at the state, and calls the real one
     with contextlib.suppress(CleanerError):
         run.prune()
     kept.check(world)

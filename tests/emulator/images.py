@@ -134,31 +134,35 @@ def index(
     return Content(digest_of(body), media_type, body, 0, CREATED_ZERO_MS, children=tuple(children))
 
 
-def attestation(of: Content) -> Content:
-    """BuildKit's provenance for one platform: an OCI manifest that an index lists as ``unknown/unknown``."""
+def attestation(of: Content, *, as_referrer: bool = False) -> Content:
+    """BuildKit's provenance for one platform: an OCI manifest that an index lists as ``unknown/unknown``.
+
+    As a referrer it is what BuildKit makes with ``oci-artifact=true``: its ``subject`` is the platform.
+    """
     config = _spell({"architecture": "unknown", "os": "unknown", "config": {}})
     statement = _spell(
         {"_type": "https://in-toto.io/Statement/v0.1", "subject": [{"digest": {"sha256": of.digest[7:]}}]}
     )
-    body = _spell(
-        {
-            "schemaVersion": 2,
-            "mediaType": OCI_MANIFEST,
-            "config": {
-                "mediaType": "application/vnd.oci.image.config.v1+json",
-                "digest": digest_of(config),
-                "size": len(config),
-            },
-            "layers": [
-                {
-                    "mediaType": "application/vnd.in-toto+json",
-                    "digest": digest_of(statement),
-                    "size": len(statement),
-                    "annotations": {"in-toto.io/predicate-type": "https://slsa.dev/provenance/v0.2"},
-                }
-            ],
-        }
-    )
+    document: dict[str, object] = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": digest_of(config),
+            "size": len(config),
+        },
+        "layers": [
+            {
+                "mediaType": "application/vnd.in-toto+json",
+                "digest": digest_of(statement),
+                "size": len(statement),
+                "annotations": {"in-toto.io/predicate-type": "https://slsa.dev/provenance/v0.2"},
+            }
+        ],
+    }
+    if as_referrer:
+        document["subject"] = _subject(of)
+    body = _spell(document)
     annotations = {
         "vnd.docker.reference.digest": of.digest,
         "vnd.docker.reference.type": "attestation-manifest",
