@@ -1,7 +1,8 @@
 """``make demo``: pushes to a few repositories, locally and on their own, and what the function makes of it.
 
-Starts a registry, the function and, where the Cloud SDK has it, Pub/Sub's emulator; ends by itself.  What must be
-left stands in :func:`histories`, written by hand: the demo fails if the function thinks otherwise.
+Starts a registry, the function and, where the Cloud SDK has it, Pub/Sub's emulator; ends by itself.  Begins with a
+plan, and ends with a sweep, for a repository that nobody pushes to.  What must be left stands in :func:`histories`,
+written by hand: the demo fails if the function thinks otherwise.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final, Protocol
 
 import requests
@@ -39,7 +41,18 @@ from tests.emulator.images import (
 )
 from tests.emulator.store import DOCKER_MANIFEST, INDEXES, OCI_MANIFEST, Manifest
 from tests.emulator.wire import Pusher
-from tests.local import FunctionProcess, Held, PubSub, deliver, pubsub_command
+from tests.local import (
+    ROOT,
+    TOPIC,
+    Child,
+    FunctionProcess,
+    Held,
+    PubSub,
+    deliver,
+    inherited,
+    pubsub_command,
+    topic_path,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -49,6 +62,9 @@ if TYPE_CHECKING:
 
 DATA: Final = Path(__file__).parent / "data"
 PROJECT: Final = "demo"
+# The topic for requests; who may push images cannot publish there.
+REQUESTS: Final = "requests"
+POLICIES: Final = "policies.json"
 # About what a registry in the same region takes.
 LATENCY_MS: Final = 15
 # Each message comes to exactly one of these.
@@ -97,7 +113,10 @@ def goes(reason: str, why: str) -> Expected:
 
 @dataclass(slots=True)
 class History:
-    """One repository: what CI has left there, what is pushed to it, and what has to become of each image."""
+    """One repository: what CI has left there, what is pushed to it, and what has to become of each image.
+
+    Nothing is pushed to what a sweep is for.  ``planned``, if any, is what there is to say about the plan before.
+    """
 
     path: str
     about: str
@@ -106,6 +125,7 @@ class History:
     expected: dict[str, Expected] = field(default_factory=dict)
     builds: list[tuple[Content, list[str], datetime]] = field(default_factory=list)
     captured: str = ""
+    planned: str = ""
 
     def build(self, content: Content, tags: str, uploaded: datetime, expected: Expected | None) -> Content:
         """Add something that CI pushed at ``uploaded``; None for what belongs to another build."""
@@ -127,7 +147,7 @@ class History:
 
 def histories(host: str, now: datetime) -> list[History]:
     """The repositories of the demo, each with what must stay and what must go.  Nothing here asks the product."""
-    return [_branches(host, now), _jib(host), _multi_arch(host, now), _vendor(now)]
+    return [_branches(host, now), _jib(host), _multi_arch(host, now), _vendor(now), _attic(host, now)]
 
 
 def _branches(host: str, now: datetime) -> History:
@@ -200,6 +220,7 @@ def _multi_arch(host: str, now: datetime) -> History:
             "delete_tags": ["main-[0-9a-f]{7}", "sha256-[0-9a-f]{64}\\.sig"],
             "protect_tags": ["v[0-9]+\\.[0-9]+\\.[0-9]+"],
         },
+        planned="As of now; the push makes main-2ab4e90 the 3rd newest of main, and it goes too.",
     )
     arm64 = image("proxy/arm64/unchanged", media_type=OCI_MANIFEST, platform="arm64", size=39_000_000)
 
@@ -242,6 +263,30 @@ def _vendor(now: datetime) -> History:
     return history
 
 
+def _attic(host: str, now: datetime) -> History:
+    history = History(
+        "acme/attic",
+        "nobody pushes here any more",
+        {
+            "repositories": [f"{host}/acme/attic"],
+            "keep": 2,
+            "keep_untagged": 0,
+            "delete_tags": ["nightly-[0-9]+"],
+            "protect_tags": ["v[0-9]+\\.[0-9]+\\.[0-9]+"],
+        },
+    )
+    for tags, days, expected in (
+        ("nightly-412", 190, stays("newest", "newest with a tag")),
+        ("nightly-411", 191, stays("newest", "2nd newest with a tag")),
+        ("nightly-410", 192, goes("expired", "3rd newest with a tag")),
+        ("nightly-409 v0.9.0", 193, stays("protected-tag", "a release")),
+        ("nightly-408", 194, goes("expired", "5th newest with a tag")),
+        ("", 260, goes("expired", "no tag names it any more")),
+    ):
+        history.build(image(f"attic/{tags}", size=75_000_000 + days), tags, now - timedelta(days=days), expected)
+    return history
+
+
 # Publishing.
 
 
@@ -253,15 +298,20 @@ class Publisher(Protocol):
 
 
 class ByPubSub:
-    """Pub/Sub's emulator with a topic ``gcr`` that pushes to the function."""
+    """Pub/Sub's emulator with two topics, ``gcr`` and one for requests, that push to the function."""
 
-    def __init__(self, pubsub: PubSub, push_url: str) -> None:
+    def __init__(self, pubsub: PubSub, function: FunctionProcess) -> None:
         self._pubsub = pubsub
-        pubsub.create_topic(PROJECT)
-        pubsub.subscribe(PROJECT, push_url)
+        for topic in (TOPIC, REQUESTS):
+            pubsub.create_topic(PROJECT, topic)
+            pubsub.subscribe(PROJECT, function.url + topic_path(topic, PROJECT), topic, name=topic)
 
     def publish(self, notifications: Sequence[dict[str, str]]) -> None:
         self._pubsub.publish(PROJECT, [json.dumps(one).encode() for one in notifications])
+
+    def order(self, request: str) -> None:
+        """Publish to the topic for requests."""
+        self._pubsub.publish(PROJECT, [request.encode()], REQUESTS)
 
 
 class ByItself:
@@ -340,6 +390,19 @@ class Outcome:
         return ""
 
 
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What came of a sweep.
+
+    ``outcome`` is that of the repository which it is for, ``pruned`` are the paths of all that it asked for, and
+    ``differences`` is in what the others are not as they should be.
+    """
+
+    outcome: Outcome
+    pruned: frozenset[str]
+    differences: list[str]
+
+
 def _fate(stays_: bool) -> str:
     return "stay" if stays_ else "go"
 
@@ -349,53 +412,114 @@ class Stage:
 
     def __init__(self, console: Console, stack: ExitStack, signals: Signals) -> None:
         self._console = console
+        self._stack = stack
+        self._signals = signals
         self._emulator = stack.enter_context(Emulator(latency_ms=LATENCY_MS))
-        host = self._emulator.host
+        self._host = host = self._emulator.host
         self._histories = histories(host, datetime.now(UTC))
         for history in self._histories:
             history.load(self._emulator.store, host)
         self._say("registry", f"{host}, with {len(self._histories)} repositories as a CI leaves them")
+        policies = json.dumps([history.policy for history in self._histories if history.policy])
+        self._directory = Path(stack.enter_context(TemporaryDirectory(prefix="demo-")))
+        (self._directory / POLICIES).write_text(policies)
         settings = {
-            "POLICIES": json.dumps([history.policy for history in self._histories if history.policy]),
+            "POLICIES": policies,
             "DRY_RUN": "false",
             "INSECURE_REGISTRIES": host,
             # Why a manifest stays is told at this level.
             "LOG_LEVEL": "DEBUG",
         }
+        command = pubsub_command()
+        self._pubsub: PubSub | None = None
         with signals.held():
+            if command is not None:
+                self._pubsub = PubSub(command)
+                stack.callback(self._pubsub.stop)
+                # Where a sweep publishes.
+                settings["PUBSUB_EMULATOR_HOST"] = f"127.0.0.1:{self._pubsub.port}"
+                settings["REQUESTS_TOPIC"] = f"projects/{PROJECT}/topics/{REQUESTS}"
             self._function = FunctionProcess(settings)
             stack.callback(self._function.stop)
-        self._publisher = self._start_publisher(stack, signals)
+        # What a command has logged that did the function's work.
+        self._logged: list[dict[str, object]] = []
+
+    def plan(self) -> None:
+        """Show what would go, by the command line.
+
+        Raises:
+            AssertionError: It has changed something.
+        """
+        before = self._contents()
+        for history in self._histories:
+            if history.planned:
+                self._run(["plan", f"{self._host}/{history.path}"], self._by_policies())
+                self._console.print(f"\n{history.planned}")
+        assert self._contents() == before, "the plan has changed what is in the registry"
+
+    def wait_until_up(self) -> None:
+        """Wait for what was started."""
+        self._publisher = self._reach_publisher()
         self._function.wait_until_up()
         self._say("function", f"functions-framework at 127.0.0.1:{self._function.port}, target prune")
 
     def push(self) -> list[Outcome]:
         """Push to every repository, publish what Google would, and return what came of it."""
         published: list[dict[str, str]] = []
+        pushed_to = [history for history in self._histories if history.push]
         with Pusher(self._emulator.url) as pusher:
-            for history in self._histories:
+            for history in pushed_to:
                 for content, tags in history.push:
                     published += pusher.push(history.path, content, tags)
         messages = Counter(_repository_of(one) for one in published)
-        before = {name: self._emulator.store.manifests(name) for name in messages}
-        # The store changes its manifests' tags in place.
-        before = {name: {digest: _copy(one) for digest, one in held.items()} for name, held in before.items()}
+        before = {name: self._manifests(name) for name in messages}
         held = {name: Held.now(self._emulator.store, name) for name in messages}
-        self._say("pushed", f"an image to each; {len(published)} notifications, as Google publishes them")
+        notifications = f"{len(published)} notifications, as Google publishes them"
+        self._say("pushed", f"an image to {len(pushed_to)} of them; {notifications}")
         began = time.monotonic()
         self._publisher.publish(published)
         self._wait_for_outcomes(len(published))
         self._say("done", f"in {time.monotonic() - began:.1f} s")
         return [
             self._outcome(history, name, messages[name], before[name], held[name])
-            for history in self._histories
-            for name in [f"{self._emulator.host}/{history.path}"]
+            for history in pushed_to
+            for name in [f"{self._host}/{history.path}"]
         ]
+
+    def sweep(self) -> Swept:
+        """Have the repository pruned that nobody pushes to, and return what came of it."""
+        (history,) = (history for history in self._histories if not history.push)
+        name = f"{self._host}/{history.path}"
+        root = name.rpartition("/")[0]
+        contents = self._contents()
+        before = self._manifests(name)
+        told = len(self._records())
+        began = time.monotonic()
+        if isinstance(self._publisher, ByPubSub):
+            messages = 1
+            self._order_sweep(self._publisher, root)
+        else:
+            messages = 0
+            self._sweep_from_here(root)
+        self._say("done", f"in {time.monotonic() - began:.1f} s")
+        pruned = {str(one["repository"]) for one in self._records()[told:] if one["message"] == "prune finished"}
+        paths = frozenset(one.removeprefix(f"{self._host}/") for one in pruned)
+        with_policy = {one.path for one in self._histories if one.policy is not None}
+        differences = [f"{one}: the sweep has left it out" for one in sorted(with_policy - paths)]
+        differences += [f"{one}: the sweep had no business there" for one in sorted(paths - with_policy)]
+        now = self._contents()
+        differences += [
+            f"{one.removeprefix(f'{self._host}/')}: the sweep has changed it, and had no reason to"
+            for one in sorted(contents.keys() - {name})
+            if now.get(one) != contents[one]
+        ]
+        outcome = self._outcome(history, name, messages, before, contents[name])
+        return Swept(outcome, paths, differences)
 
     def announce_deletions(self) -> tuple[int, int]:
         """Publish what Google does about the function's own deletions; return how many, and what they cost."""
         published = []
-        for record in self._function.records:
+        for record in self._records():
             if record["message"] == "tag deleted":
                 published.append({"action": "DELETE", "tag": f"{record['repository']}:{record['tag']}"})
             elif record["message"] == "manifest deleted":
@@ -406,27 +530,72 @@ class Stage:
         return len(published), self._emulator.log.total - asked
 
     def complaints(self) -> list[str]:
-        """What the function has logged that nobody wants to see."""
-        return [
-            json.dumps(record) for record in self._function.records if record.get("severity") not in ("DEBUG", "INFO")
-        ]
+        """What was logged that nobody wants to see."""
+        return [json.dumps(record) for record in self._records() if record.get("severity") not in ("DEBUG", "INFO")]
 
-    def _start_publisher(self, stack: ExitStack, signals: Signals) -> Publisher:
-        command = pubsub_command()
-        if command is not None:
-            with signals.held():
-                pubsub = PubSub(command)
-                stack.callback(pubsub.stop)
-            try:
-                pubsub.wait_for_port(pubsub.port, timeout_s=10)
-            except AssertionError:
-                self._say("pub/sub", "the Cloud SDK's emulator does not start: the demo sends the requests itself")
-            else:
-                self._say("pub/sub", f"the Cloud SDK's emulator at 127.0.0.1:{pubsub.port}, topic gcr")
-                return ByPubSub(pubsub, self._function.push_url)
-        else:
-            self._say("pub/sub", "the Cloud SDK's emulator is not here: the demo sends the same requests itself")
-        return ByItself(self._function, stack)
+    def _reach_publisher(self) -> Publisher:
+        if self._pubsub is None:
+            self._say("pub/sub", "no Cloud SDK emulator here: the demo sends the same requests itself")
+            return ByItself(self._function, self._stack)
+        try:
+            self._pubsub.wait_for_port(self._pubsub.port, timeout_s=10)
+        except AssertionError:
+            self._say("pub/sub", "the emulator does not start: the demo sends the same requests itself")
+            return ByItself(self._function, self._stack)
+        topics = f"topics {TOPIC} and {REQUESTS}"
+        self._say("pub/sub", f"the Cloud SDK's emulator at 127.0.0.1:{self._pubsub.port}, {topics}")
+        return ByPubSub(self._pubsub, self._function)
+
+    def _order_sweep(self, publisher: ByPubSub, root: str) -> None:
+        request = json.dumps({"action": "SWEEP", "repository": root}, separators=(",", ":"))
+        done = len(self._outcomes())
+        self._say("sweep", f"{request} published")
+        publisher.order(request)
+
+        def finished() -> list[dict[str, object]]:
+            return self._function.logged("sweep finished", root=root)
+
+        self._function.wait_for(finished, f"{root} is swept", timeout_s=15)
+        self._wait_for_outcomes(done + int(str(finished()[0]["repositories"])))
+
+    def _sweep_from_here(self, root: str) -> None:
+        self._say("sweep", "no Pub/Sub: the command line does the same, with its log on stderr")
+        errors = self._run(["sweep", root], self._by_policies(), ["--local", "--yes", "--log-level", "DEBUG"])
+        self._logged += [json.loads(line) for line in errors]
+        self._console.print()
+
+    def _by_policies(self) -> list[str]:
+        return ["--policies", POLICIES, "--insecure", self._host]
+
+    def _run(self, *arguments: list[str]) -> list[str]:
+        """Show a command, with ``arguments`` line by line, and what it writes to stdout; return stderr's lines.
+
+        Raises:
+            AssertionError: It fails.
+        """
+        lines = [" ".join(some) for some in arguments]
+        self._console.print(Text("$ python -m cleaner " + " \\\n    ".join(lines), style="bold"))
+        environment = inherited("NO_COLOR", "TERM")
+        environment |= {"COLUMNS": str(self._console.width), "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "cleaner", *(one for some in arguments for one in some)]
+        with self._signals.held():
+            child = Child(arguments[0][0], command, environment, directory=self._directory, shows=True)
+            self._stack.callback(child.stop)
+        child.wait_for(lambda: child.returncode is not None, "its end", timeout_s=15)
+        code = child.wait_for_end()
+        assert code == 0, f"{child.name} ended with {code}:\n{child.tail()}"
+        return child.errors
+
+    def _records(self) -> list[dict[str, object]]:
+        return [*self._function.records, *self._logged]
+
+    def _contents(self) -> dict[str, Held]:
+        store = self._emulator.store
+        return {name: Held.now(store, name) for name in store.repositories()}
+
+    def _manifests(self, name: str) -> dict[str, Manifest]:
+        # The store changes its manifests' tags in place.
+        return {digest: _copy(one) for digest, one in self._emulator.store.manifests(name).items()}
 
     def _outcomes(self) -> list[dict[str, object]]:
         return [record for record in self._function.records if record.get("message") in OUTCOMES]
@@ -437,7 +606,7 @@ class Stage:
     def _outcome(
         self, history: History, name: str, messages: int, before: dict[str, Manifest], held: Held
     ) -> Outcome:
-        told = [record for record in self._function.records if record.get("repository") == name]
+        told = [record for record in self._records() if record.get("repository") == name]
         runs = [record for record in told if record["message"] == "prune finished"]
         judged = [record for record in told if record["message"] in ("manifest kept", "manifest deleted")]
         # Of several runs the first one judged with everything still there.
@@ -446,7 +615,7 @@ class Stage:
             history,
             before,
             held,
-            {digest: _copy(one) for digest, one in self._emulator.store.manifests(name).items()},
+            self._manifests(name),
             reasons,
             messages,
             len(runs),
@@ -484,6 +653,12 @@ def _copy(manifest: Manifest) -> Manifest:
 # The picture.
 
 
+def chapter(console: Console, text: str, about: str = "") -> None:
+    console.print()
+    title = Text.assemble((text, "bold"), about)
+    console.print(Rule(title, align="left", characters="─", style="dim"))
+
+
 class Picture:
     """Prints outcomes for a person."""
 
@@ -493,15 +668,13 @@ class Picture:
 
     def repository(self, outcome: Outcome) -> None:
         history = outcome.history
-        self._console.print()
-        title = Text.assemble((history.path, "bold"), f": {history.about}")
-        self._console.print(Rule(title, align="left", characters="─", style="dim"))
+        chapter(self._console, history.path, f": {history.about}")
         if history.policy is not None:
             policy = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
             for key, value in history.policy.items():
                 policy.add_row(Text(key, style="dim"), Text(json.dumps(value, ensure_ascii=False)))
             self._console.print(policy)
-        self._console.print(Text("\nBefore, with the push", style="bold"))
+        self._console.print(Text("\nBefore, with the push" if history.push else "\nBefore", style="bold"))
         self._console.print(self._before(outcome))
         self._console.print(Text("\nAfter", style="bold"))
         self._console.print(self._after(outcome))
@@ -514,9 +687,15 @@ class Picture:
         else:
             self._console.print(f"\nuntouched: {_counted(outcome.messages, 'message')}, no request")
 
+    def sweep(self, swept: Swept) -> None:
+        self.repository(swept.outcome)
+        self._console.print(
+            f"The sweep asked for {_counted(len(swept.pruned), 'repository', 'repositories')}, this one among them;"
+            f" the other {len(swept.pruned) - 1} had nothing more to lose."
+        )
+
     def totals(self, outcomes: Sequence[Outcome], announced: int, asked: int) -> None:
-        self._console.print()
-        self._console.print(Rule(Text("All in all", style="bold"), align="left", characters="─", style="dim"))
+        chapter(self._console, "All in all")
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         table.add_column("repository")
         for heading in ("messages", "runs", "requests", "seconds", "stay", "went", "size"):
@@ -677,8 +856,8 @@ def _megabytes(count: int) -> str:
     return f"{count / 1e6:,.0f} MB"
 
 
-def _counted(count: int, what: str) -> str:
-    return f"{count or 'no'} {what}{'' if count == 1 else 's'}"
+def _counted(count: int, what: str, whats: str = "") -> str:
+    return f"{count or 'no'} {what if count == 1 else whats or what + 's'}"
 
 
 # The whole.
@@ -689,13 +868,21 @@ def show(console: Console, signals: Signals) -> int:
     with ExitStack() as stack:
         console.print(Text("A push prunes its repository\n", style="bold"))
         stage = Stage(console, stack, signals)
+        chapter(console, "Before anything happens: what would go")
+        stage.plan()
+        chapter(console, "The pushes")
+        stage.wait_until_up()
         outcomes = stage.push()
-        announced, asked = stage.announce_deletions()
         picture = Picture(console, datetime.now(UTC))
         for outcome in outcomes:
             picture.repository(outcome)
+        chapter(console, "And a sweep, for what nobody pushes to")
+        swept = stage.sweep()
+        picture.sweep(swept)
+        outcomes.append(swept.outcome)
+        announced, asked = stage.announce_deletions()
         picture.totals(outcomes, announced, asked)
-        differences = [one for outcome in outcomes for one in outcome.differences()]
+        differences = [one for outcome in outcomes for one in outcome.differences()] + swept.differences
         if asked:
             differences.append(f"the announced deletions cost {_counted(asked, 'request')}")
         if differences:
