@@ -43,7 +43,9 @@ class GoogleCredentials:
             except google.auth.exceptions.TransportError as error:
                 raise Unavailable(f"no access token: {type(error).__name__}") from error
             except google.auth.exceptions.GoogleAuthError as error:
-                if error.retryable:
+                # A metadata server that does not answer is wrapped in an error that says it is not retryable.
+                wrapped = (error.__cause__, *error.args)
+                if error.retryable or any(isinstance(one, google.auth.exceptions.TransportError) for one in wrapped):
                     raise Unavailable(f"no access token: {type(error).__name__}") from error
                 raise NoCredentials(f"no usable application default credentials: {type(error).__name__}") from error
             except (TypeError, AttributeError, ValueError) as error:

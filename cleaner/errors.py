@@ -45,6 +45,10 @@ class PermanentError(CleanerError):
     """The same request will fail again until a person changes something."""
 
 
+class AnswerTooLong(PermanentError):
+    """An answer is longer than anything that makes sense; the next one will be, too."""
+
+
 class PermissionDenied(PermanentError):
     """A token or a reading was refused; ``permission`` is the IAM permission that is likely missing."""
 

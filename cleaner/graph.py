@@ -51,7 +51,7 @@ class Graph:
 
     @classmethod
     def of(cls, listing: Listing) -> Graph:
-        """Return the graph of ``listing``; every order in it is the listing's."""
+        """Return the graph of ``listing``; no order in it depends on the listing's."""
         children: dict[Digest, tuple[Digest, ...]] = {}
         subjects: dict[Digest, tuple[Digest, ...]] = {}
         for digest, manifest in listing.manifests.items():
@@ -187,7 +187,7 @@ def _reversed(edges: Edges) -> Edges:
     for start, ends in edges.items():
         for end in ends:
             backwards.setdefault(end, []).append(start)
-    return {end: tuple(starts) for end, starts in backwards.items()}
+    return {end: tuple(sorted(starts)) for end, starts in backwards.items()}
 
 
 def _components(

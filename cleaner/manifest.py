@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -30,7 +30,7 @@ _KNOWN = {media_type: media_type for media_type in MEDIA_TYPES}
 # cosign, "Storage specification", and the OCI referrers tag schema.
 _COSIGN_TAG = re.compile(r"sha256-([a-f0-9]{64})(?:\..+)?")
 # image-spec, "Digests".  A subject becomes part of a request's path, so nothing else may stand there.
-_ANY_DIGEST = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
+_ANY_DIGEST = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]{1,256}")
 _PLATFORM = re.compile(r"[a-zA-Z0-9._-]{1,32}(?:/[a-zA-Z0-9._-]{1,32}){1,2}")
 # 14 digits of milliseconds reach the year 5138: more is no upload time, and datetime ends at 9999.
 _NUMBER_MAX = 10**14 - 1
@@ -49,6 +49,15 @@ class Links:
     subject: Digest | None = None
     attestations: tuple[tuple[Digest, Digest], ...] = ()
     platforms: tuple[str, ...] = field(default=(), compare=False)
+
+    def within(self, present: Container[Digest]) -> Links:
+        """Return the links without the children that are not in ``present``."""
+        if all(child in present for child in self.children):
+            return self
+        pairs = zip(self.children, self.platforms or ("",) * len(self.children), strict=True)
+        kept = {child: platform for child, platform in pairs if child in present}
+        attestations = tuple(pair for pair in self.attestations if kept.keys() >= set(pair))
+        return Links(tuple(kept), self.subject, attestations, tuple(kept.values()) if self.platforms else ())
 
 
 NO_LINKS = Links()
@@ -127,13 +136,11 @@ class Listing:
 class TagsPage:
     """One body of ``tags/list``.
 
-    ``tags`` is None where the body has none; ``entries`` is how many manifests or tags it holds, whichever are more;
-    ``children`` are the names of the repositories one level down.
+    ``tags`` is None where the body has none; ``children`` are the names of the repositories one level down.
     """
 
     manifests: tuple[Manifest, ...]
     tags: frozenset[str] | None
-    entries: int
     children: tuple[str, ...] = ()
 
 
@@ -192,7 +199,7 @@ def decode_tags_page(body: bytes | bytearray) -> TagsPage:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Unavailable(f"the tags list is not JSON: {error}") from error
     tags = None if page.tags is None else frozenset(page.tags)
-    return TagsPage(tuple(manifests), tags, max(len(manifests), len(tags or ())), tuple(page.child or ()))
+    return TagsPage(tuple(manifests), tags, tuple(page.child or ()))
 
 
 def decode_links(body: bytes | bytearray, digest: Digest, media_type: str) -> Links:

@@ -225,10 +225,10 @@ def _newest(graph: Graph, kinds: Mapping[Digest, Kind], policy: Policy, now: dat
 
 
 def _groups(manifest: Manifest, group_by: Pattern | None) -> set[tuple[str | None, ...]]:
-    """Return what ``group_by`` captured of the image's ordinary tags; the empty tuple where none matches."""
+    """Return what ``group_by`` captured of the image's tags; the empty tuple where none matches."""
     if group_by is None:
         return {()}
-    matches = (group_by.fullmatch(tag) for tag in manifest.tags if manifest.cosign_subject(tag) is None)
+    matches = (group_by.fullmatch(tag) for tag in manifest.tags)
     return {match.groups() for match in matches if match} or {()}
 
 
@@ -255,7 +255,8 @@ def _running(graph: Graph, running: Running) -> dict[Digest, str]:
         who = next(filter(None, names), None)
         if who is not None:
             by[digest] = who
-    pending = list(by)
+    # Of several who run its children an index names the first by name, whatever the order of the listing.
+    pending = sorted(by, key=lambda digest: (by[digest], digest), reverse=True)
     while pending:
         digest = pending.pop()
         for index in graph.parents.get(digest, ()):

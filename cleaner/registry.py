@@ -46,7 +46,9 @@ MANIFEST_MAX_BYTES = 4 * 1024 * 1024
 # A hundred thousand manifests with three tags each take 60 MB.
 LISTING_MAX_BYTES = 512 * 1024 * 1024
 # How many manifests and descriptors a process remembers, some hundred bytes each.
-REMEMBERED_MAX = 100_000
+REMEMBERED_MAX = 250_000
+# An index with more than these is read again each time.
+REMEMBERED_CHILDREN_MAX = 1_000
 
 # What the registry answers where a deletion would break something that came in between.
 REFUSALS = frozenset(
@@ -195,7 +197,10 @@ class RepositoryClient:
         except CutShort:
             if not self.repository.is_google or self._registry.rest is None:
                 raise
-            return self._registry.rest.list_manifests(self.repository, self.exchange)
+            try:
+                return self._registry.rest.list_manifests(self.repository, self.exchange)
+            except RepositoryNotFound as error:
+                raise IncompleteListing(f"{self.repository}: cut short, and unknown to the REST API") from error
 
     def read_links(self, listing: Listing, each: Map) -> Listing:
         """Return ``listing`` with what its documents name: the children of indexes, and subjects.
@@ -312,6 +317,7 @@ class RepositoryClient:
         seen: set[str] = set()
         while url:
             seen.add(url)
+            self._registry.transport.check_time(self.exchange)
             page, following = self._page(url)
             for manifest in page.manifests:
                 known = manifests.get(manifest.digest)
@@ -320,9 +326,10 @@ class RepositoryClient:
             tags |= page.tags or frozenset()
             if following in seen:
                 raise IncompleteListing(f"{self.repository}: the pages of the listing go round in a circle")
-            if following is None and page.entries >= PAGE_ENTRIES and self.repository.is_google:
-                raise CutShort(f"{self.repository}: the listing is cut short at {page.entries} entries")
             url = following
+        entries = max(len(manifests), len(tags))
+        if entries >= PAGE_ENTRIES and self.repository.is_google:
+            raise CutShort(f"{self.repository}: the listing is cut short at {entries} entries")
         if (names_tags or self.repository.is_google) and not _are_all(manifests.values(), tags):
             raise CutShort(f"{self.repository}: the listing is cut short: its tags differ from its manifests'")
         return Listing(self.repository, manifests)
@@ -356,21 +363,30 @@ class RepositoryClient:
                 unread.append(manifests[digest])
             else:
                 manifests[digest] = replace(manifests[digest], links=links)
-        for manifest, links in zip(unread, each(self._read, unread), strict=True):
+
+        def read(manifest: Manifest) -> Links | None:
+            links = self._read(manifest)
+            # One of forty thousand entries fits into 4 MiB, and nobody may push the process out of memory.
+            return links.within(listing.manifests) if links else None
+
+        for manifest, links in zip(unread, each(read, unread), strict=True):
             if links is None:
                 del manifests[manifest.digest]
             else:
-                self._registry.memory.put(manifest, links)
                 manifests[manifest.digest] = replace(manifest, links=links)
         return Listing(listing.repository, manifests)
 
     def _read(self, manifest: Manifest) -> Links | None:
-        """Return what a manifest's document names, or None where it has vanished."""
+        """Return what a manifest's document names, and remember it; None where it has vanished."""
+        self._registry.transport.check_time(self.exchange)
         response = self._send("GET", f"{self._base}/manifests/{manifest.digest}", MANIFEST_MAX_BYTES)
         if response.status == 404:
             return None
         self._check(response, f"{self.repository}: {manifest.digest}", _READ)
-        return decode_links(response.body, manifest.digest, manifest.media_type)
+        links = decode_links(response.body, manifest.digest, manifest.media_type)
+        if len(links.children) <= REMEMBERED_CHILDREN_MAX:
+            self._registry.memory.put(manifest, links)
+        return links
 
     def _send(self, method: str, url: str, max_bytes: int) -> Response:
         return self._authorised(url, lambda token: self._once(method, url, token, max_bytes))
@@ -431,8 +447,13 @@ def _are_all(manifests: Collection[Manifest], tags: set[str]) -> bool:
 
 
 def _merged(known: Manifest, again: Manifest) -> Manifest:
-    """Return a manifest that two pages name, with the tags of both."""
-    return replace(again, tags=tuple(sorted({*known.tags, *again.tags})))
+    """Return a manifest that two pages name, with the tags of both; where they differ otherwise, it is not known."""
+    return replace(
+        again,
+        tags=tuple(sorted({*known.tags, *again.tags})),
+        uploaded=again.uploaded if known.uploaded == again.uploaded else None,
+        media_type=again.media_type if known.media_type == again.media_type else "",
+    )
 
 
 def _codes(body: bytes | bytearray) -> tuple[str, ...]:

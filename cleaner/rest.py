@@ -78,10 +78,12 @@ class GoogleApi:
 
         Raises:
             IncompleteListing: A page makes no sense, or names one that has been before.
+            TimeLimitReached: The exchange's deadline came first.
             PermissionDenied, RequestRefused, Unavailable: As ``get``.
         """
         token, seen = "", {""}
         while True:
+            self._transport.check_time(exchange)
             body = self.get(exchange, path, [*parameters, *([("pageToken", token)] if token else [])], permission)
             try:
                 page = decode(body)

@@ -76,6 +76,7 @@ def _walk(root: Repository, registry: Registry, exchange: Exchange) -> Iterator[
     """Yield every repository at or under ``root`` that holds manifests, by the ``child`` names of the listings."""
     pending = [root]
     while pending:
+        registry.transport.check_time(exchange)
         repository = pending.pop()
         try:
             holds_manifests, below = registry.open(repository, Access.READ, exchange).survey()

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 
-from cleaner.errors import Unavailable
+from cleaner.errors import AnswerTooLong, TimeLimitReached, Unavailable
 from cleaner.pace import Pace
 
 ATTEMPTS = 6
@@ -111,9 +111,18 @@ class Transport:
         """Return the answer to a request without a body, whatever its status, once it is none that is retried.
 
         Raises:
-            Unavailable: As ``retrying``.
+            Unavailable, AnswerTooLong: As ``retrying``.
         """
         return self.retrying(exchange, url, lambda: self.once(exchange, method, url, headers, max_bytes=max_bytes))
+
+    def check_time(self, exchange: Exchange) -> None:
+        """Raise at the exchange's deadline; for what asks again and again.
+
+        Raises:
+            TimeLimitReached: It is over.
+        """
+        if self.clock() >= exchange.deadline:
+            raise TimeLimitReached("time is over, and not everything is read")
 
     def retrying(self, exchange: Exchange, url: str, act: Callable[[], T], *, requests: int = 1) -> T:
         """Return what ``act`` does, which sends ``requests`` by ``once`` to the host of ``url``, back to back.
@@ -122,7 +131,8 @@ class Transport:
         where one of them says ``TryAgain``.  A ``Retry-After`` is honoured up to 60 s.
 
         Raises:
-            Unavailable: Still failing after all attempts or at the exchange's deadline, or an answer is too long.
+            Unavailable: Still failing after all attempts or at the exchange's deadline.
+            AnswerTooLong: An answer is longer than it may be.
         """
         pace, _ = self._origin(url)
         for attempt in range(ATTEMPTS):
@@ -145,7 +155,7 @@ class Transport:
 
         Raises:
             TryAgain: The connection was lost, or the status is 408, 429 or one of 5xx that passes.
-            Unavailable: The answer is longer than ``max_bytes``.
+            AnswerTooLong: The answer is longer than ``max_bytes``.
         """
         pace, proxies = self._origin(url)
         exchange.count()
@@ -174,7 +184,7 @@ class Transport:
             for chunk in response.iter_content(_CHUNK_BYTES):
                 body += chunk
                 if len(body) > max_bytes:
-                    raise Unavailable(f"{method} {url}: longer than {max_bytes} bytes")
+                    raise AnswerTooLong(f"{method} {url}: longer than {max_bytes} bytes")
             return Response(response.status_code, response.headers, body)
         finally:
             response.close()

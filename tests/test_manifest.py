@@ -72,7 +72,7 @@ def test_captured_multi_arch_listing_is_read() -> None:
 
     assert (index.media_type, index.size) == (DOCKER_INDEX, 0)
     assert index.uploaded is not None
-    assert len(decoded.manifests) == decoded.entries == 6
+    assert len(decoded.manifests) == 6
     assert decoded.tags == frozenset(tag for each in decoded.manifests for tag in each.tags)
 
 
@@ -95,27 +95,16 @@ def test_captured_artifact_registry_listing_is_read() -> None:
         "98682a1f81cf155fb2df167176b5a767f3b09b20",
         "dependabot-composer-drupal-core-recommended-9-5-7",
     )
-    assert decoded.entries == 3
 
 
 def test_captured_parent_has_children_and_no_manifest() -> None:
     """A path that only has sub-repositories is a complete listing of nothing."""
     decoded = decode_tags_page(captured("gcr-parent.tags-list.json"))
 
-    assert (decoded.manifests, decoded.tags, decoded.entries) == ((), frozenset(), 0)
+    assert (decoded.manifests, decoded.tags) == ((), frozenset())
 
 
 # --- a page
-
-
-def test_entries_are_counted_by_whichever_are_more() -> None:
-    """A list is cut short at a number of manifests or of tags."""
-    one = {digest("x"): {"tag": ["a", "b"]}}
-    two: dict[str, object] = {digest("x"): {}, digest("y"): {}}
-
-    assert page(manifest=one, tags=["a", "b"]).entries == 2
-    assert page(manifest=two, tags=["a"]).entries == 2
-    assert page(manifest=two).entries == 2
 
 
 def test_tags_that_the_body_does_not_have_are_none() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cleaner.errors import Unavailable
+from cleaner.errors import AnswerTooLong, Unavailable
 from cleaner.pace import Pace
 from cleaner.transport import ATTEMPTS, Exchange, Response, Transport
 from tests.emulator import Emulator
@@ -194,7 +194,7 @@ def test_body_of_the_greatest_size_is_taken(world: World) -> None:
     world.faults.add(Status(200, body=b"x" * 5000))
 
     assert send(world, max_bytes=5000).body == b"x" * 5000
-    with pytest.raises(Unavailable):
+    with pytest.raises(AnswerTooLong):
         send(world, max_bytes=4999)
 
 
