@@ -176,3 +176,19 @@ def test_no_key_file_is_permanent(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     with pytest.raises(PermanentError):
         GoogleCredentials().access_token()
+
+
+@pytest.mark.parametrize("fault", [Status(503), Status(500), DropBefore(), CutBody()], ids=repr)
+def test_metadata_server_out_of_order_is_transient(
+    world: World, monkeypatch: pytest.MonkeyPatch, fault: Action
+) -> None:
+    """On Google's platform the token comes from there, and google-auth says of its errors that they do not pass."""
+    monkeypatch.setattr(_SLEEP, lambda _: None)
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    monkeypatch.setenv("CLOUDSDK_CONFIG", "/nowhere")
+    for name in ("GCE_METADATA_HOST", "GCE_METADATA_IP"):
+        monkeypatch.setenv(name, world.emulator.host)
+    world.faults.add(fault, kind="metadata", path="/token")
+
+    with pytest.raises(Unavailable):
+        GoogleCredentials().access_token()

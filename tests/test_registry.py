@@ -13,16 +13,18 @@ from cleaner.errors import (
     CutShort,
     IncompleteListing,
     InvalidManifest,
+    PermanentError,
     PermissionDenied,
     RepositoryNotFound,
     RequestRefused,
+    TimeLimitReached,
     Unavailable,
 )
 from cleaner.manifest import NO_LINKS, Links, Listing, Manifest
 from cleaner.reference import Digest, Tag
-from cleaner.registry import Memory
+from cleaner.registry import MANIFEST_MAX_BYTES, Memory
 from tests.emulator import Emulator
-from tests.emulator.faults import Before, BrokenJson, CutBody, DropAfter, DropBefore, Stall, Status
+from tests.emulator.faults import After, Before, BrokenJson, CutBody, DropAfter, DropBefore, Stall, Status
 from tests.emulator.images import attestation, cosign_signature, cosign_tag, image, index, multi_arch, raw, referrer
 from tests.emulator.store import (
     DANGLING_PARENT,
@@ -664,3 +666,55 @@ def test_same_digest_of_another_type_is_another_document(world: World) -> None:
     memory.put(Manifest(digest, OCI_MANIFEST), NO_LINKS)
 
     assert memory.get(Manifest(digest, OCI_INDEX)) is None
+
+
+# What a registry or a pusher could make endless.
+
+
+def test_manifest_that_is_too_long_ends_the_run_for_good(world: World) -> None:
+    """A digest's content never changes: another delivery would find it as long."""
+    world.load(raw(b'{"a": "' + b"x" * MANIFEST_MAX_BYTES + b'"}', OCI_MANIFEST))
+
+    with pytest.raises(PermanentError):
+        read(world)
+
+
+def test_pages_without_end_end_at_the_deadline(world: World) -> None:
+    """Each page names another: there are a thousand, and time for some."""
+    for seed in range(20):
+        world.load(image(seed))
+    world.emulator.behaviour.page_size = 1
+    world.faults.add(After(lambda: world.clock.turn(10)), kind="tags_list")
+
+    with pytest.raises(TimeLimitReached):
+        world.client(deadline=world.clock() + 55).list_manifests()
+
+    assert world.log.counts["tags_list"] == 6
+
+
+def test_reading_ends_at_the_deadline_and_is_not_in_vain(world: World) -> None:
+    """The next delivery goes on from there, or a great repository would never be pruned."""
+    for seed in range(10):
+        world.load(multi_arch(seed))
+    world.faults.add(After(lambda: world.clock.turn(10)), kind="manifest_get")
+
+    client = world.client(deadline=world.clock() + 35)
+    listing = client.list_manifests()
+    with pytest.raises(TimeLimitReached):
+        client.read_links(listing, map)
+    read_before = world.log.counts["manifest_get"]
+    read(world)
+
+    assert read_before == 4
+    assert world.log.counts["manifest_get"] == 10
+
+
+def test_what_an_index_lists_and_nobody_has_is_not_held(world: World) -> None:
+    """An index of 4 MiB has room for forty thousand entries."""
+    absent = [f"sha256:{number:064x}" for number in range(20_000)]
+    top = world.load(index([image("child")], absent=absent, media_type=OCI_INDEX))
+
+    listing = read(world)
+
+    assert len(listing.manifests[top].links.children) == 1
+    assert world.registry.memory.get(listing.manifests[top]) is None
