@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import threading
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,13 @@ if TYPE_CHECKING:
 
 # The registry and the REST APIs take no narrower scope; what is allowed is decided by IAM.
 _SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
+# RFC 6750, "b64token".  Anything else would not pass as a header, and would stand in the error that says so.
+_BEARER_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+
+
+def is_bearer_token(text: object) -> bool:
+    """Whether ``text`` can stand in an ``Authorization`` header."""
+    return isinstance(text, str) and _BEARER_TOKEN.fullmatch(text) is not None
 
 
 class GoogleCredentials:
@@ -45,13 +54,15 @@ class GoogleCredentials:
             except google.auth.exceptions.GoogleAuthError as error:
                 # A metadata server that does not answer is wrapped in an error that says it is not retryable.
                 wrapped = (error.__cause__, *error.args)
-                if error.retryable or any(isinstance(one, google.auth.exceptions.TransportError) for one in wrapped):
+                # On Google's platform there is a metadata server, so without credentials it did not answer.
+                passes = error.retryable or ("K_SERVICE" in os.environ and self._credentials is None)
+                if passes or any(isinstance(one, google.auth.exceptions.TransportError) for one in wrapped):
                     raise Unavailable(f"no access token: {type(error).__name__}") from error
                 raise NoCredentials(f"no usable application default credentials: {type(error).__name__}") from error
             except (TypeError, AttributeError, ValueError) as error:
                 # What google-auth raises where an answer or a key file is JSON of another shape than it expects.
                 raise Unavailable(f"no access token: {type(error).__name__}") from error
-            if not isinstance(token, str) or not token:
+            if not isinstance(token, str) or not is_bearer_token(token):
                 raise Unavailable("no access token: the answer has none")
             return token
 

@@ -54,8 +54,13 @@ class Conditions(Protocol):
     def ended(self, deletion: Deletion, end: End) -> None:
         """Take note of how ``deletion`` ended."""
 
-    def only_planned_referrers(self, deletion: Deletion, going: AbstractSet[Digest]) -> bool:
-        """Whether nothing but manifests of the plan can be why the registry refuses ``deletion``."""
+    def standing_against(
+        self, deletion: Deletion, going: AbstractSet[Digest], stripped: AbstractSet[Digest]
+    ) -> AbstractSet[Digest] | None:
+        """Return for the sake of which manifests of the plan the registry refuses ``deletion``.
+
+        None where something else is why, or may be: then it stays.  ``stripped`` have had all their tags deleted.
+        """
 
 
 class End(Enum):
@@ -129,6 +134,7 @@ class _Execution:
         # Subjects that were refused, with the referrers that have to go before they are asked once more, and the
         # same backwards; and what to say of them if it comes to nothing.
         self._referrers: dict[Digest, set[Digest]] = {}
+        self._released: set[Digest] = set()
         self._subjects: dict[Digest, list[Digest]] = {}
         self._refusals: dict[Digest, dict[str, object]] = {}
         self._spared: set[str] = set()
@@ -217,13 +223,26 @@ class _Execution:
                 self._referrers[subject].discard(digest)
                 if not self._referrers[subject] and subject not in self._ends:
                     self._ready.appendleft(subject)
-        elif end is None and self._referrers.get(digest):
-            for referrer in tuple(self._referrers[digest]):
-                self._went_before(referrer, digest)
+        elif end is None and digest in self._referrers and digest not in self._released:
+            self._released.add(digest)
+            self._let_go_first(self._referrers[digest], digest)
+            if not self._referrers[digest]:
+                self._ready.appendleft(digest)
         elif end is not None:
             self._stop(digest, end)
         else:
             self._over = True
+
+    def _let_go_first(self, referrers: Iterable[Digest], subject: Digest) -> None:
+        """Let ``referrers`` and what has to go before them wait for ``subject`` no longer."""
+        pending = list(referrers)
+        seen = {subject, *pending}
+        while pending:
+            digest = pending.pop()
+            following = self._before[digest] - seen
+            seen |= following
+            pending += following
+            self._went_before(digest, subject)
 
     def _went_before(self, digest: Digest, other: Digest) -> None:
         before = self._before[digest]
@@ -264,7 +283,8 @@ class _Execution:
                 return End.STAYED
             outcome = GONE if again else self._delete_tags(deletion)
             if outcome.gone:
-                outcome = self._deleter.delete_manifest(digest, self._asking(deletion))
+                may_go = self._asking(deletion, is_stripped=bool(deletion.manifest.tags))
+                outcome = self._deleter.delete_manifest(digest, may_go)
         except RequestRefused as error:
             outcome = Outcome(gone=False, asked=True, status=error.status, codes=error.codes)
         facts = self._facts(deletion)
@@ -288,17 +308,20 @@ class _Execution:
         """Whether the subjects of an orphan are still not there."""
         return all(self._deleter.digest_of(subject) is None for subject in deletion.absent)
 
-    def _asking(self, deletion: Deletion) -> Callable[[], bool]:
+    def _asking(self, deletion: Deletion, *, is_stripped: bool = False) -> Callable[[], bool]:
         """Return what says, each time a request of ``deletion`` is tried, whether it may go.
 
-        A repetition may come minutes later.
+        It may have waited for its turn for minutes.  What has lost its tags is not left without them once for that.
         """
         tries = itertools.count()
 
         def may_go() -> bool:
             if self._is_spared(deletion.manifest.digest):
                 return False
-            return next(tries) == 0 or (self._conditions.may_repeat() and self._is_orphaned(deletion))
+            is_first = next(tries) == 0
+            return (is_first and is_stripped) or (
+                self._conditions.may_repeat() and (is_first or self._is_orphaned(deletion))
+            )
 
         return may_go
 
@@ -322,15 +345,20 @@ class _Execution:
 
     def _referrers_first(self, deletion: Deletion, refusal: dict[str, object]) -> bool:
         """Arrange for a refused subject to be asked again behind its referrers, if nothing else can be the cause."""
-        if not deletion.referrers or not self._conditions.only_planned_referrers(deletion, self._deletions.keys()):
-            return False
         digest = deletion.manifest.digest
+        if not deletion.is_subject:
+            return False
         with self._changed:
-            if any(other in self._ends for other in deletion.referrers):
+            stripped = {digest, *self._referrers}
+        referrers = self._conditions.standing_against(deletion, self._deletions.keys(), stripped)
+        if referrers is None:
+            return False
+        with self._changed:
+            if any(self._ends.get(other, End.DELETED) is not End.DELETED for other in referrers):
                 return False
-            self._referrers[digest] = set(deletion.referrers)
+            self._referrers[digest] = {other for other in referrers if other not in self._ends}
             self._refusals[digest] = refusal
-            for other in deletion.referrers:
+            for other in self._referrers[digest]:
                 self._subjects.setdefault(other, []).append(digest)
         return True
 

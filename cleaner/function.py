@@ -93,37 +93,35 @@ class Function:
         if policy is None:
             logger.info("no policy matches", extra=facts)
             return
-        with self._prunes.turn(repository, digest, deadline) as turn:
+        with _concluded("prune", facts), self._prunes.turn(repository, digest, deadline) as turn:
             if turn.covers(published):
                 logger.info("already covered", extra=facts)
                 return
             began = datetime.now(UTC)
-            with _concluded("prune", facts):
-                Run(
-                    self._registry,
-                    repository,
-                    policy,
-                    dry_run=self._settings.dry_run or policy.dry_run,
-                    workers=self._settings.workers,
-                    deadline=deadline,
-                    wanted=turn.named,
-                    ask_running=self._inventory.ask if self._settings.running_scopes else None,
-                ).prune()
-                turn.ended_well(began)
+            Run(
+                self._registry,
+                repository,
+                policy,
+                dry_run=self._settings.dry_run or policy.dry_run,
+                workers=self._settings.workers,
+                deadline=deadline,
+                wanted=turn.named,
+                ask_running=self._inventory.ask if self._settings.running_scopes else None,
+            ).prune()
+            turn.ended_well(began)
 
     def _sweep(self, root: Repository, published: datetime, deadline: float) -> None:
         facts = {"root": str(root)}
-        with self._sweeps.turn(root, None, deadline) as turn:
+        with _concluded("sweep", facts), self._sweeps.turn(root, None, deadline) as turn:
             if turn.covers(published):
                 logger.info("already covered", extra=facts)
                 return
             began = datetime.now(UTC)
-            with _concluded("sweep", facts):
-                exchange = Exchange(deadline)
-                found = find_repositories(root, self._settings.policies, self._registry, self._rest, exchange)
-                count = request_prunes(found, self._publisher, self._clock, deadline)
-                logger.info("sweep finished", extra=facts | {"repositories": count, "requests": exchange.requests})
-                turn.ended_well(began)
+            exchange = Exchange(deadline)
+            found = find_repositories(root, self._settings.policies, self._registry, self._rest, exchange)
+            count = request_prunes(found, self._publisher, self._clock, deadline)
+            logger.info("sweep finished", extra=facts | {"repositories": count, "requests": exchange.requests})
+            turn.ended_well(began)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ Reads no clock, network, environment or log.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set as AbstractSet
 from dataclasses import dataclass
 from enum import Enum
@@ -108,6 +109,15 @@ class Graph:
         """
         return _components(digests, self.needs, self.needed_by)
 
+    def cluster(self, start: Iterable[Digest], within: AbstractSet[Digest]) -> AbstractSet[Digest]:
+        """Return ``start`` and all of ``within`` that refers to it or that it belongs to, directly or not."""
+
+        def step(digest: Digest) -> Iterator[Digest]:
+            neighbours = itertools.chain(self.referrers.get(digest, ()), self.owners(digest))
+            return (other for other in neighbours if other in within)
+
+        return _reach(start, step).keys()
+
     def predecessors(self, going: AbstractSet[Digest]) -> dict[Digest, tuple[Digest, ...]]:
         """Return for each manifest of ``going`` which others of it have to go before.
 
@@ -174,12 +184,9 @@ def may_have_subject(listing: Listing) -> tuple[Digest, ...]:
     )
 
 
-def has_unread_subjects(listing: Listing) -> bool:
-    """Whether any manifest of ``listing`` may name a subject and is never read for it."""
-    wanted = set(may_have_subject(listing))
-    return any(
-        manifest.media_type == OCI_MANIFEST and digest not in wanted for digest, manifest in listing.manifests.items()
-    )
+def may_name_subject(listing: Listing) -> tuple[Digest, ...]:
+    """Return every OCI manifest, those too that are not read for a plan."""
+    return tuple(digest for digest, manifest in listing.manifests.items() if manifest.media_type == OCI_MANIFEST)
 
 
 def _reversed(edges: Edges) -> Edges:

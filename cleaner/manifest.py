@@ -231,17 +231,6 @@ def decode_links(body: bytes | bytearray, digest: Digest, media_type: str) -> Li
     return Links(tuple(children), subject, attestations, tuple(children.values()))
 
 
-def decode_referrers(body: bytes | bytearray) -> frozenset[str] | None:
-    """Return the digests in an answer of the referrers API, an image index; None where it is none."""
-    try:
-        document = _document_decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    if document.manifests is msgspec.UNSET:
-        return None
-    return frozenset(descriptor.digest for descriptor in document.manifests or ())
-
-
 def parse_upload_time(value: object) -> datetime | None:
     """Return milliseconds since 1970, a number or its decimal string, as aware UTC.
 

@@ -77,15 +77,15 @@ class Deletion:
     """One manifest that goes, and what has to be true before.
 
     ``after`` are those of the plan that go first; ``needs`` those that would have to stay with this one; ``absent``
-    the subjects that the registry has to call unknown; ``referrers`` those of the plan for whose sake the registry
-    may refuse, because their documents name this one.
+    the subjects that the registry has to call unknown; ``is_subject`` says that others of the plan refer to it, for
+    whose sake the registry may refuse.
     """
 
     verdict: Verdict
     after: tuple[Digest, ...] = ()
     needs: tuple[Digest, ...] = ()
     absent: tuple[Digest, ...] = ()
-    referrers: tuple[Digest, ...] = ()
+    is_subject: bool = False
 
     @property
     def manifest(self) -> Manifest:
@@ -325,16 +325,13 @@ def _deletions(graph: Graph, kinds: Mapping[Digest, Kind], going: list[Manifest]
     for manifest in going:
         digest, kind = manifest.digest, kinds[manifest.digest]
         reason = _GOING.get(kind, Reason.FOLLOWS)
-        referrers = graph.referrers.get(digest, ())
         deletions.append(
             Deletion(
                 Verdict(manifest, reason),
                 after=before[digest],
                 needs=tuple(other for other in graph.needs(digest) if other in digests),
                 absent=manifest.subjects if kind is Kind.ORPHAN else (),
-                referrers=tuple(
-                    other for other in referrers if graph.listing.manifests[other].links.subject == digest
-                ),
+                is_subject=digest in graph.referrers,
             )
         )
     return tuple(deletions)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from cleaner.errors import CleanerError, TimeLimitReached, Unavailable
 from cleaner.executor import End, Result, execute
-from cleaner.graph import Graph, has_unread_subjects
+from cleaner.graph import Graph
 from cleaner.logs import LOGGER
 from cleaner.manifest import Links, Listing, Manifest
 from cleaner.plan import NOTHING_RUNNING, Deletion, Plan, Running, Verdict, plan
@@ -71,6 +71,9 @@ class Progress:
 
     def read(self) -> None:
         """One more has been read."""
+
+    def listed(self, listing: Listing) -> None:
+        """The repository has been listed, and what had to be read has been."""
 
     def deleting(self, total: int) -> None:
         """A plan of ``total`` deletions is carried out."""
@@ -174,6 +177,7 @@ class Run:
     def _prepare(self, each: Map) -> tuple[Plan, _Basis]:
         now = self._now()
         listing = self.client.read_links(self.client.list_manifests(), self._counted_by(each))
+        self.progress.listed(listing)
         basis = _Basis(listing, now)
         todo = self._decide(basis)
         if todo.delete and self._ask_running:
@@ -315,33 +319,26 @@ class _Conditions:
         """Return the digests that messages have named by now."""
         return self._run.wanted()
 
-    def only_planned_referrers(self, deletion: Deletion, going: AbstractSet[Digest]) -> bool:
-        """Whether in a fresh listing nothing hangs on ``deletion`` that the plan does not delete.
+    def standing_against(
+        self, deletion: Deletion, going: AbstractSet[Digest], stripped: AbstractSet[Digest]
+    ) -> AbstractSet[Digest] | None:
+        """Return the referrers that stand against ``deletion``, if nothing does but the plan; None otherwise.
 
-        The registry does not say for whose sake it refuses.  A parent, tag or referrer that came in between keeps
-        the subject, and what is kept needs its referrers.
+        The registry does not say for whose sake it refuses.  A parent, tag or referrer that came in between, or whose
+        document is not read for a plan, keeps the subject, and what is kept needs its referrers.  So in a fresh
+        listing, with all documents, what refers to the subject or what it belongs to has to be the plan's.
         """
         planned, fresh = self._graphs()
         subject = deletion.manifest.digest
-        for digest in fresh.belongings(planned.belongings({subject})):
-            if digest not in going and digest in self._listing.manifests:
-                # A child that stays for its own sake does not need its index.
-                continue
-            if digest not in going or not going >= set(fresh.owners(digest)):
-                return False
+        for digest in fresh.cluster(planned.cluster({subject}, going), going):
+            if not going >= {*fresh.owners(digest), *fresh.referrers.get(digest, ())}:
+                return None
             now = fresh.listing.manifests.get(digest)
-            # The subject's own tags have gone before it was asked.
-            before = set() if digest == subject else {*self._listing.manifests[digest].tags}
+            before = set() if digest in stripped else {*self._listing.manifests[digest].tags}
             if now and not before.issuperset(now.tags):
-                return False
-        return self._are_known(subject, fresh.listing, going)
-
-    def _are_known(self, subject: Digest, listing: Listing, going: AbstractSet[Digest]) -> bool:
-        """Whether every referrer of ``subject`` is in the plan, those too whose documents are never read."""
-        if not has_unread_subjects(listing):
-            return True
-        referrers = self._run.client.referrers(subject)
-        return referrers is None or referrers <= going
+                return None
+        referrers = fresh.referrers.get(subject, ())
+        return {other for other in referrers if fresh.listing.manifests[other].links.subject == subject}
 
     def _graphs(self) -> tuple[Graph, Graph]:
         """Return the plan's graph, and one of a listing that begins after this call, shared by all who wait."""
@@ -352,6 +349,6 @@ class _Conditions:
             if self._fresh is None or self._begun == begun:
                 self._begun += 1
                 self._fresh = None
-                listing = self._run.client.read_links(self._run.client.list_manifests(), map)
-                self._fresh = Graph.of(listing)
+                client = self._run.client
+                self._fresh = Graph.of(client.read_links(client.list_manifests(), map, all_subjects=True))
             return self._planned, self._fresh

@@ -24,7 +24,7 @@ from cleaner.errors import (
     RepositoryNotFound,
     RequestRefused,
 )
-from cleaner.graph import may_have_subject, must_be_read
+from cleaner.graph import may_have_subject, may_name_subject, must_be_read
 from cleaner.manifest import (
     MEDIA_TYPES,
     Links,
@@ -32,7 +32,6 @@ from cleaner.manifest import (
     Manifest,
     TagsPage,
     decode_links,
-    decode_referrers,
     decode_tags_page,
 )
 from cleaner.reference import Digest, Repository, Tag, parse_repository
@@ -113,14 +112,15 @@ _error_decoder = msgspec.json.Decoder(_ErrorAnswer)
 class Registry:
     """What a process keeps for all its runs: connections, tokens and what manifests name.
 
-    ``access_token`` gives Google's access token; ``insecure`` are the ``HOST:PORT`` that are spoken to over plain
-    HTTP and without it; ``rest`` lists what the registry cuts short.  Safe to use from many threads.
+    ``access_token`` gives Google's access token, other than one that was refused; ``insecure`` are the ``HOST:PORT``
+    that are spoken to over plain HTTP and without it; ``rest`` lists what the registry cuts short.  Safe to use from
+    many threads.
     """
 
     def __init__(
         self,
         transport: Transport,
-        access_token: Callable[[], str],
+        access_token: Callable[[str | None], str],
         insecure: AbstractSet[str] = frozenset(),
         rest: ArtifactRegistry | None = None,
     ) -> None:
@@ -202,18 +202,19 @@ class RepositoryClient:
             except RepositoryNotFound as error:
                 raise IncompleteListing(f"{self.repository}: cut short, and unknown to the REST API") from error
 
-    def read_links(self, listing: Listing, each: Map) -> Listing:
+    def read_links(self, listing: Listing, each: Map, *, all_subjects: bool = False) -> Listing:
         """Return ``listing`` with what its documents name: the children of indexes, and subjects.
 
         One request, by way of ``each``, per index and per untagged OCI manifest that no index lists; none for what
-        the process remembers.  A manifest that has vanished meanwhile is left out.
+        the process remembers.  A manifest that has vanished meanwhile is left out.  With ``all_subjects`` every OCI
+        manifest is read.
 
         Raises:
             InvalidManifest: One matches its digest and makes no sense.
             PermissionDenied, RequestRefused, Unavailable: One cannot be read.
         """
         listing = self._with_links(listing, must_be_read(listing), each)
-        return self._with_links(listing, may_have_subject(listing), each)
+        return self._with_links(listing, (may_name_subject if all_subjects else may_have_subject)(listing), each)
 
     def survey(self) -> tuple[bool, tuple[Repository, ...]]:
         """Return whether the repository holds any manifest, and the repositories one level down.
@@ -242,26 +243,6 @@ class RepositoryClient:
             return None
         self._check(response, f"{self.repository}: {reference}", _READ)
         return response.headers.get("Docker-Content-Digest", "")
-
-    def referrers(self, subject: Digest) -> frozenset[str] | None:
-        """Return every manifest whose document names ``subject``, as the registry knows; None where it does not tell.
-
-        Raises:
-            Unavailable: It cannot be asked.
-        """
-        found: set[str] = set()
-        url: str | None = f"{self._base}/referrers/{subject}"
-        seen: set[str] = set()
-        while url is not None and url not in seen:
-            seen.add(url)
-            response = self._send("GET", url, MANIFEST_MAX_BYTES)
-            named = decode_referrers(response.body) if response.status == 200 else None
-            if named is None:
-                return None
-            found |= named
-            link = response.headers.get("Link")
-            url = _following(url, link) if link else None
-        return frozenset(found)
 
     def delete_tag(self, tag: Tag, judged: Digest, may_go: Callable[[], bool]) -> Outcome:
         """Delete a tag, and only the tag, if it names ``judged``: asked immediately before, each time it is tried.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from cleaner.reference import is_google_host
 DEFAULT_WORKERS = 20
 MAX_WORKERS = 100
 DEFAULT_TIME_LIMIT_S = 500.0
+# A day: no platform lets a message take longer.
+MAX_TIME_LIMIT_S = 86_400
 ARTIFACT_REGISTRY_URL = "https://artifactregistry.googleapis.com/"
 CLOUD_ASSET_URL = "https://cloudasset.googleapis.com/"
 
@@ -135,14 +136,18 @@ def base_url(text: str) -> str:
     Raises:
         ValueError: It is not an ``http://`` or ``https://`` URL.
     """
-    match = re.fullmatch(r"(https?://[^/?#\s]+(?:/[^?#\s]+?)??)/?(?:v1/?)?", text)
+    match = re.fullmatch(r"(https?://[^/?#\s]+(?:/[^?#\s]+?)??)(?:/v1)?/?", text)
     if not match:
         raise ValueError(f"must be a URL like https://HOST/, not {text!r}")
     return match[1].removesuffix("/") + "/"
 
 
 def _items(text: str) -> list[str]:
-    return [item.strip() for item in text.split(",") if item.strip()]
+    """Return the items of a comma-separated list; one of nothing but commas is a mistake."""
+    items = [item.strip() for item in text.split(",") if item.strip()]
+    if text.strip() and not items:
+        raise ValueError(f"has no entry: {text!r}")
+    return items
 
 
 def _boolean(text: str) -> bool:
@@ -152,8 +157,8 @@ def _boolean(text: str) -> bool:
 
 
 def _seconds(text: str) -> float:
-    if not re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", text) or not 0 < float(text) < math.inf:
-        raise ValueError(f"must be a number of seconds above 0, not {text!r}")
+    if not re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", text) or not 0 < float(text) <= MAX_TIME_LIMIT_S:
+        raise ValueError(f"must be a number of seconds above 0 and up to {MAX_TIME_LIMIT_S}, not {text!r}")
     return float(text)
 
 

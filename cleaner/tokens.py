@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Set as AbstractSet
@@ -12,9 +11,10 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from cleaner.credentials import is_bearer_token
 from cleaner.errors import PermissionDenied, RequestRefused, Unavailable
 from cleaner.reference import Repository
-from cleaner.transport import Exchange, Transport
+from cleaner.transport import Exchange, Response, Transport
 
 # Docker's token specification: a token whose answer does not say how long it is valid is so for 60 seconds.
 _DEFAULT_LIFE_S = 60.0
@@ -22,8 +22,6 @@ _DEFAULT_LIFE_S = 60.0
 _MARGIN_S = 60.0
 _MARGIN_SHARE = 0.1
 _TOKENS_MAX = 10_000
-# RFC 6750, "b64token".
-_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _ANSWER_MAX_BYTES = 1024 * 1024
 
 
@@ -63,11 +61,15 @@ class _Slot:
 class Tokens:
     """Hands out tokens.  Safe to use from many threads: those who want the same one wait for one request.
 
-    ``access_token`` gives Google's; the ``insecure`` hosts are asked anonymously, and only once they want a token.
+    ``access_token`` gives Google's, other than one that was refused; the ``insecure`` hosts are asked anonymously,
+    and only once they want a token.
     """
 
     def __init__(
-        self, transport: Transport, access_token: Callable[[], str], insecure: AbstractSet[str] = frozenset()
+        self,
+        transport: Transport,
+        access_token: Callable[[str | None], str],
+        insecure: AbstractSet[str] = frozenset(),
     ) -> None:
         self._transport = transport
         self._access_token = access_token
@@ -119,13 +121,9 @@ class Tokens:
         return slot.token
 
     def _exchange(self, exchange: Exchange, repository: Repository, access: Access) -> _Answer:
-        scheme, headers = "http", {}
-        if repository.host not in self._insecure:
-            scheme, headers = "https", {"Authorization": f"Bearer {self._access_token()}"}
         scope = f"repository:{repository.path}:{access.value}"
         query = urlencode({"service": repository.host, "scope": scope}, safe=":,/")
-        url = f"{scheme}://{repository.host}/v2/token?{query}"
-        response = self._transport.send(exchange, "GET", url, headers, max_bytes=_ANSWER_MAX_BYTES)
+        response = self._ask(exchange, repository.host, query)
         if response.status in (401, 403):
             raise PermissionDenied(f"{repository}: no token for {access.value}", access.permission)
         if response.status != 200:
@@ -134,7 +132,20 @@ class Tokens:
             answer = _decoder.decode(response.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Unavailable(f"{repository}: the token service's answer makes no sense") from error
-        # Anything else would not pass as a header, and would stand in the error that says so.
-        if not _TOKEN.fullmatch(answer.token):
+        if not is_bearer_token(answer.token):
             raise Unavailable(f"{repository}: the token service's answer is no token")
         return answer
+
+    def _ask(self, exchange: Exchange, host: str, query: str) -> Response:
+        """Ask a host's token endpoint: anonymously, or with Google's token and once with a fresh one."""
+        if host in self._insecure:
+            return self._send(exchange, f"http://{host}/v2/token?{query}", None)
+        token = self._access_token(None)
+        response = self._send(exchange, f"https://{host}/v2/token?{query}", token)
+        if response.status == 401:
+            response = self._send(exchange, f"https://{host}/v2/token?{query}", self._access_token(token))
+        return response
+
+    def _send(self, exchange: Exchange, url: str, token: str | None) -> Response:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return self._transport.send(exchange, "GET", url, headers, max_bytes=_ANSWER_MAX_BYTES)

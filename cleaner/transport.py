@@ -32,6 +32,8 @@ READ_TIMEOUT_S = 60.0
 
 TOO_MANY_REQUESTS = 429
 _RETRIED = frozenset({408, TOO_MANY_REQUESTS, 500, 502, 503, 504})
+# How many runs of one host side by side keep their connections; an instance has eighty messages at most.
+_RUNS = 80
 _CHUNK_BYTES = 256 * 1024
 
 
@@ -93,7 +95,7 @@ class Transport:
         self.clock = clock
         self._sleep = sleep
         self._timeout = (CONNECT_TIMEOUT_S, read_timeout_s)
-        self._adapter = HTTPAdapter(pool_connections=32, pool_maxsize=connections, max_retries=0)
+        self._adapter = HTTPAdapter(pool_connections=32, pool_maxsize=connections * _RUNS, max_retries=0)
         self._verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
         self._origins: dict[str, tuple[Pace, Mapping[str, str]]] = {}
         self._lock = threading.Lock()

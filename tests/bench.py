@@ -94,7 +94,7 @@ def new_run(host: str, policy: dict[str, object]) -> Run:
     """Return a run as the function makes it, in this process, cold."""
     transport = Transport(WORKERS)
     return Run(
-        Registry(transport, lambda: "", {host}),
+        Registry(transport, lambda _: "", {host}),
         parse_repository(f"{host}/{PATH}", {host}),
         policy_from_mapping({"repositories": ["**"], **policy}, "policy"),
         dry_run=False,

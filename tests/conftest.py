@@ -78,7 +78,7 @@ class World:
         self.repository = Repository(*self.name.split("/", 1))
         self.transport = Transport(clock=self.clock, sleep=self.clock.sleep, read_timeout_s=read_timeout_s)
         insecure_hosts = frozenset({self.repository.host} if insecure else ())
-        self.registry = Registry(self.transport, lambda: GOOGLE_TOKEN, insecure_hosts)
+        self.registry = Registry(self.transport, lambda _refused: GOOGLE_TOKEN, insecure_hosts)
 
     def load(self, content: Content, *, tags: Iterable[str] | str = (), age_days: float = 30) -> Digest:
         """Put ``content`` and what it lists into the repository."""

@@ -73,7 +73,7 @@ def long(google: World) -> World:
     google.emulator.behaviour.cut_at = 0
     google.emulator.behaviour.access_token = GOOGLE_TOKEN
     api = GoogleApi(google.transport, Account(), "https://artifactregistry.googleapis.com/")
-    google.registry = Registry(google.transport, lambda: GOOGLE_TOKEN, frozenset(), ArtifactRegistry(api))
+    google.registry = Registry(google.transport, lambda _refused: GOOGLE_TOKEN, frozenset(), ArtifactRegistry(api))
     return google
 
 

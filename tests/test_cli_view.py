@@ -39,7 +39,7 @@ def index(name: str, age_days: float, tags: str, platforms: dict[str, str]) -> M
         made.media_type,
         made.tags,
         made.uploaded,
-        links=Links(made.links.children, None, tuple(platforms.values())),
+        links=Links(made.links.children, platforms=tuple(platforms.values())),
     )
 
 
@@ -272,15 +272,15 @@ def test_plan_document() -> None:
 
 def test_document_of_what_was_done() -> None:
     """What came to nothing is kept, where its age puts it, with the outcome; what went is in delete."""
-    plan: Plan = planned(HELD, BY)
+    plan: Plan = planned([*HELD, manifest("e", 9, "v-1")], BY, running="d")
 
     document = done_document(plan, {digest("b"): "refused"})
 
     assert json.loads(document)["dry_run"] is False
-    assert [one["digest"] for one in entries(document, "keep")] == list(map(digest, "cab"))
-    assert entries(document, "keep")[2]["outcome"] == "refused"
+    assert [one["digest"] for one in entries(document, "keep")] == list(map(digest, "cabd"))
+    assert [one.get("outcome") for one in entries(document, "keep")] == [None, None, "refused", None]
     assert entries(document, "keep")[2]["reason"] == "expired"
-    assert [one["digest"] for one in entries(document, "delete")] == [digest("d")]
+    assert [one["digest"] for one in entries(document, "delete")] == [digest("e")]
 
 
 # --- words

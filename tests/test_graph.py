@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cleaner.graph import Graph, Kind, may_have_subject, must_be_read
+from cleaner.graph import Graph, Kind, may_have_subject, may_name_subject, must_be_read
 from cleaner.manifest import Manifest
 from tests.builders import cosign, digest, listing, manifest, name_of
 
@@ -159,6 +159,19 @@ def test_untagged_oci_manifest_that_no_index_lists_has_to_be_read() -> None:
     assert [name_of(each) for each in may_have_subject(held)] == ["alone"]
 
 
+def test_any_oci_manifest_may_name_a_subject() -> None:
+    """Tagged or not, listed or not; what may stand against a deletion is asked of all of them."""
+    held = listing(
+        manifest("alone"),
+        manifest("tagged", tags="v1"),
+        manifest("docker", kind="docker"),
+        manifest("index", children="child"),
+        manifest("child"),
+    )
+
+    assert {name_of(each) for each in may_name_subject(held)} == {"alone", "tagged", "child"}
+
+
 # --- the order of deletion
 
 
@@ -292,3 +305,101 @@ def test_two_loops_one_behind_the_other_keep_their_order() -> None:
         found = waits(*order)
         assert "a" in found["c"] & found["d"]
         assert not {"c", "d"} & (found["a"] | found["b"])
+
+
+# --- attestations
+
+
+def test_attestation_goes_before_what_it_attests() -> None:
+    """It may name it as its subject, for which the registry would refuse it; nobody has read it."""
+    held = (
+        manifest("index", tags="v1", children="amd64 arm64 a b", attests="a:amd64 b:arm64"),
+        manifest("amd64"),
+        manifest("arm64"),
+        manifest("a"),
+        manifest("b"),
+    )
+
+    assert before(*held) == {
+        "index": set(),
+        "a": {"index"},
+        "b": {"index"},
+        "amd64": {"index", "a"},
+        "arm64": {"index", "b"},
+    }
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        # Another index lists one of the two.
+        (
+            manifest("index", children="amd64 a", attests="a:amd64"),
+            manifest("other", children="amd64"),
+            manifest("amd64"),
+            manifest("a"),
+        ),
+        (
+            manifest("index", children="amd64 a", attests="a:amd64"),
+            manifest("other", children="a"),
+            manifest("amd64"),
+            manifest("a"),
+        ),
+        # One attests itself, two each other.
+        (manifest("index", children="a", attests="a:a"), manifest("a")),
+        (manifest("index", children="a b", attests="a:b b:a"), manifest("a"), manifest("b")),
+        # The index refers to something.
+        (
+            manifest("index", children="amd64 a", attests="a:amd64", subject="subject"),
+            manifest("amd64"),
+            manifest("a"),
+            manifest("subject"),
+        ),
+        # What is attested is no child of the index, or not there.
+        (manifest("index", children="a", attests="a:image"), manifest("image", tags="v1"), manifest("a")),
+        (manifest("index", children="a", attests="a:index"), manifest("a")),
+        (manifest("index", children="a", attests="a:absent absent:a"), manifest("a")),
+    ],
+)
+def test_attestation_that_hangs_on_more_than_its_index_orders_nothing(held: tuple[Manifest, ...]) -> None:
+    """An index can claim anything; whatever it does, it goes before its children, and there is no loop."""
+    found = waits(*held)
+
+    for each in held:
+        for child in each.links.children:
+            assert name_of(each.digest) in found[name_of(child)]
+    assert not [name for name, others in found.items() if "a" in others]
+
+
+def test_attestation_of_what_stays_orders_nothing() -> None:
+    """Only what goes can go before."""
+    held = (manifest("index", children="amd64 a", attests="a:amd64"), manifest("amd64"), manifest("a"))
+    graph = Graph.of(listing(*held))
+
+    assert graph.predecessors({digest("index"), digest("a")}) == {
+        digest("index"): (),
+        digest("a"): (digest("index"),),
+    }
+
+
+# --- what hangs together
+
+
+def test_cluster_is_what_refers_and_what_is_belonged_to() -> None:
+    """From there on and on, within what is looked at; a child of it is not among them."""
+    graph = Graph.of(
+        listing(
+            manifest("index", children="subject other"),
+            manifest("subject", children="below"),
+            manifest("below"),
+            manifest("other"),
+            manifest("sbom", subject="subject"),
+            manifest("signature", tags=cosign("sbom")),
+            manifest("elsewhere", tags=cosign("subject")),
+        )
+    )
+    within = graph.listing.manifests.keys() - {digest("elsewhere")}
+
+    found = graph.cluster({digest("subject")}, within)
+
+    assert {name_of(each) for each in found} == {"subject", "index", "sbom", "signature"}

@@ -360,6 +360,55 @@ def test_platform_of_a_child_is_told_where_it_can_be_shown(platform: object, sho
     assert decoded == Links((digest("a"), digest("b")))
 
 
+ATTESTATION = {"vnd.docker.reference.type": "attestation-manifest"}
+
+
+def test_attestation_of_a_child_is_known_by_its_annotations() -> None:
+    """As BuildKit writes them into the index."""
+    notes = ATTESTATION | {"vnd.docker.reference.digest": digest("a")}
+    document = {"manifests": [{"digest": digest("a")}, {"digest": digest("b"), "annotations": notes}]}
+
+    assert links_of(document, OCI_INDEX) == Links((digest("a"), digest("b")), None, ((digest("b"), digest("a")),))
+
+
+@pytest.mark.parametrize(
+    "annotations",
+    [
+        None,
+        5,
+        "x",
+        [],
+        {},
+        ATTESTATION,
+        ATTESTATION | {"vnd.docker.reference.digest": None},
+        ATTESTATION | {"vnd.docker.reference.digest": 5},
+        {"vnd.docker.reference.digest": digest("a")},
+        {"vnd.docker.reference.type": "other", "vnd.docker.reference.digest": digest("a")},
+        {"vnd.docker.reference.type": ["attestation-manifest"], "vnd.docker.reference.digest": digest("a")},
+    ],
+)
+def test_other_annotations_say_nothing(annotations: object) -> None:
+    """Nor do they spoil the index."""
+    document = {"manifests": [{"digest": digest("a")}, {"digest": digest("b"), "annotations": annotations}]}
+
+    assert links_of(document, OCI_INDEX) == Links((digest("a"), digest("b")))
+
+
+def test_links_can_be_cut_down_to_what_is_present() -> None:
+    """Children, with their platforms and attestations; nothing is made anew where all are."""
+    a, b, c = digest("a"), digest("b"), digest("c")
+    whole = Links((a, b, c), digest("s"), ((b, a), (c, a)), ("linux/amd64", "", "x/y"))
+
+    assert whole.within({a, b, c, digest("d")}) is whole
+    cut = whole.within({a, c})
+    assert cut == Links((a, c), digest("s"), ((c, a),))
+    assert cut.platforms == ("linux/amd64", "x/y")
+    assert whole.within({c}) == Links((c,), digest("s"))
+    assert Links((a, b)).within({b}) == Links((b,))
+    assert Links((a, b)).within({b}).platforms == ()
+    assert Links((a,), digest("s")).within(set()) == Links((), digest("s"))
+
+
 @pytest.mark.parametrize("manifests", [[], None])
 @pytest.mark.parametrize("media_type", [OCI_INDEX, DOCKER_INDEX])
 def test_index_may_be_empty(manifests: object, media_type: str) -> None:

@@ -215,14 +215,15 @@ def test_referrer_by_document_follows_its_subject(children: str | None) -> None:
 
     assert reasons(result) == {"image": "expired", "sbom": "follows"}
     assert after(result, "sbom") == {"image"}
-    assert deletion(result, "image").referrers == (digest("sbom"),)
+    assert deletion(result, "image").is_subject
 
 
-def test_referrer_by_tag_is_none_that_the_registry_knows() -> None:
-    """The registry reads documents, so only for those does it refuse."""
+def test_subject_of_a_cosign_tag_is_one() -> None:
+    """What the tag is on may list what the registry refuses the subject for."""
     result = planned([manifest("image", tags="v1"), manifest("signature", tags=cosign("image"))], RETIRING)
 
-    assert deletion(result, "image").referrers == ()
+    assert deletion(result, "image").is_subject
+    assert not deletion(result, "signature").is_subject
 
 
 def test_tagged_referrer_is_judged_and_needs_its_subject() -> None:
@@ -1109,6 +1110,19 @@ def shared() -> list[Manifest]:
     return [*(manifest(f"x{n}", 30, tags=f"v{n}", children="c") for n in range(DEPTH)), manifest("c", 99, tags="c")]
 
 
+def attested() -> list[Manifest]:
+    """Return an index with very many attestations of one child."""
+    names = [f"t{n}" for n in range(DEPTH)]
+    pairs = " ".join(f"{name}:c" for name in names)
+    index = manifest("index", tags="v", children=f"c {' '.join(names)}", attests=pairs)
+    return [index, *map(manifest, names), manifest("c")]
+
+
+def attested_and_shared() -> list[Manifest]:
+    """Return the same where very many other indexes list that child too."""
+    return [*attested(), *(manifest(f"x{n}", tags=f"v{n}", children="c") for n in range(DEPTH))]
+
+
 @pytest.mark.parametrize(
     ("held", "by", "running"),
     [
@@ -1119,6 +1133,8 @@ def shared() -> list[Manifest]:
         pytest.param(chain, RETIRING, "", id="chain of signatures"),
         pytest.param(ring, RETIRING, "", id="ring of signatures"),
         pytest.param(knot_of_many_images, RETIRING, "", id="ring on many images"),
+        pytest.param(attested, RETIRING, "", id="attestations of one child"),
+        pytest.param(attested_and_shared, RETIRING, "", id="attestations of a shared child"),
         pytest.param(flat, retiring(max_deletions=2 * DEPTH - 1), "", id="limit on many images"),
         pytest.param(shared, retiring(max_deletions=DEPTH), "", id="limit on a shared child"),
     ],

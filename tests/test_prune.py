@@ -185,7 +185,7 @@ def test_cost_of_all_in_one(google: World) -> None:
     report = google.prune(**ALL)
 
     assert google.left == frozenset()
-    costs(google, token=1, tags_list=2, referrers=1, manifest_get=3, manifest_head=4, tag_delete=3, manifest_delete=8)
+    costs(google, token=1, tags_list=2, manifest_get=6, manifest_head=4, tag_delete=3, manifest_delete=8)
     assert report.requests == google.log.total
     assert (report.kept, report.deleted) == (0, 7)
 
@@ -548,7 +548,7 @@ def test_referrer_that_went_meanwhile_does_not_matter(world: World) -> None:
 
 
 @pytest.mark.parametrize("code", [REFERRING_MANIFEST, DANGLING_PARENT])
-@pytest.mark.parametrize("held_by", ["a tagged referrer", "a child of a kept index"])
+@pytest.mark.parametrize("held_by", ["a tagged referrer", "a child of a kept index", "a referrer's referrer"])
 def test_referrers_of_a_subject_that_cannot_go_stay(world: World, held_by: str, code: str) -> None:
     """Who holds a subject need not have been read: the registry is asked before its other referrers go first."""
     world.store.referrer_code = code
@@ -557,6 +557,9 @@ def test_referrers_of_a_subject_that_cannot_go_stay(world: World, held_by: str, 
     holder = referrer(subject, seed="holder")
     if held_by == "a tagged referrer":
         held = {world.load(holder, tags="keep-me")}
+    elif held_by == "a referrer's referrer":
+        other = world.load(referrer(subject, seed="other"))
+        held = {other, world.load(referrer(other), tags="keep-me")}
     else:
         top = index([holder], media_type=OCI_INDEX)
         held = {world.load(top, tags="v1"), Digest(holder.digest)}
@@ -580,6 +583,19 @@ def test_attestation_that_names_its_platform_goes_before_it(world: World, code: 
     assert world.left == frozenset()
     assert (report.deleted, report.refused) == (7, 0)
     assert set(world.log.statuses) == {200, 202}
+
+
+@pytest.mark.parametrize("code", [REFERRING_MANIFEST, DANGLING_PARENT])
+def test_referrers_in_a_fallback_index_go(world: World, code: str) -> None:
+    """Clients that know of no referrers API list referrers in an index by a cosign tag; those are not read."""
+    world.store.referrer_code = code
+    subject = world.load(image("subject"))
+    world.load(index([referrer(subject)], media_type=OCI_INDEX), tags=cosign_tag(subject, ""))
+
+    report = world.prune(keep_untagged=0)
+
+    assert world.left == frozenset()
+    assert (report.deleted, report.refused) == (3, 0)
 
 
 def test_image_that_is_refused_takes_no_others_place(world: World) -> None:

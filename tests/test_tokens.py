@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ABSENT = Digest("sha256:" + "0" * 64)
 
 
-def no_credentials() -> str:
+def no_credentials(_refused: str | None) -> str:
     raise AssertionError("Google's credentials were asked for")
 
 
@@ -279,7 +279,7 @@ def test_certificate_of_another_authority_is_refused(google: World, monkeypatch:
     monkeypatch.delenv("REQUESTS_CA_BUNDLE")
     monkeypatch.delenv("CURL_CA_BUNDLE", raising=False)
     transport = Transport(clock=google.clock, sleep=google.clock.sleep)
-    registry = Registry(transport, lambda: GOOGLE_TOKEN)
+    registry = Registry(transport, lambda _refused: GOOGLE_TOKEN)
 
     with pytest.raises(Unavailable):
         registry.open(google.repository, Access.READ, Exchange(1e9)).list_manifests()

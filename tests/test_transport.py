@@ -292,6 +292,22 @@ def test_pace_after_a_refusal_is_slower_than_what_was_refused(world: World) -> N
     assert waits[-1] > 49 / 100
 
 
+def test_pace_counts_requests_that_go_back_to_back(world: World) -> None:
+    """A look and its deletion are two: they wait as long as the second of them, and so do those behind them."""
+    paces = [Pace(world.clock), Pace(world.clock)]
+    for _ in range(10):
+        for pace in paces:
+            pace.accepted()
+        world.clock.turn(0.1)
+    for pace in paces:
+        pace.refused()
+
+    one_by_one = [paces[0].reserve() for _ in range(6)]
+    in_pairs = [paces[1].reserve(2) for _ in range(3)]
+
+    assert in_pairs == pytest.approx(one_by_one[1::2], rel=0.01)
+
+
 def test_pace_grows_until_nothing_is_held_back(world: World) -> None:
     """A limit that is lifted is found out: after some minutes of peace nobody waits any more."""
     pace = Pace(world.clock)

@@ -191,10 +191,10 @@ def _carry_out(planned: _Planned, session: Session, terminal: Terminal) -> _Done
             except CleanerError as error:
                 failure = error
     is_gone = isinstance(failure, RepositoryNotFound)
-    outcomes = {}
+    outcomes, listing = {}, follower.listing
     for digest in (deletion.manifest.digest for deletion in todo.delete):
         end = follower.ends.get(digest)
-        if end is None and (is_gone or (run.listing is not None and digest not in run.listing.manifests)):
+        if end is None and (is_gone or (listing is not None and digest not in listing.manifests)):
             continue  # somebody else has deleted it
         if end is None:
             outcomes[digest] = _LEFT if interrupt.came or failure else End.STAYED.value

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from cleaner.cli.terminal import Terminal
 from cleaner.executor import End
+from cleaner.manifest import Listing
 from cleaner.plan import Deletion
 from cleaner.prune import Progress
 from cleaner.reference import Digest
@@ -88,10 +89,14 @@ def bars(terminal: Terminal) -> Iterator[Bars]:
 
 
 class Follower(Progress):
-    """Follows one run: ``ends`` says how each manifest has ended, if it is one of ``only``.  Told from any thread."""
+    """Follows one run, told from any thread.
+
+    ``ends`` says how each manifest has ended, if it is one of ``only``; ``listing`` is the latest one.
+    """
 
     def __init__(self, bar: Bar, only: AbstractSet[Digest] | None = None) -> None:
         self.ends: dict[Digest, End] = {}
+        self.listing: Listing | None = None
         self._bar = bar
         self._only = only
         self._lock = threading.Lock()
@@ -115,6 +120,10 @@ class Follower(Progress):
         with self._lock:
             self._read += 1
             self._bar.show("Reading manifests", self._read, self._unread)
+
+    def listed(self, listing: Listing) -> None:
+        """Remember the latest listing."""
+        self.listing = listing
 
     def deleting(self, total: int) -> None:
         """Begin to count deletions; a plan that is made anew on the way has only those that are left."""

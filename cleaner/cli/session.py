@@ -17,7 +17,7 @@ from cleaner.plan import Plan, Running
 from cleaner.policy import Policy
 from cleaner.prune import Progress, Run
 from cleaner.reference import Repository, parse_repository
-from cleaner.registry import Map, Registry
+from cleaner.registry import Registry
 from cleaner.rest import GoogleApi
 from cleaner.transport import Exchange, Transport
 
@@ -74,9 +74,9 @@ class Session:
         *,
         dry_run: bool,
         progress: Progress | None = None,
-    ) -> WatchedRun:
+    ) -> Run:
         """Return a run that judges as of ``now``, so that two of them agree."""
-        return WatchedRun(
+        return Run(
             self.registry,
             repository,
             policy,
@@ -102,17 +102,6 @@ class Session:
         assert self._inventory is not None  # noqa: S101  # nobody else hands this out
         self.running = self._inventory.ask(repository, exchange)
         return self.running
-
-
-class WatchedRun(Run):
-    """A run that remembers what it has listed last: ``listing`` is None before that."""
-
-    listing: Listing | None = None
-
-    def plan(self, each: Map) -> tuple[Plan, Listing]:
-        """Return a plan as any run does."""
-        todo, self.listing = super().plan(each)
-        return todo, self.listing
 
 
 @contextmanager

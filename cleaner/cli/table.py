@@ -132,8 +132,6 @@ def plan_lines(view: View, terminal: Terminal, now: datetime, *, unfold: bool) -
     Of the layouts it is the first for which there is room.
     """
     lines = [line for row in view.rows for line in _lines(row, now, unfold=unfold)]
-    if not lines:
-        return []
     for layout in _LAYOUTS:
         columns = [column for column in layout if any(column.text(line) for line in lines)]
         flexible = {at: column.least for at, column in enumerate(columns) if column.least}
