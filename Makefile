@@ -29,6 +29,12 @@ check: $(READY)
 unit: $(READY) $(CHECKOV)
 	$(VENV)/bin/python -m pytest --cov --cov-report=term
 
+bench: $(READY) ## Measure how fast it is, and what it takes.
+	@$(VENV)/bin/python -m tests.bench
+
+chaos: $(READY) ## Random faults against an independent oracle, for ten minutes.
+	@$(VENV)/bin/python -m tests.chaos --seconds 600
+
 format: $(READY) ## Format the code and mend what lint can mend.
 	$(VENV)/bin/ruff check --fix --quiet .
 	$(VENV)/bin/ruff format .

@@ -47,13 +47,14 @@ def manifest(
     *,
     children: str | None = None,
     subject: str = "",
+    attests: str = "",
     kind: str = "",
     size: int = 0,
 ) -> Manifest:
     """Return the manifest ``name``; ``age_days`` None leaves the upload time unknown.
 
-    ``tags`` and ``children`` are separated by spaces.  An OCI index where it has children, else an OCI manifest;
-    ``kind`` is a key of ``KINDS`` or any media type.
+    ``tags`` and ``children`` are separated by spaces, and so are the pairs ``ATTESTATION:ATTESTED`` of ``attests``.
+    An OCI index where it has children, else an OCI manifest; ``kind`` is a key of ``KINDS`` or any media type.
     """
     kind = kind or ("oci" if children is None else "oci-index")
     return Manifest(
@@ -62,7 +63,13 @@ def manifest(
         tags=tuple(sorted(Tag(tag) for tag in tags.split())),
         uploaded=None if age_days is None else NOW - timedelta(days=age_days),
         size=size,
-        links=Links(tuple(digest(child) for child in (children or "").split()), digest(subject) if subject else None),
+        links=Links(
+            tuple(digest(child) for child in (children or "").split()),
+            digest(subject) if subject else None,
+            tuple(
+                (digest(one), digest(other)) for one, _, other in (pair.partition(":") for pair in attests.split())
+            ),
+        ),
     )
 
 

@@ -210,3 +210,36 @@ def test_service_that_bears_nothing_is_still_asked_now_and_then() -> None:
         clock.now += max(pace.reserve(), 0.3)
 
     assert pace.reserve() <= 2.0
+
+
+def test_requests_that_are_sent_back_to_back_have_waited_for_all_of_them() -> None:
+    """The whole of them takes as long as one after another."""
+    together, _ = refused_after(100)
+    single, _ = refused_after(100)
+
+    first, second = together.reserve(3), together.reserve()
+
+    assert [first, second] == pytest.approx(waits(single, 4)[2:])
+
+
+def test_pace_that_another_thread_has_set_free_holds_nobody() -> None:
+    """Even one that had looked before and only then got the lock."""
+    pace, clock = refused_after(100)
+    waits(pace, 50)
+    lock = pace._lock
+
+    class Overtaken:
+        """The pace's lock, of which another thread gets hold first."""
+
+        def __enter__(self) -> None:
+            pace._lock = lock
+            clock.now += 1000
+            assert pace.reserve() == 0.0
+            clock.now -= 1000
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    pace._lock = Overtaken()  # type: ignore[assignment]  # all that is asked of a lock
+
+    assert pace.reserve() == 0.0

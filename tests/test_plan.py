@@ -1120,7 +1120,7 @@ def attested() -> list[Manifest]:
 
 def attested_and_shared() -> list[Manifest]:
     """Return the same where very many other indexes list that child too."""
-    return [*attested(), *(manifest(f"x{n}", tags=f"v{n}", children="c") for n in range(DEPTH))]
+    return [*attested(), *(manifest(f"x{n}", tags=f"v{n}", children="c") for n in range(3 * DEPTH))]
 
 
 @pytest.mark.parametrize(
