@@ -137,23 +137,29 @@ class Graph:
             first = next(digest for digest in knot if not inside[digest])
             before.update({digest: (first, *inside[digest]) for digest in knot})
             before[first] = tuple(outside)
-        for attestation, attested in self._attestations(going - set().union(*knots)):
-            before[attested] += (attestation,)
+        for attested, attestations in self._attestations(going - set().union(*knots)).items():
+            before[attested] += tuple(attestations)
         return before
 
-    def _attestations(self, going: AbstractSet[Digest]) -> Iterator[tuple[Digest, Digest]]:
-        """Yield the attestations that can go before what they attest.
+    def _attestations(self, going: AbstractSet[Digest]) -> dict[Digest, list[Digest]]:
+        """Return for what is attested the attestations that can go before it.
 
         They may name it as their subject, for which the registry would refuse it; they are children, so their
         documents are not read.  Both hang on the one index that says so, and on nothing else.
         """
+        found: dict[Digest, list[Digest]] = {}
         for index in going:
             pairs = self.listing.manifests[index].links.attestations if index not in self.subjects else ()
             attested = {digest for _, digest in pairs}
-            for pair in pairs:
-                alone = all(one in going and [*self.owners(one)] == [index] for one in pair)
-                if alone and pair[0] not in attested:
-                    yield pair
+            alone = {
+                digest
+                for digest in dict.fromkeys(itertools.chain.from_iterable(pairs))
+                if digest in going and [*itertools.islice(self.owners(digest), 2)] == [index]
+            }
+            for attestation, digest in pairs:
+                if attestation not in attested and alone.issuperset((attestation, digest)):
+                    found.setdefault(digest, []).append(attestation)
+        return found
 
     def _knots(self, going: AbstractSet[Digest]) -> list[tuple[Digest, ...]]:
         """Return the loops of ``going``: what belongs to itself, directly or not.

@@ -1410,9 +1410,10 @@ class Judge:
             self._lose(f"{self._label(digest)} is asked to go before an index that lists it", digest)
         first = plans[-1]
         for subject in sorted(first.reading.subjects[digest] - {digest}):
-            if not all(subject in view.state and still(subject, view) for view in plans):
+            if not all(subject in view.reading.subjects[digest] and still(subject, view) for view in plans):
                 continue
-            if subject in first.reading.reach({digest}, first.reading.belonging):
+            # Within a loop of cosign tags nothing is first.
+            if any(subject in view.reading.reach({digest}, view.reading.belonging) for view in plans):
                 continue
             refused = [
                 one

@@ -172,9 +172,11 @@ def one_line(ended: Ended) -> str:
 def test_plan_deletes_nothing(operator: Operator) -> None:
     """It asks for a token that is good for reading, and sends no DELETE."""
     operator.builds(4)
+    operator.emulator.behaviour.auth = True
 
     assert operator.plan(*RETIRING).code == 0
 
+    assert [one.path.rpartition(":")[2] for one in operator.emulator.log.of("token")] == ["pull"]
     assert operator.deletions == 0
     assert operator.tags == {f"build-{at}" for at in range(4)}
 
@@ -489,7 +491,7 @@ def test_insecure_hosts_add_up(operator: Operator) -> None:
     """Comma separated, given more than once, or as the function's setting."""
     operator.builds(1)
     host = operator.emulator.host
-    given = ("--insecure", f"a:1,{host}", "--insecure", "b:2", "--format", "json")
+    given = ("--insecure", "b:2", "--insecure", f"a:1,{host}", "--format", "json")
     assert operator.call("plan", operator.name, *given).code == 0
     assert operator.call("plan", operator.name).code == 2
     operator.monkeypatch.setenv("INSECURE_REGISTRIES", host)
@@ -761,6 +763,22 @@ def test_prune_where_a_tag_moves(operator: Operator) -> None:
     assert "build-3" in operator.tags
     outcomes = {one["tags"][0]: one.get("outcome") for one in ended.document["keep"]}
     assert outcomes == {"build-0": None, "build-1": None, "build-3": "stayed"}
+
+
+def test_prune_where_something_is_wanted_after_all(operator: Operator) -> None:
+    """Somebody gives an image a name while somebody else thinks: it stays, and is told as kept."""
+    operator.builds(4)
+
+    def release() -> None:
+        digest = operator.emulator.store.tags(operator.name)["build-2"]
+        operator.emulator.store.tag(operator.name, "v1", digest)
+
+    operator.answers(yes, release)
+
+    ended = operator.prune(*RETIRING, "--protect-tags", "v.*", "--format", "json")
+
+    assert (ended.code, operator.tags) == (0, {"build-0", "build-1", "build-2", "v1"})
+    assert [one.get("outcome") for one in ended.document["keep"]] == [None, None, "stayed"]
 
 
 def test_prune_beside_the_function(operator: Operator) -> None:

@@ -496,7 +496,7 @@ def test_command_finds_nothing(emulator: Emulator, policies: str) -> None:
 
     ended = call(emulator, emulator.name("none"), "--policies", policies, "--dry-run")
     assert (ended.returncode, ended.stdout) == (0, "")
-    assert ended.stderr.startswith("0 repositories under ")
+    assert ended.stderr == f"0 repositories under {emulator.name('none')} matched by {policies}\n"
 
 
 def test_command_without_credentials_for_the_topic(
