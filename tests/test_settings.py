@@ -141,6 +141,8 @@ def test_endpoint_is_a_base_url(name: str, field: str, text: str, url: str) -> N
                 "LOCALHOST:5000",
                 "localhost:5000 registry:80",
                 "ok:80,bad",
+                ",",
+                " , ,",
                 "gcr.io:443",
                 "eu.gcr.io:80",
                 "us-docker.pkg.dev:443",
@@ -150,6 +152,7 @@ def test_endpoint_is_a_base_url(name: str, field: str, text: str, url: str) -> N
         *(
             ("RUNNING_SCOPES", text)
             for text in (
+                ",",
                 "acme",
                 "projects/",
                 "projects/a/b",
