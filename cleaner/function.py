@@ -12,17 +12,15 @@ from cleaner.artifact_registry import ArtifactRegistry
 from cleaner.coalescing import Coalescing
 from cleaner.credentials import GoogleCredentials
 from cleaner.errors import InvalidNotification, PermanentError, PermissionDenied, RepositoryNotFound, TransientError
-from cleaner.inventory import Inventory
 from cleaner.logs import LOGGER
 from cleaner.notification import PruneRequest, Pushed, Removed, SweepRequest, parse_delivery
 from cleaner.policy import find_policy
-from cleaner.prune import Run
+from cleaner.prune import AskRunning, Run
 from cleaner.publisher import TopicPublisher
 from cleaner.reference import Digest, Repository
 from cleaner.registry import Registry
 from cleaner.rest import GoogleApi
 from cleaner.settings import Settings
-from cleaner.sweep import find_repositories, request_prunes
 from cleaner.times import parse_time
 from cleaner.transport import Exchange, Transport
 
@@ -50,10 +48,14 @@ class Function:
         credentials = GoogleCredentials()
         self._rest = ArtifactRegistry(GoogleApi(transport, credentials, settings.artifact_registry_url))
         self._registry = Registry(transport, credentials.access_token, settings.insecure_registries, self._rest)
-        self._inventory = Inventory(
-            GoogleApi(transport, credentials, settings.cloud_asset_url), settings.running_scopes, self._clock
-        )
         self._publisher = TopicPublisher(settings.requests_topic)
+        self._ask_running: AskRunning | None = None
+        if settings.running_scopes:
+            # What only some deployments or messages need is not imported at a cold start without need.
+            from cleaner.inventory import Inventory
+
+            api = GoogleApi(transport, credentials, settings.cloud_asset_url)
+            self._ask_running = Inventory(api, settings.running_scopes, self._clock).ask
         self._prunes = Coalescing(self._clock)
         self._sweeps = Coalescing(self._clock)
 
@@ -106,11 +108,13 @@ class Function:
                 workers=self._settings.workers,
                 deadline=deadline,
                 wanted=turn.named,
-                ask_running=self._inventory.ask if self._settings.running_scopes else None,
+                ask_running=self._ask_running,
             ).prune()
             turn.ended_well(began)
 
     def _sweep(self, root: Repository, published: datetime, deadline: float) -> None:
+        from cleaner.sweep import find_repositories, request_prunes
+
         facts = {"root": str(root)}
         with _concluded("sweep", facts), self._sweeps.turn(root, None, deadline) as turn:
             if turn.covers(published):
