@@ -21,6 +21,10 @@ from cleaner.times import parse_time
 DATA_MAX_CHARS = 16 * 1024
 
 
+# A notification is flat; what the parser still bears depends on Python's version.
+BRACKETS_MAX = 64
+
+
 @dataclass(frozen=True, slots=True)
 class Pushed:
     """A manifest or tag of ``repository`` was pushed; ``digest`` where the message names it."""
@@ -95,6 +99,8 @@ def parse_data(data: bytes, insecure: AbstractSet[str] = frozenset()) -> Notific
         InvalidNotification: It is no JSON object, or a field is missing, of a wrong type, outside the grammar or
             of a host that is not allowed.
     """
+    if data.count(b"[") + data.count(b"{") > BRACKETS_MAX:
+        raise InvalidNotification("data is nested too deeply")
     try:
         # msgspec alone does not look into what it skips.
         fields = _decoder.decode(data.decode())
