@@ -15,7 +15,7 @@ from cleaner.errors import (
     RequestRefused,
     Unavailable,
 )
-from cleaner.manifest import Listing, Manifest, parse_size
+from cleaner.manifest import Listing, Manifest, parse_number
 from cleaner.reference import (
     PackageName,
     Repository,
@@ -149,7 +149,7 @@ def _manifest(version: _Version) -> Manifest:
         tags=tuple(sorted({parse_tag(tag.name.rpartition("/tags/")[2]) for tag in version.related_tags})),
         # 1970 is how a time that is not set is spelled.
         uploaded=uploaded if uploaded and uploaded > EPOCH else None,
-        size=parse_size(metadata.image_size_bytes),
+        size=parse_number(metadata.image_size_bytes),
         has_unnamed_tags=len(version.related_tags) >= RELATED_TAGS_MAX,
     )
 

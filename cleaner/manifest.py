@@ -236,13 +236,17 @@ def parse_upload_time(value: object) -> datetime | None:
 
     None where they are missing, zero, negative or unreadable: an unknown age.
     """
-    milliseconds = _number(value)
+    milliseconds = parse_number(value)
     return EPOCH + timedelta(milliseconds=milliseconds) if milliseconds else None
 
 
-def parse_size(value: object) -> int:
-    """Return a number of bytes, or its decimal string; 0 where it is neither."""
-    return _number(value)
+def parse_number(value: object) -> int:
+    """Return a non-negative number or its decimal string; 0 where it is neither, or longer than 14 digits."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _NUMBER_MAX:
+        return value
+    return 0
 
 
 def _attested_by(descriptor: _Descriptor) -> Iterator[tuple[Digest, Digest]]:
@@ -261,7 +265,7 @@ def _manifest(digest: str, entry: _Entry) -> Manifest:
         media_type=_KNOWN.get(media_type, media_type),
         tags=tuple(sorted({parse_tag(tag) for tag in entry.tag})) if entry.tag else (),
         uploaded=parse_upload_time(entry.uploaded),
-        size=parse_size(entry.size),
+        size=parse_number(entry.size),
     )
 
 
@@ -273,12 +277,3 @@ def _platform(value: object) -> str:
     text = "/".join(part for part in parts if isinstance(part, str) and part)
     # The same few, again and again.
     return sys.intern(text) if _PLATFORM.fullmatch(text) else ""
-
-
-def _number(value: object) -> int:
-    """Return a non-negative number or its decimal string; 0 where it is neither."""
-    if isinstance(value, str) and _NUMBER.fullmatch(value):
-        return int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _NUMBER_MAX:
-        return value
-    return 0
