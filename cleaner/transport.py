@@ -117,6 +117,10 @@ class Transport:
         """
         return self.retrying(exchange, url, lambda: self.once(exchange, method, url, headers, max_bytes=max_bytes))
 
+    def close(self) -> None:
+        """Close the kept connections."""
+        self._adapter.close()
+
     def check_time(self, exchange: Exchange) -> None:
         """Raise at the exchange's deadline; for what asks again and again.
 

@@ -182,7 +182,7 @@ class World:
         return [what for _, what, status in self.asked("tag_delete", "manifest_delete") if status == 202]
 
     def close(self) -> None:
-        self.transport._adapter.close()
+        self.transport.close()
 
 
 _RUN_OPTIONS = ("dry_run", "workers", "time_limit_s", "wanted")

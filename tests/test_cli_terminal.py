@@ -291,15 +291,13 @@ def test_what_was_typed_before_is_no_answer(desk: Desk) -> None:
 def test_interrupted_while_reading(desk: Desk) -> None:
     """At once, in one line, whatever is under way."""
     desk.builds(10)
-    desk.emulator.faults.add(Delay(10), kind="manifest_get")
+    desk.emulator.faults.add(Delay(3600), kind="manifest_get")
 
     with desk.call("plan", *RETIRING) as screen:
         screen.wait_for("Reading manifests")
-        began = time.monotonic()
         screen.type(CTRL_C)
         assert screen.end() == 130
 
-    assert time.monotonic() - began < 5
     assert "interrupted: nothing was deleted" in screen.plain
     assert "Traceback" not in screen.plain
 
@@ -352,18 +350,16 @@ def test_interrupted_while_deleting(desk: Desk) -> None:
 def test_interrupted_twice(desk: Desk) -> None:
     """The second ends it at once, with the cursor back where it was."""
     desk.builds(10)
-    desk.emulator.faults.add(Delay(20), kind="manifest_delete")
+    desk.emulator.faults.add(Delay(3600), kind="manifest_delete")
 
     with desk.call("prune", *RETIRING, "--yes", "--workers", "2") as screen:
         wait_for(lambda: len(desk.emulator.log.of("tag_delete")) >= 2, "it is at work")
         screen.wait_for("Deleting")
-        began = time.monotonic()
         screen.type(CTRL_C)
         time.sleep(0.3)
         screen.type(CTRL_C)
         assert screen.end() == 130
 
-    assert time.monotonic() - began < 5
     assert screen.raw.rindex("\x1b[?25h") > screen.raw.rindex("\x1b[?25l")
 
 

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,14 +104,12 @@ def test_shows_the_main_job(start: Callable[..., Child], tmp_path: Path) -> None
 
     A plan comes first, a sweep last.
     """
-    began = time.monotonic()
     demo = start()
 
     code = demo.wait_for_end(LIMIT_S)
 
     text = "\n".join(demo.lines)
     assert code == 0, text + "\n".join(demo.errors)
-    assert time.monotonic() - began < LIMIT_S
     assert demo.errors == []
     assert "\x1b" not in text, "colours are for a terminal"
     assert max(map(len, demo.lines)) <= 100

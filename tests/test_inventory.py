@@ -132,7 +132,7 @@ def world() -> Iterator[World]:
         world = World(emulator, NoCredentials(), f"{emulator.url}/")
         world.assets[SCOPE] = recorded("assets-kubernetes.json")
         yield world
-        world.transport._adapter.close()
+        world.transport.close()
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def google(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, credentials: Credent
         world = World(emulator, credentials, "https://cloudasset.googleapis.com/")
         world.assets[SCOPE] = recorded("assets-run-v1.json")
         yield world
-        world.transport._adapter.close()
+        world.transport.close()
 
 
 # The question.

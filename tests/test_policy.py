@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from datetime import timedelta
 from typing import Any
 
@@ -436,26 +435,16 @@ def test_regex_is_matched_whole(regex: str, tag: str, matches: bool) -> None:
 
 
 @pytest.mark.parametrize("regex", ["(a+)+b", "(a|a)*b", "(a*)*b", "(a|aa)+b", ".*.*.*.*=.*b", "(.*a){20}b"])
-def test_catastrophic_regex_takes_linear_time(regex: str) -> None:
-    """Where a backtracking engine would not come back, RE2 answers at once."""
-    parsed = policy(delete_tags=[regex])
-    tag = "a" * 128
-    began = time.perf_counter()
-
-    for _ in range(100):
-        assert not matching(tag, parsed)
-
-    assert time.perf_counter() - began < 2
+def test_catastrophic_regex_comes_back(regex: str) -> None:
+    """Where a backtracking engine would be at it for years, RE2 answers."""
+    assert not matching("a" * 128, policy(delete_tags=[regex]))
 
 
-def test_glob_with_many_wildcards_takes_little_time() -> None:
-    """Names come from whoever publishes."""
+def test_glob_with_many_wildcards_comes_back() -> None:
+    """Names come from whoever publishes; to try every way of sharing one out would take years."""
     name = "gcr.io/" + "/".join(["a"] * 124)
     glob = Glob.parse("/".join(["**"] * 60) + "/b")
     stars = Glob.parse("gcr.io/" + "*a" * 60 + "*b")
-    began = time.perf_counter()
 
     assert not glob.matches(name)
     assert not stars.matches("gcr.io/" + "a" * 240)
-
-    assert time.perf_counter() - began < 2

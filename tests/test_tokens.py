@@ -284,7 +284,7 @@ def test_certificate_of_another_authority_is_refused(google: World, monkeypatch:
     with pytest.raises(Unavailable):
         registry.open(google.repository, Access.READ, Exchange(1e9)).list_manifests()
 
-    transport._adapter.close()
+    transport.close()
     assert google.log.total == 0
 
 
