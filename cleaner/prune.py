@@ -117,11 +117,11 @@ class Run:
         progress: Progress | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self.exchange = Exchange(deadline)
+        self.exchange = Exchange(deadline, workers)
         self.client = registry.open(repository, Access.READ if dry_run else Access.DELETE, self.exchange)
         self.report = Report(repository, dry_run)
         self._policy = policy
-        self._workers = workers
+        self.workers = workers
         self.wanted = wanted
         self._ask_running = ask_running
         self.progress = progress or Progress()
@@ -146,7 +146,7 @@ class Run:
             TimeLimitReached: The deadline came first; what was done has been logged.
             CleanerError: A reading failed: nothing was deleted on its account.
         """
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="worker") as pool:
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="worker") as pool:
             while True:
                 try:
                     todo, basis = self._prepare(pool.map)
@@ -210,7 +210,7 @@ class Run:
                 spared.update(deletion.manifest.digest for deletion in todo.delete)
                 spared -= only - self._settled
             self.progress.deleting(len(todo.delete))
-            result = execute(todo, self.client, conditions, pool, self._workers, spared=spared)
+            result = execute(todo, self.client, conditions, pool, self.workers, spared=spared)
             self._add(result)
             is_over = result.error or result.left or only is not None or not self._may_pass_over(result)
             if is_over or not conditions.may_begin():
@@ -349,6 +349,9 @@ class _Conditions:
             if self._fresh is None or self._begun == begun:
                 self._begun += 1
                 self._fresh = None
-                client = self._run.client
-                self._fresh = Graph.of(client.read_links(client.list_manifests(), map, all_subjects=True))
+                # The run's own threads are at work on the plan, or wait here.
+                with ThreadPoolExecutor(self._run.workers, thread_name_prefix="reader") as pool:
+                    client = self._run.client
+                    listing = client.read_links(client.list_manifests(), pool.map, all_subjects=True)
+                self._fresh = Graph.of(listing)
             return self._planned, self._fresh

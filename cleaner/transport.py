@@ -6,6 +6,7 @@ was meant to go and nowhere else.  What it raises is this package's; requests' o
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import os
 import random
@@ -49,15 +50,36 @@ class Response:
     body: bytearray
 
 
+class _Turns:
+    """Lets ``most`` threads have a turn at the same time; one that has it may take it again."""
+
+    def __init__(self, most: int) -> None:
+        self._free = threading.Semaphore(most)
+        self._mine = threading.local()
+
+    def __enter__(self) -> None:
+        depth = getattr(self._mine, "depth", 0)
+        if depth == 0:
+            self._free.acquire()
+        self._mine.depth = depth + 1
+
+    def __exit__(self, *_: object) -> None:
+        self._mine.depth -= 1
+        if self._mine.depth == 0:
+            self._free.release()
+
+
 class Exchange:
     """What one run asks of the network: until when it may try again, and how often it has asked.
 
     ``deadline`` is in seconds of the transport's clock.  After it a request is still sent once, since what runs is
-    finished, but neither repeated nor held back.
+    finished, but neither repeated nor held back.  ``turn`` is held while requests are under way, so that there
+    are never more than ``concurrent`` of them, if that is given, however many threads ask.
     """
 
-    def __init__(self, deadline: float) -> None:
+    def __init__(self, deadline: float, concurrent: int | None = None) -> None:
         self.deadline = deadline
+        self.turn = _Turns(concurrent) if concurrent else contextlib.nullcontext()
         self.requests = 0
         self._lock = threading.Lock()
 
@@ -144,7 +166,8 @@ class Transport:
         for attempt in range(ATTEMPTS):
             self._wait(pace.reserve(requests), exchange)
             try:
-                return act()
+                with exchange.turn:
+                    return act()
             except TryAgain as again:
                 failure = again
             backoff = min(FIRST_BACKOFF_S * 2**attempt, BACKOFF_MAX_S) * self._random.uniform(0.5, 1.0)

@@ -640,6 +640,39 @@ def test_many_refused_subjects_share_a_fresh_listing(world: World) -> None:
     assert 2 <= world.log.counts["tags_list"] <= 4
 
 
+class Peak:
+    """How many of something have been under way at the same time, at most."""
+
+    def __init__(self) -> None:
+        self._now = self.most = 0
+
+    def begin(self) -> None:
+        self._now += 1
+        self.most = max(self.most, self._now)
+
+    def end(self) -> None:
+        self._now -= 1
+
+
+def test_documents_of_a_fresh_listing_are_read_side_by_side(world: World) -> None:
+    """What is kept may hold a subject, and may be a lot: in all no more requests at once than there are workers."""
+    world.load(referrer(world.load(image("subject"))))
+    for seed in range(24):
+        world.load(image(seed, media_type=OCI_MANIFEST), tags=f"v{seed}")
+        world.load(image(f"goes {seed}"))
+    asking, reading = Peak(), Peak()
+    world.faults.add(Before(asking.begin))
+    world.faults.add(Before(reading.begin), kind="manifest_get")
+    world.faults.add(Delay(0.02, after=True))
+    world.faults.add(After(reading.end), kind="manifest_get")
+    world.faults.add(After(asking.end))
+
+    report = world.prune(keep_untagged=0, workers=4)
+
+    assert (report.deleted, world.log.counts["manifest_get"]) == (26, 25)
+    assert 1 < reading.most <= asking.most <= 4
+
+
 def test_fresh_listing_that_fails_ends_the_run(world: World) -> None:
     """Who cannot see what stands against it deletes nothing more."""
     subject = world.load(image("subject"))
@@ -678,6 +711,18 @@ def test_orphan_of_several_subjects_stays_if_one_is_back(world: World) -> None:
 
     assert orphan in world.left
     assert world.tags.keys() == {*tags, "v1"}
+
+
+def test_orphan_is_looked_for_again_before_each_try(world: World) -> None:
+    """By the same worker, also where that is the only one and has its turn already."""
+    orphan = world.load(referrer(ABSENT))
+    world.faults.add(Status(503), kind="manifest_delete", nth=1)
+
+    world.prune(workers=1)
+
+    assert world.left == frozenset()
+    assert world.gone() == [orphan]
+    assert (world.log.counts["manifest_head"], world.log.counts["manifest_delete"]) == (2, 2)
 
 
 @pytest.mark.parametrize("status", [403, 503, 400])
