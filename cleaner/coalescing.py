@@ -10,8 +10,9 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Set as AbstractSet
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
+
+import msgspec
 
 from cleaner.errors import TimeLimitReached
 from cleaner.reference import Digest, Repository
@@ -20,12 +21,11 @@ from cleaner.reference import Digest, Repository
 _REMEMBERED_MAX = 10_000
 
 
-@dataclass(slots=True)
-class _Turnstile:
+class _Turnstile(msgspec.Struct):
     """One repository's: ``listed`` is when the latest run that ended well began its listing."""
 
-    turn: threading.Lock = field(default_factory=threading.Lock)
-    named: Counter[Digest] = field(default_factory=Counter)
+    turn: threading.Lock = msgspec.field(default_factory=threading.Lock)
+    named: Counter[Digest] = msgspec.field(default_factory=Counter)
     waiting: int = 0
     listed: datetime | None = None
 

@@ -13,9 +13,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Set as AbstractSet
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
+
+import msgspec
 
 from cleaner.errors import CleanerError, RequestRefused
 from cleaner.logs import LOGGER
@@ -73,8 +74,7 @@ class End(Enum):
     """Something stood against it without a refusal of its own."""
 
 
-@dataclass(slots=True)
-class Result:
+class Result(msgspec.Struct):
     """How a plan ended.
 
     Every deletion of the plan is in one list: ``stayed`` holds those that something stood against without a refusal
@@ -83,11 +83,11 @@ class Result:
     """
 
     error: CleanerError | None = None
-    deleted: list[Deletion] = field(default_factory=list)
-    refused: list[Deletion] = field(default_factory=list)
-    failed: list[Deletion] = field(default_factory=list)
-    stayed: list[Deletion] = field(default_factory=list)
-    left: list[Deletion] = field(default_factory=list)
+    deleted: list[Deletion] = msgspec.field(default_factory=list)
+    refused: list[Deletion] = msgspec.field(default_factory=list)
+    failed: list[Deletion] = msgspec.field(default_factory=list)
+    stayed: list[Deletion] = msgspec.field(default_factory=list)
+    left: list[Deletion] = msgspec.field(default_factory=list)
 
 
 def execute(

@@ -6,9 +6,8 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from cleaner.artifact_registry import ArtifactRegistry
 from cleaner.coalescing import Coalescing
 from cleaner.credentials import GoogleCredentials
 from cleaner.errors import InvalidNotification, PermanentError, PermissionDenied, RepositoryNotFound, TransientError
@@ -19,10 +18,12 @@ from cleaner.prune import AskRunning, Run
 from cleaner.publisher import TopicPublisher
 from cleaner.reference import Digest, Repository
 from cleaner.registry import Registry
-from cleaner.rest import GoogleApi
 from cleaner.settings import Settings
 from cleaner.times import parse_time
 from cleaner.transport import Exchange, Transport
+
+if TYPE_CHECKING:
+    from cleaner.artifact_registry import ArtifactRegistry
 
 logger = logging.getLogger(LOGGER)
 
@@ -45,14 +46,16 @@ class Function:
         self._settings = settings
         self._transport = transport = Transport(settings.workers)
         self._clock = transport.clock
-        credentials = GoogleCredentials()
-        self._rest = ArtifactRegistry(GoogleApi(transport, credentials, settings.artifact_registry_url))
-        self._registry = Registry(transport, credentials.access_token, settings.insecure_registries, self._rest)
+        self._credentials = credentials = GoogleCredentials()
+        self._registry = Registry(
+            transport, credentials.access_token, settings.insecure_registries, self._artifact_registry
+        )
         self._publisher = TopicPublisher(settings.requests_topic)
         self._ask_running: AskRunning | None = None
         if settings.running_scopes:
             # What only some deployments or messages need is not imported at a cold start without need.
             from cleaner.inventory import Inventory
+            from cleaner.rest import GoogleApi
 
             api = GoogleApi(transport, credentials, settings.cloud_asset_url)
             self._ask_running = Inventory(api, settings.running_scopes, self._clock).ask
@@ -122,10 +125,18 @@ class Function:
                 return
             began = datetime.now(UTC)
             exchange = Exchange(deadline)
-            found = find_repositories(root, self._settings.policies, self._registry, self._rest, exchange)
+            rest = self._artifact_registry()
+            found = find_repositories(root, self._settings.policies, self._registry, rest, exchange)
             count = request_prunes(found, self._publisher, self._clock, deadline)
             logger.info("sweep finished", extra=facts | {"repositories": count, "requests": exchange.requests})
             turn.ended_well(began)
+
+    def _artifact_registry(self) -> ArtifactRegistry:
+        """Return what lists where the registry itself cannot."""
+        from cleaner.artifact_registry import ArtifactRegistry
+        from cleaner.rest import GoogleApi
+
+        return ArtifactRegistry(GoogleApi(self._transport, self._credentials, self._settings.artifact_registry_url))
 
 
 @contextmanager

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set as AbstractSet
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 from cleaner.manifest import OCI_MANIFEST, Listing, Manifest
 from cleaner.reference import Digest
@@ -37,8 +38,7 @@ class Kind(Enum):
         return self in (Kind.TAGGED_IMAGE, Kind.UNTAGGED_IMAGE)
 
 
-@dataclass(frozen=True, slots=True)
-class Graph:
+class Graph(msgspec.Struct, frozen=True):
     """The edges between the manifests of one listing; what is not in the listing has none.
 
     ``children`` and ``parents`` come from indexes, ``referrers`` and ``subjects`` from subjects and cosign tags.

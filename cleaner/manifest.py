@@ -9,7 +9,6 @@ import hashlib
 import re
 import sys
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -37,8 +36,7 @@ _NUMBER_MAX = 10**14 - 1
 _NUMBER = re.compile(r"[0-9]{1,14}")
 
 
-@dataclass(frozen=True, slots=True)
-class Links:
+class Links(msgspec.Struct, frozen=True):
     """What one manifest's document names: ``children`` in its order, and its ``subject``.
 
     ``attestations`` are the pairs of children of which the first attests the second.  ``platforms`` says of each
@@ -48,7 +46,7 @@ class Links:
     children: tuple[Digest, ...] = ()
     subject: Digest | None = None
     attestations: tuple[tuple[Digest, Digest], ...] = ()
-    platforms: tuple[str, ...] = field(default=(), compare=False)
+    platforms: tuple[str, ...] = ()
 
     def within(self, present: Container[Digest]) -> Links:
         """Return the links without the children that are not in ``present``."""
@@ -63,8 +61,7 @@ class Links:
 NO_LINKS = Links()
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(msgspec.Struct, frozen=True):
     """One manifest of a repository.
 
     ``tags`` are sorted; ``uploaded`` is aware UTC, or None where the registry names no usable time; ``size`` is
@@ -119,12 +116,11 @@ class Manifest:
         return tuple(dict.fromkeys(digest for digest in named if digest))
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(msgspec.Struct, frozen=True):
     """Every manifest of one repository; one that is missing here could not protect what it needs."""
 
     repository: Repository
-    manifests: Mapping[Digest, Manifest] = field(default_factory=dict)
+    manifests: Mapping[Digest, Manifest] = msgspec.field(default_factory=dict)
 
     @classmethod
     def of(cls, repository: Repository, manifests: Iterable[Manifest]) -> Listing:
@@ -132,8 +128,7 @@ class Listing:
         return cls(repository, {manifest.digest: manifest for manifest in manifests})
 
 
-@dataclass(frozen=True, slots=True)
-class TagsPage:
+class TagsPage(msgspec.Struct, frozen=True):
     """One body of ``tags/list``.
 
     ``tags`` is None where the body has none; ``children`` are the names of the repositories one level down.

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping, Set as AbstractSet
-from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
@@ -25,28 +24,24 @@ DATA_MAX_CHARS = 16 * 1024
 BRACKETS_MAX = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Pushed:
+class Pushed(msgspec.Struct, frozen=True):
     """A manifest or tag of ``repository`` was pushed; ``digest`` where the message names it."""
 
     repository: Repository
     digest: Digest | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Removed:
+class Removed(msgspec.Struct, frozen=True):
     """A manifest or tag was deleted, by this function or another: nothing to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class PruneRequest:
+class PruneRequest(msgspec.Struct, frozen=True):
     """The operator asks for ``repository`` to be pruned."""
 
     repository: Repository
 
 
-@dataclass(frozen=True, slots=True)
-class SweepRequest:
+class SweepRequest(msgspec.Struct, frozen=True):
     """The operator asks for every repository under ``root`` to be pruned."""
 
     root: Repository
@@ -55,8 +50,7 @@ class SweepRequest:
 Notification = Pushed | Removed | PruneRequest | SweepRequest
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True):
     """One delivered message: what it says, and when it was published (aware UTC; None where it is not told)."""
 
     notification: Notification

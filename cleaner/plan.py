@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Set as AbstractSet
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 from heapq import heapify, heappop, heappush
+
+import msgspec
 
 from cleaner.graph import Graph, Kind
 from cleaner.manifest import Listing, Manifest
@@ -42,19 +43,17 @@ _GOING = {Kind.TAGGED_IMAGE: Reason.EXPIRED, Kind.UNTAGGED_IMAGE: Reason.EXPIRED
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
+class Running(msgspec.Struct, frozen=True):
     """What is deployed, as far as it concerns one repository: digest or tag to who runs it."""
 
-    digests: Mapping[Digest, str] = field(default_factory=dict)
-    tags: Mapping[Tag, str] = field(default_factory=dict)
+    digests: Mapping[Digest, str] = msgspec.field(default_factory=dict)
+    tags: Mapping[Tag, str] = msgspec.field(default_factory=dict)
 
 
 NOTHING_RUNNING = Running()
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """One manifest and why it stays or goes; ``detail`` says who runs it, where that is the reason."""
 
     manifest: Manifest
@@ -72,8 +71,7 @@ class Verdict:
         return facts | {"running": self.detail} if self.detail else facts
 
 
-@dataclass(frozen=True, slots=True)
-class Deletion:
+class Deletion(msgspec.Struct, frozen=True):
     """One manifest that goes, and what has to be true before.
 
     ``after`` are those of the plan that go first; ``needs`` those that would have to stay with this one; ``absent``
@@ -98,8 +96,7 @@ class Deletion:
         return self.verdict.reason is not Reason.FOLLOWS
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """A verdict for every manifest of a listing; both parts newest first."""
 
     repository: Repository

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol, cast
 
+import msgspec
 import re2
 
 from cleaner.errors import ConfigurationError
@@ -54,8 +54,7 @@ class Match(Protocol):
         """What each group captured."""
 
 
-@dataclass(frozen=True, slots=True)
-class Glob:
+class Glob(msgspec.Struct, frozen=True):
     """A pattern for a repository's whole name ``HOST/PATH``.
 
     ``*`` stands for any run of characters within one segment, ``**`` for one or more whole segments.  Neither
@@ -63,7 +62,7 @@ class Glob:
     """
 
     text: str
-    _segments: tuple[Pattern | str | None, ...] = field(repr=False, compare=False)
+    _segments: tuple[Pattern | str | None, ...]
 
     @classmethod
     def parse(cls, text: str) -> Glob:
@@ -83,8 +82,7 @@ class Glob:
         return len(names) in reached
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(msgspec.Struct, frozen=True):
     """One entry of ``POLICIES``, complete with its defaults."""
 
     repositories: tuple[Glob, ...]

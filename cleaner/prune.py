@@ -7,8 +7,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+
+import msgspec
 
 from cleaner.errors import CleanerError, TimeLimitReached, Unavailable
 from cleaner.executor import End, Result, execute
@@ -28,8 +29,7 @@ logger = logging.getLogger(LOGGER)
 PLAN_MAX_AGE_S = 60.0
 
 
-@dataclass(slots=True)
-class Report:
+class Report(msgspec.Struct):
     """What a run did, or in a dry run would have done; ``size`` is in bytes."""
 
     repository: Repository
@@ -41,7 +41,7 @@ class Report:
     size: int = 0
     requests: int = 0
     seconds: float = 0.0
-    reasons: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = msgspec.field(default_factory=Counter)
 
     def facts(self) -> dict[str, object]:
         """Return it as the fields of a log line."""
@@ -86,8 +86,7 @@ def _nothing_wanted() -> AbstractSet[Digest]:
     return frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class _Basis:
+class _Basis(msgspec.Struct, frozen=True):
     """What a plan rests on."""
 
     listing: Listing
@@ -181,7 +180,7 @@ class Run:
         basis = _Basis(listing, now)
         todo = self._decide(basis)
         if todo.delete and self._ask_running:
-            basis = replace(basis, running=self._ask_running(todo.repository, self.exchange))
+            basis = msgspec.structs.replace(basis, running=self._ask_running(todo.repository, self.exchange))
             todo = self._decide(basis)
         return todo, basis
 
@@ -217,7 +216,7 @@ class Run:
                 return todo, result
             gone = {deletion.manifest.digest for deletion in result.deleted}
             left = (manifest for manifest in basis.listing.manifests.values() if manifest.digest not in gone)
-            basis = replace(basis, listing=Listing.of(todo.repository, left))
+            basis = msgspec.structs.replace(basis, listing=Listing.of(todo.repository, left))
             todo = self._decide(basis)
 
     @property

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from typing import NewType
+
+import msgspec
 
 from cleaner.errors import InvalidReference
 
@@ -34,8 +35,7 @@ _ARTIFACT_REGISTRY_HOST = re.compile(r"([a-z]+(?:-[a-z]+[0-9]+)?)-docker\.pkg\.d
 _GCR_LOCATIONS = {"gcr.io": "us", "us.gcr.io": "us", "eu.gcr.io": "europe", "asia.gcr.io": "asia"}
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Repository:
+class Repository(msgspec.Struct, frozen=True, order=True):
     """A repository by its one canonical name; ``str()`` gives ``HOST/PATH``."""
 
     host: str
@@ -50,8 +50,7 @@ class Repository:
         return is_google_host(self.host)
 
 
-@dataclass(frozen=True, slots=True)
-class PackageName:
+class PackageName(msgspec.Struct, frozen=True):
     """Where Artifact Registry's REST API keeps what the registry calls ``HOST/PATH``.
 
     ``project`` is spelled ``example.com:project`` where it is domain-scoped; ``package`` is empty for a name that

@@ -9,13 +9,11 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Set as AbstractSet
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import msgspec
 
-from cleaner.artifact_registry import ArtifactRegistry
 from cleaner.errors import (
     CutShort,
     IncompleteListing,
@@ -68,8 +66,7 @@ Map = Callable[[Callable[[Manifest], Links | None], Iterable[Manifest]], Iterabl
 _READ = "artifactregistry.repositories.downloadArtifacts"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """How one deletion ended.
 
     ``gone``, whoever deleted it; ``asked`` says whether this run has.  Otherwise ``status`` and ``codes`` say why
@@ -109,12 +106,19 @@ class _ErrorAnswer(msgspec.Struct):
 _error_decoder = msgspec.json.Decoder(_ErrorAnswer)
 
 
+class ListsManifests(Protocol):
+    """Another way to the manifests of a repository."""
+
+    def list_manifests(self, repository: Repository, exchange: Exchange) -> Listing:
+        """Return every manifest of ``repository``, or raise."""
+
+
 class Registry:
     """What a process keeps for all its runs: connections, tokens and what manifests name.
 
     ``access_token`` gives Google's access token, other than one that was refused; ``insecure`` are the ``HOST:PORT``
-    that are spoken to over plain HTTP and without it; ``rest`` lists what the registry cuts short.  Safe to use from
-    many threads.
+    that are spoken to over plain HTTP and without it; ``rest`` gives another way to list what the registry cuts
+    short.  Safe to use from many threads.
     """
 
     def __init__(
@@ -122,7 +126,7 @@ class Registry:
         transport: Transport,
         access_token: Callable[[str | None], str],
         insecure: AbstractSet[str] = frozenset(),
-        rest: ArtifactRegistry | None = None,
+        rest: Callable[[], ListsManifests] | None = None,
     ) -> None:
         self.rest = rest
         self.transport = transport
@@ -198,7 +202,7 @@ class RepositoryClient:
             if not self.repository.is_google or self._registry.rest is None:
                 raise
             try:
-                return self._registry.rest.list_manifests(self.repository, self.exchange)
+                return self._registry.rest().list_manifests(self.repository, self.exchange)
             except RepositoryNotFound as error:
                 raise IncompleteListing(f"{self.repository}: cut short, and unknown to the REST API") from error
 
@@ -343,7 +347,7 @@ class RepositoryClient:
             if links is None:
                 unread.append(manifests[digest])
             else:
-                manifests[digest] = replace(manifests[digest], links=links)
+                manifests[digest] = msgspec.structs.replace(manifests[digest], links=links)
 
         def read(manifest: Manifest) -> Links | None:
             links = self._read(manifest)
@@ -354,7 +358,7 @@ class RepositoryClient:
             if links is None:
                 del manifests[manifest.digest]
             else:
-                manifests[manifest.digest] = replace(manifest, links=links)
+                manifests[manifest.digest] = msgspec.structs.replace(manifest, links=links)
         return Listing(listing.repository, manifests)
 
     def _read(self, manifest: Manifest) -> Links | None:
@@ -429,7 +433,7 @@ def _are_all(manifests: Collection[Manifest], tags: set[str]) -> bool:
 
 def _merged(known: Manifest, again: Manifest) -> Manifest:
     """Return a manifest that two pages name, with the tags of both; where they differ otherwise, it is not known."""
-    return replace(
+    return msgspec.structs.replace(
         again,
         tags=tuple(sorted({*known.tags, *again.tags})),
         uploaded=again.uploaded if known.uploaded == again.uploaded else None,

@@ -7,7 +7,6 @@ reference too many keeps an image, one too few loses it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -42,8 +41,7 @@ class Runner(NamedTuple):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class ImageReference:
+class ImageReference(msgspec.Struct, frozen=True):
     """What an image reference names.
 
     ``name`` is ``HOST/PATH``, the host in lower case and a Google host without its port; it is empty where nothing
@@ -56,20 +54,18 @@ class ImageReference:
     digest: Digest | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AssetsPage:
+class AssetsPage(msgspec.Struct, frozen=True):
     """One page of an inventory: the image references of its assets as they are spelled, each with who runs it."""
 
     images: tuple[tuple[str, Runner], ...]
     next_page_token: str
 
 
-@dataclass(frozen=True, slots=True)
-class Deployed:
+class Deployed(msgspec.Struct, frozen=True):
     """What is deployed, as names of who runs it: by digest wherever that is, and by repository name and tag."""
 
-    digests: Mapping[Digest, str] = field(default_factory=dict)
-    tags: Mapping[str, Mapping[Tag, str]] = field(default_factory=dict)
+    digests: Mapping[Digest, str] = msgspec.field(default_factory=dict)
+    tags: Mapping[str, Mapping[Tag, str]] = msgspec.field(default_factory=dict)
 
     @classmethod
     def of(cls, images: Mapping[str, Runner]) -> Deployed:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
+
+import msgspec
 
 from cleaner.errors import ConfigurationError
 from cleaner.policy import Policy, parse_policies
@@ -27,8 +28,7 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True):
     """What the operator set; each field is the setting of its name.
 
     The two URLs are the base of the REST APIs, ending in a slash, without a version.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Set as AbstractSet
-from dataclasses import dataclass, field
 from enum import Enum
 from urllib.parse import urlencode
 
@@ -49,11 +48,10 @@ class _Answer(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Answer)
 
 
-@dataclass(slots=True)
-class _Slot:
+class _Slot(msgspec.Struct):
     """One repository's token; ``until`` is in seconds of the transport's clock."""
 
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
     token: str | None = None
     until: float = 0.0
 

@@ -72,8 +72,8 @@ def long(google: World) -> World:
     """A Google host whose tags list is cut before its first entry, and whose REST API has them all."""
     google.emulator.behaviour.cut_at = 0
     google.emulator.behaviour.access_token = GOOGLE_TOKEN
-    api = GoogleApi(google.transport, Account(), "https://artifactregistry.googleapis.com/")
-    google.registry = Registry(google.transport, lambda _refused: GOOGLE_TOKEN, frozenset(), ArtifactRegistry(api))
+    api = ArtifactRegistry(GoogleApi(google.transport, Account(), "https://artifactregistry.googleapis.com/"))
+    google.registry = Registry(google.transport, lambda _refused: GOOGLE_TOKEN, frozenset(), lambda: api)
     return google
 
 
@@ -190,7 +190,8 @@ def test_registry_that_is_not_googles_has_no_rest_api(world: World) -> None:
     world.load(image(1), tags="a")
     world.load(image(2), tags="b")
     world.emulator.behaviour.cut_at = 1
-    world.registry.rest = ArtifactRegistry(GoogleApi(world.transport, Account(), f"{world.emulator.url}/"))
+    api = ArtifactRegistry(GoogleApi(world.transport, Account(), f"{world.emulator.url}/"))
+    world.registry.rest = lambda: api
 
     with pytest.raises(CutShort):
         world.client().list_manifests()
@@ -225,7 +226,7 @@ def test_project_of_a_persons_credentials_is_charged(long: World, monkeypatch: p
     long.load(image(1), tags="a")
 
     assert long.registry.rest is not None
-    long.registry.rest.list_manifests(long.repository, long.client().exchange)
+    long.registry.rest().list_manifests(long.repository, long.client().exchange)
 
     assert sent == ["acme-billing"]
 

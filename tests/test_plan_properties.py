@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, replace as replaced
 from datetime import timedelta
 
 from hypothesis import HealthCheck, assume, given, settings, strategies as st
+from msgspec.structs import replace
 
 from cleaner.manifest import Manifest
 from cleaner.plan import Plan
@@ -325,7 +326,7 @@ def test_shuffling_changes_nothing(case: Case, limit: int | None, random: object
     random.shuffle(order)  # type: ignore[attr-defined]  # hypothesis types it loosely
 
     first = case.plan(max_deletions=limit)
-    second = replace(case, held=tuple(order)).plan(max_deletions=limit)
+    second = replaced(case, held=tuple(order)).plan(max_deletions=limit)
 
     assert list(kept(first).items()) == list(kept(second).items())
     assert list(deleted(first).items()) == list(deleted(second).items())
@@ -348,8 +349,8 @@ def test_another_reason_to_keep_never_deletes_more(case: Case, name: str) -> Non
     """A digest that is pushed or runs, or a tag that is protected."""
     going = deleted(case.plan()).keys()
 
-    assert deleted(replace(case, just_pushed=f"{case.just_pushed} {name}").plan()).keys() <= going - {name}
-    assert deleted(replace(case, running=f"{case.running} {name}").plan()).keys() <= going - {name}
+    assert deleted(replaced(case, just_pushed=f"{case.just_pushed} {name}").plan()).keys() <= going - {name}
+    assert deleted(replaced(case, running=f"{case.running} {name}").plan()).keys() <= going - {name}
     assert deleted(case.plan(protect_tags=[".*"])).keys() <= going
     assert deleted(case.plan(delete_tags=[])).keys() <= going
 
@@ -398,7 +399,7 @@ def test_limit_on_images_that_need_one_another_in_nothing_takes_the_oldest(case:
         )
         for each in case.held
     )
-    lone = replace(case, held=alone)
+    lone = replaced(case, held=alone)
     going = list(deleted(lone.plan()))
     assume(going)
 

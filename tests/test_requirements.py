@@ -70,7 +70,7 @@ def test_command_lines_packages_are_no_requirements() -> None:
 
 
 def test_importing_the_function_loads_no_extra() -> None:
-    """In a process of its own, as the framework does it."""
+    """In a process of its own, as the framework does it; nor what only few messages or deployments need."""
     code = "import json, sys, main; print(json.dumps(sorted(sys.modules)))"
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("COV_", "COVERAGE_"))}
     environment["POLICIES"] = '[{"repositories": ["gcr.io/acme/*"]}]'
@@ -80,6 +80,9 @@ def test_importing_the_function_loads_no_extra() -> None:
     loaded = set(json.loads(done.stdout))
     assert {"main", "cleaner.function", "requests", "re2"} <= loaded
     assert not {module for module in loaded if module.startswith("cleaner.cli")}
+    seldom = {"artifact_registry", "rest", "inventory", "running", "sweep"}
+    assert not loaded & {f"cleaner.{module}" for module in seldom}
+    assert not loaded & {"google.auth", "google.cloud.pubsub_v1"}
     packages = {name_of(line) for lines in EXTRAS.values() for line in lines}
     forbidden = {name for package in packages for name in imported_as(package)}
     assert {"rich", "yaml", "shtab", "hypothesis"} <= forbidden

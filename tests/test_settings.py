@@ -94,7 +94,7 @@ def test_setting_is_read(name: str, text: str, field: str, value: object) -> Non
 
     assert getattr(settings, field) == value
     assert type(getattr(settings, field)) is type(value)
-    others = {key for key in Settings.__slots__ if key not in (field, "policies")}
+    others = {key for key in Settings.__struct_fields__ if key not in (field, "policies")}
     assert all(getattr(settings, key) == getattr(read(), key) for key in others)
 
 

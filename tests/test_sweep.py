@@ -85,7 +85,7 @@ class Searcher:
         self.exchange = Exchange(transport.clock() + 60)
         self._insecure = frozenset({emulator.host})
         self._rest = ArtifactRegistry(GoogleApi(transport, GoogleCredentials(), f"{emulator.url}/"))
-        self._registry = Registry(transport, lambda _: "", self._insecure, self._rest)
+        self._registry = Registry(transport, lambda _: "", self._insecure, lambda: self._rest)
 
     def found(self, root: str, *globs: str) -> list[str]:
         """The names of what is found under ``root`` for a policy about ``globs``."""

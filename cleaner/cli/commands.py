@@ -7,8 +7,9 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
+
+import msgspec
 
 from cleaner.cli import words
 from cleaner.cli.advice import advice
@@ -90,8 +91,7 @@ def prune(options: argparse.Namespace, session: Session, terminal: Terminal) -> 
     return _end(todo, done, terminal)
 
 
-@dataclass(frozen=True, slots=True)
-class _Planned:
+class _Planned(msgspec.Struct, frozen=True):
     """A plan, what it rests on, and the time that it is right for."""
 
     plan: Plan
@@ -100,15 +100,14 @@ class _Planned:
     now: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class _Done:
+class _Done(msgspec.Struct, frozen=True):
     """What became of a plan.
 
     ``outcomes`` are those of the deletions that came to nothing, ``answers`` what the registry said to them.
     """
 
     outcomes: Mapping[Digest, str]
-    answers: Mapping[Digest, str] = field(default_factory=dict)
+    answers: Mapping[Digest, str] = msgspec.field(default_factory=dict)
     denied: bool = False
     seconds: float | None = None
     error: CleanerError | None = None

@@ -7,8 +7,9 @@ tests hold the two readings together.  Reads no clock, network, environment or l
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from cleaner.cli import words
 from cleaner.errors import CleanerError
@@ -31,8 +32,7 @@ class NothingToExplain(CleanerError):
     """No manifest of the repository has this name, or several have."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """What one rule says: whether it keeps the manifest, or would if none stood before it."""
 
     reason: Reason
@@ -40,8 +40,7 @@ class Finding:
     sentence: str
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(msgspec.Struct, frozen=True):
     """A plan and what it rests on.  ``running`` is None where nobody was asked what is deployed."""
 
     plan: Plan

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from cleaner.graph import Graph, Kind
 from cleaner.manifest import Listing, Manifest
@@ -21,8 +22,7 @@ _ATTACHED = {".sig": "signature", ".att": "attestation", ".sbom": "SBOM"}
 _REFERRER = "referrer"
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(msgspec.Struct, frozen=True):
     """What belongs to an image, ``depth`` levels below it.
 
     ``what`` it is: a platform like ``linux/arm64``, ``signature``, ``attestation``, ``SBOM``, ``referrer``, or
@@ -41,8 +41,7 @@ class Part:
         return self.verdict.manifest
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """An image or an orphan, with what belongs to it; ``size`` is in bytes, that of an index with its children."""
 
     verdict: Verdict
@@ -67,8 +66,7 @@ class Row:
         return Counter(part.what for part in self.parts if part.is_attached)
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(msgspec.Struct, frozen=True):
     """A plan in rows, newest first, each of its manifests in at least one of them."""
 
     plan: Plan

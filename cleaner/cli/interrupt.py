@@ -6,15 +6,15 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import FrameType
+
+import msgspec
 
 # 128 and the number of the signal, as shells say it.
 INTERRUPTED = 130
 
 
-@dataclass(slots=True)
-class Interrupt:
+class Interrupt(msgspec.Struct):
     """Whether it came."""
 
     came: bool = False

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from cleaner.errors import ConfigurationError
 from cleaner.policy import Policy, find_policy, parse_policies, policies_from_document, policy_from_mapping
@@ -26,8 +27,7 @@ KEYS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(msgspec.Struct, frozen=True):
     """A policy and where it stands: ``policies.yaml[1]``, for one."""
 
     policy: Policy

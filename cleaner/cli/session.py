@@ -33,7 +33,7 @@ class Session:
         self.clock = transport.clock
         credentials = GoogleCredentials()
         self.rest = ArtifactRegistry(GoogleApi(transport, credentials, options.artifact_registry_url))
-        self.registry = Registry(transport, credentials.access_token, self._insecure, self.rest)
+        self.registry = Registry(transport, credentials.access_token, self._insecure, lambda: self.rest)
         self._inventory = None
         if options.running_scopes:
             api = GoogleApi(transport, credentials, options.cloud_asset_url)

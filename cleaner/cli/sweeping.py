@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
+
+import msgspec
 
 from cleaner.cli import words
 from cleaner.cli.advice import advice
@@ -89,8 +90,7 @@ class _Counting:
         self._bar.show("Publishing", self.published, self._total)
 
 
-@dataclass(frozen=True, slots=True)
-class _Ended:
+class _Ended(msgspec.Struct, frozen=True):
     """How one repository's run ended; ``error`` is None where it ended well."""
 
     report: Report

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from cleaner.cli import words
 from cleaner.cli.images import Part, Row, View, attached_as
@@ -21,8 +22,7 @@ _SHORTER_DIGEST_CHARS = 8
 _DEEPEST_INDENT = 4
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
+class _Line(msgspec.Struct, frozen=True):
     """What there is to say of one manifest; ``depth`` is 0 for what stands on its own."""
 
     name: str
@@ -66,8 +66,7 @@ class _Line:
         return "red" if self.goes else "green"
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
+class _Column(msgspec.Struct, frozen=True):
     """One column: its heading, as ``Table`` reads it, what stands in it, and in which style.
 
     ``least`` is how many characters it needs to be readable where it may be wrapped; 0 where it may not.
