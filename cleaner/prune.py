@@ -16,7 +16,7 @@ from cleaner.executor import End, Result, execute
 from cleaner.graph import Graph
 from cleaner.logs import LOGGER
 from cleaner.manifest import Links, Listing, Manifest
-from cleaner.plan import NOTHING_RUNNING, Deletion, Plan, Running, Verdict, plan
+from cleaner.plan import NOTHING_RUNNING, Deletion, Plan, Reason, Running, Verdict, plan
 from cleaner.policy import Policy
 from cleaner.reference import Digest, Repository
 from cleaner.registry import Map, Registry
@@ -200,14 +200,17 @@ class Run:
     ) -> tuple[Plan, Result]:
         """Execute a plan, and return the last plan and how it ended.
 
-        Where ``max_deletions`` let some go that did not, others take their places, as long as the listing is good.
+        Where ``max_deletions`` let some go that did not, others take their places, as long as the listing is good:
+        those that the limit alone kept.  What has lost its reason to stay since, a place among the newest say, is for
+        the next listing.
         """
         conditions = _Conditions(self, basis.listing)
+        over = {verdict.manifest.digest for verdict in todo.keep if verdict.reason is Reason.OVER_LIMIT}
+        may_go = over | {deletion.manifest.digest for deletion in todo.delete}
         while True:
-            spared = set(self._settled)
-            if only is not None:
-                spared.update(deletion.manifest.digest for deletion in todo.delete)
-                spared -= only - self._settled
+            going = {deletion.manifest.digest for deletion in todo.delete}
+            judged = {deletion.manifest.digest for deletion in todo.delete if deletion.counts}
+            spared = self._settled | (judged - may_go) | (set() if only is None else going - only)
             self.progress.deleting(len(todo.delete))
             result = execute(todo, self.client, conditions, pool, self.workers, spared=spared)
             self._add(result)

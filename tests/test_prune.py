@@ -611,6 +611,26 @@ def test_image_that_is_refused_takes_no_others_place(world: World) -> None:
     assert report.kept == 3
 
 
+def test_what_takes_a_refused_images_place_was_to_go_before(world: World) -> None:
+    """A child with a tag takes no place among the newest before its index is gone; then it does, in another run."""
+    stuck = world.load(image("stuck"), age_days=90)
+    world.load(referrer(stuck), tags="keep-me", age_days=80)
+    top = multi_arch("top", platforms=("amd64",))
+    child = world.load(top.children[0], tags="v3", age_days=10)
+    world.load(top, tags="v1", age_days=50)
+    newest = world.load(image("newest"), tags="v2", age_days=20)
+    policy: dict[str, Any] = {"keep": 1, "keep_untagged": 0, "delete_tags": ["v.*"], "max_deletions": 2}
+
+    report = world.prune(**policy)
+
+    assert (report.deleted, report.refused) == (1, 1)
+    assert {stuck, child, newest} <= world.left
+    assert top.digest not in world.left
+
+    assert world.run(**policy).prune().deleted == 1
+    assert newest not in world.left
+
+
 @pytest.mark.parametrize("code", [REFERRING_MANIFEST, DANGLING_PARENT])
 def test_subject_with_a_child_that_stays_goes(world: World, code: str) -> None:
     """A child with a tag of its own does not need its index, whatever the registry refuses the index for."""
