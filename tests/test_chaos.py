@@ -18,18 +18,12 @@ from cleaner.policy import policy_from_mapping
 from cleaner.reference import Digest, Repository, Tag
 from cleaner.settings import Settings
 from tests import oracle
-from tests.chaos import (
-    HOST,
-    Case,
-    History,
-    Message,
-    Process,
-    Round,
-    _Event,
-    failure,
-    make_case,
-    now_ms,
-)
+from tests.chaos.cases import HOST, Case, History, make_case
+from tests.chaos.clients import now_ms
+from tests.chaos.processes import Event, Process
+from tests.chaos.records import Message
+from tests.chaos.reports import failure
+from tests.chaos.rounds import Round
 from tests.emulator import Emulator
 from tests.emulator.faults import Action, After, Before, DropAfter, DropBefore, Status
 from tests.emulator.images import image, index, load, referrer
@@ -240,7 +234,7 @@ class World:
 
     def prune(self) -> None:
         message = Message(1, "acme/app", None, "pushed", "INSERT", time.time())
-        self._function.handle(_Event(message.envelope(self.emulator.host), ""))
+        self._function.handle(Event(message.envelope(self.emulator.host), ""))
 
     def after(self, act: Callable[[], object], **where: object) -> None:
         """Let ``act`` happen right after a request's work, before its answer."""

@@ -1,0 +1,298 @@
+"""What a round consists of: a case drawn from a seed, and the histories of its repositories."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from tests.emulator.images import (
+    Content,
+    attestation,
+    cosign_signature,
+    cosign_tag,
+    image,
+    index,
+    load,
+    raw,
+    referrer,
+)
+from tests.emulator.store import DANGLING_PARENT, REFERRING_MANIFEST, Store
+from tests.oracle import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+# The store's name for whatever address a process is told to ask.
+HOST: Final = "registry"
+
+
+# What a round consists of.
+
+
+@dataclass(slots=True)
+class Case:
+    """Everything that a seed decides."""
+
+    seed: int
+    mode: str
+    policies: list[dict[str, object]]
+    # Path -> its policy, or None where none matches.
+    repositories: dict[str, dict[str, object] | None]
+    processes: int
+    workers: int
+    time_limit_s: float
+    plan_age_s: float
+    dry_run: bool
+    auth: bool
+    expires_in: int
+    style: str
+    page_size: int | None
+    latency_s: float
+    referrer_code: str
+    size: int
+    actions: int
+    strikes: float
+    kills: int
+    seconds: float
+    faults: list[str]
+
+    def is_dry(self, repository: str) -> bool:
+        policy = self.repositories[repository]
+        return self.dry_run or (policy is not None and policy.get("dry_run") is True)
+
+
+FAULTS: Final = (
+    "429",
+    "quota",
+    "500",
+    "502",
+    "503",
+    "504",
+    "408",
+    "reset before",
+    "reset after",
+    "stall",
+    "cut body",
+    "broken JSON",
+    "delay",
+    "outage",
+    "unreadable",
+)
+
+
+def make_case(seed: int, mode: str | None = None) -> Case:
+    rng = random.Random(seed)
+    # Always drawn, so that a seed means the same whether the mode is given or not.
+    drawn = "framework" if rng.random() < 0.2 else "local"
+    mode = mode or drawn
+    repositories: dict[str, dict[str, object] | None] = {}
+    policies = []
+    for number in range(rng.choice((1, 1, 1, 2))):
+        path = f"acme/app-{number}"
+        repositories[path] = _policy(rng, path)
+        policies.append(repositories[path])
+    if rng.random() < 0.3:
+        repositories["other/app"] = None
+    # A plan that is not carried out before it is too old, or the time is over.
+    slow = rng.random() < 0.1
+    long = slow and rng.random() < 0.5
+    if slow:
+        for policy in policies:
+            if policy is not None:
+                policy |= {
+                    "keep": 1,
+                    "keep_untagged": 0,
+                    "delete_tags": [".*"],
+                    "max_deletions": None,
+                    "dry_run": False,
+                }
+    return Case(
+        seed=seed,
+        mode=mode,
+        policies=[one for one in policies if one is not None],
+        repositories=repositories,
+        processes=1 if slow else rng.choice((1, 2, 2, 3) if mode == "local" else (1, 2, 2)),
+        workers=1 if slow else rng.choice((1, 2, 4, 8)),
+        time_limit_s=rng.choice((1.0, 2.0)) if rng.random() < 0.1 or long else 30.0,
+        plan_age_s=0.5 if slow and not long else rng.choice((1.5, 3.0, 60.0)),
+        dry_run=rng.random() < 0.02 and not slow,
+        auth=rng.random() < 0.5,
+        expires_in=rng.choice((3600, 3600, 2)),
+        style=rng.choice(("gcr", "ar")),
+        page_size=rng.choice((None, None, 1, 3, 7, 20)) if not slow else None,
+        latency_s=0.08 if slow else rng.choice((0, 0.002, 0.01, 0.03)),
+        referrer_code=rng.choice((REFERRING_MANIFEST, DANGLING_PARENT)),
+        size=rng.randint(35, 50) if slow else rng.randint(5, 40),
+        actions=rng.randint(4, 30),
+        strikes=rng.choice((0.1, 0.4, 0.8)),
+        kills=0 if slow else rng.choice((0, 0, 1, 2, 3)),
+        seconds=rng.uniform(0.5, 1.5) + (5.0 if slow else 0.0),
+        faults=rng.sample(
+            [one for one in FAULTS if not slow or one not in ("429", "quota")], rng.choice((0, 1, 2, 3, 5, 8))
+        ),
+    )
+
+
+def _policy(rng: random.Random, path: str) -> dict[str, object]:
+    policy: dict[str, object] = {"repositories": [f"127.0.0.1:*/{path}"]}
+    optional: dict[str, Sequence[object]] = {
+        "keep": (1, 1, 2, 3),
+        "keep_untagged": (0, 0, 1, 2),
+        "min_age": ("10m", "45m", "1h", "1h30m"),
+        "max_age": (None, "2d", "30d", "1w"),
+        "delete_tags": (
+            [".*"],
+            [".*"],
+            ["main-[0-9a-f]+|pr-.*", "sha256-.*"],
+            ["pr-[0-9]+-[0-9a-f]{7}", "dev.*", "latest"],
+            ["main-.*|dev|latest|next-.*"],
+            [],
+        ),
+        "protect_tags": ([], [], [r"v[0-9.]+"], ["latest"], [r"sha256-.*\.sbom"]),
+        "group_by": (None, "(.+)-[0-9a-f]{7}", "(main|pr)-(?:([0-9]+)-)?[0-9a-f]{7}"),
+        "max_deletions": (None, None, None, None, 1, 3, 8),
+        "dry_run": (False,) * 15 + (True,),
+    }
+    for key, values in optional.items():
+        if rng.random() < 0.75:
+            policy[key] = rng.choice(values)
+    return policy
+
+
+class History:
+    """What a repository holds before the round: what CI leaves, and what somebody who wants to confuse us pushes."""
+
+    def __init__(self, rng: random.Random, store: Store, repository: str, now_ms: int) -> None:
+        self._rng = rng
+        self._store = store
+        self._repository = repository
+        self._now_ms = now_ms
+        self._made: list[Content] = []
+        self._age_ms = 0
+        # Subjects that are not there, and might come.
+        self.absent: list[Content] = []
+
+    def fill(self, size: int) -> None:
+        makers: dict[Callable[[], None], int] = {
+            self._image: 6,
+            self._index: 7,
+            self._sign: 4,
+            self._refer: 5,
+            self._tag_again: 2,
+            self._lone: 3,
+            self._strange: 2,
+            self._loop: 1,
+        }
+        self._image()
+        for _ in range(size):
+            self._rng.choices(list(makers), list(makers.values()))[0]()
+
+    def _add(self, content: Content, tags: Sequence[str] = ()) -> Content:
+        load(self._store, self._repository, content, tags=tags, uploaded=self._uploaded())
+        self._made.append(content)
+        return content
+
+    def _uploaded(self) -> int | str | None:
+        """Never near a boundary of a policy: what is young stays so for the whole round, and what is old is old."""
+        rng = self._rng
+        if rng.random() < 0.03:
+            return rng.choice((None, 0, "-5", "soon"))
+        if not self._age_ms or rng.random() > 0.15:
+            minutes = rng.choice((3, 25)) if rng.random() < 0.12 else 20 + 60 * rng.randint(2, 24 * 60)
+            self._age_ms = minutes * 60_000
+        return self._now_ms - self._age_ms
+
+    def _seed(self) -> str:
+        return f"{self._repository} {self._rng.random()}"
+
+    def _type(self) -> str:
+        return self._rng.choice((DOCKER_MANIFEST, OCI_MANIFEST))
+
+    def _tags(self, most: int = 2) -> list[str]:
+        return [some_tag(self._rng) for _ in range(self._rng.randint(0, most))]
+
+    def _any(self) -> Content:
+        return self._rng.choice(self._made)
+
+    def _image(self) -> None:
+        self._add(image(self._seed(), media_type=self._type()), self._tags())
+
+    def _index(self) -> None:
+        rng = self._rng
+        children: list[Content] = []
+        for _ in range(rng.randint(1, 3)):
+            if rng.random() < 0.25:
+                child = self._any()
+            else:
+                child = image(self._seed(), media_type=self._type(), platform=rng.choice(("amd64", "arm64")))
+                if rng.random() < 0.15:
+                    self._add(child, self._tags(1))
+            children.append(child)
+        if rng.random() < 0.3:
+            children += [attestation(child) for child in children]
+        absent = [image(self._seed()).digest] if rng.random() < 0.1 else []
+        subject = None
+        media_type = None
+        if rng.random() < 0.08:
+            # It may even be one of its own children.
+            subject, media_type = rng.choice([*children, self._any()]), OCI_INDEX
+        self._add(
+            index(children, absent=absent, subject=subject, media_type=media_type, seed=self._seed()), self._tags()
+        )
+
+    def _sign(self) -> None:
+        of = self._any()
+        suffix = self._rng.choice(("sig", "sig", "att", "sbom", ""))
+        self._add(cosign_signature(of, seed=self._seed()), [cosign_tag(of, suffix)])
+
+    def _refer(self) -> None:
+        made = referrer(self._any(), seed=self._seed())
+        self._add(made, self._tags(1) if self._rng.random() < 0.1 else ())
+
+    def _tag_again(self) -> None:
+        digest = self._any().digest
+        if self._store.has(self._repository, digest):
+            self._store.tag(self._repository, some_tag(self._rng), digest)
+
+    def _lone(self) -> None:
+        absent = image(self._seed())
+        self.absent.append(absent)
+        if self._rng.random() < 0.5:
+            self._add(referrer(absent, seed=self._seed()))
+        else:
+            self._add(cosign_signature(absent, seed=self._seed()), [cosign_tag(absent)])
+
+    def _strange(self) -> None:
+        if self._rng.random() < 0.04:
+            # An index that lists nothing: the whole repository has to be left alone.
+            self._add(raw(b'{"schemaVersion":2}' + b" " * self._rng.randint(0, 99), OCI_INDEX))
+        else:
+            media_type = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+            self._add(raw(self._seed().encode(), media_type), self._tags(1))
+
+    def _loop(self) -> None:
+        first = self._add(image(self._seed(), media_type=OCI_MANIFEST))
+        if self._rng.random() < 0.4:
+            self._store.tag(self._repository, cosign_tag(first), first.digest)
+            return
+        second = self._add(image(self._seed(), media_type=OCI_MANIFEST))
+        self._store.tag(self._repository, cosign_tag(first), second.digest)
+        self._store.tag(self._repository, cosign_tag(second), first.digest)
+
+
+def some_tag(rng: random.Random) -> str:
+    commit = f"{rng.randrange(16**7):07x}"
+    spelled = (
+        f"main-{commit}",
+        f"main-{commit}",
+        f"pr-{rng.randint(1, 3)}-{commit}",
+        f"pr-{rng.randint(1, 3)}-{commit}",
+        f"v1.{rng.randint(0, 9)}.{rng.randint(0, 9)}",
+        "latest",
+        "dev",
+        f"dev-{rng.randint(1, 5)}",
+        f"next-{commit}",
+    )
+    return rng.choice(spelled)

@@ -1,0 +1,237 @@
+"""Who carries messages out, and Pub/Sub."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import requests
+
+from cleaner.errors import TransientError
+from cleaner.function import Function
+from cleaner.settings import Settings
+from tests.chaos.cases import Case
+from tests.chaos.records import Delivery, Message, Records
+from tests.chaos.tuning import REST_S, tuned
+from tests.local import ROOT, free_port
+
+if TYPE_CHECKING:
+    pass
+
+
+# Who carries the messages out.
+
+
+class Process(Protocol):
+    """One function process.  ``who`` is the registry's address as it knows it; no two have the same."""
+
+    who: str
+
+    def handle(self, message: Message, shape: int) -> str:
+        """Return ``acked`` or ``failed``, ``gone`` if it died meanwhile, or what else went wrong."""
+
+    def kill(self) -> None:
+        """End it at once, whatever it does."""
+
+
+def environment(case: Case, who: str) -> dict[str, str]:
+    return {
+        "POLICIES": json.dumps(case.policies),
+        "DRY_RUN": json.dumps(case.dry_run),
+        "WORKERS": str(case.workers),
+        "TIME_LIMIT": str(case.time_limit_s),
+        "INSECURE_REGISTRIES": who,
+    }
+
+
+class Event:
+    """The part of a CloudEvent that the function looks at."""
+
+    def __init__(self, data: object, published: str) -> None:
+        self.data = data
+        self._attributes = {"source": "//pubsub.googleapis.com/projects/acme/topics/gcr", "time": published}
+
+    def get(self, key: str) -> object:
+        return self._attributes.get(key)
+
+
+class LocalProcess:
+    """A process that is none: killed, it goes on, but no request of it reaches the registry any more."""
+
+    def __init__(self, case: Case, who: str, dead: set[str]) -> None:
+        self.who = who
+        self._dead = dead
+        self._function = Function(Settings.from_environment(environment(case, who)))
+
+    def handle(self, message: Message, shape: int) -> str:
+        envelope = message.envelope(self.who)
+        if shape:
+            del envelope["subscription"]
+        try:
+            self._function.handle(Event(envelope, ""))
+        except TransientError:
+            return "gone" if self.who in self._dead else "failed"
+        except Exception:  # noqa: BLE001  # whatever it is, it is a finding
+            return f"crashed: {traceback.format_exc()}"
+        return "gone" if self.who in self._dead else "acked"
+
+    def kill(self) -> None:
+        self._dead.add(self.who)
+
+
+class FrameworkProcess:
+    """functions-framework in a session of its own, ended with SIGKILL."""
+
+    def __init__(self, case: Case, who: str, log: Path) -> None:
+        self.who = who
+        self.log = log
+        self._port = free_port()
+        with log.open("wb") as out:
+            self._process = subprocess.Popen(
+                (sys.executable, "-m", "tests.chaos", "--serve", str(self._port), str(case.plan_age_s)),
+                env=os.environ | environment(case, who),
+                cwd=ROOT,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait(self) -> None:
+        """Wait until it listens."""
+        end = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(requests.ConnectionError):
+                requests.get(f"http://127.0.0.1:{self._port}/", timeout=10)
+                return
+            if time.monotonic() > end or self._process.poll() is not None:
+                raise RuntimeError(f"the function did not start: {self.log.read_text()}")
+            time.sleep(0.05)
+
+    def handle(self, message: Message, shape: int) -> str:
+        headers = {"Content-Type": "application/json"}
+        path = "/projects/acme/topics/gcr"
+        if shape:
+            path = "/"
+            headers |= {
+                "ce-id": str(message.number),
+                "ce-source": "//pubsub.googleapis.com/projects/acme/topics/gcr",
+                "ce-specversion": "1.0",
+                "ce-type": "google.cloud.pubsub.topic.v1.messagePublished",
+            }
+        body = json.dumps(message.envelope(self.who))
+        try:
+            answer = requests.post(f"http://127.0.0.1:{self._port}{path}", body, headers=headers, timeout=300)
+        except requests.RequestException:
+            return "gone"
+        return "acked" if answer.status_code in (200, 204) else "failed"
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def serve(port: int, plan_age_s: float) -> None:
+    """Be one function process: functions-framework, but for the time constants."""
+    from functions_framework._cli import _cli
+
+    where = ("--source", str(ROOT / "main.py"), "--host", "127.0.0.1", "--port", str(port))
+    with tuned(plan_age_s):
+        _cli(["--target", "prune", "--signature-type", "cloudevent", *where])
+
+
+class Pubsub:
+    """Delivers at least once, in no order: late, twice, and again until it is acknowledged."""
+
+    _THREADS = 6
+    # One process takes eight requests at once; more would wait where nobody sees them.
+    _AT_ONCE = 5
+
+    def __init__(self, rng: random.Random, records: Records) -> None:
+        self._rng = rng
+        self._records = records
+        self._changed = threading.Condition()
+        self._due: list[tuple[float, int, Message]] = []
+        self._numbers = itertools.count()
+        self._busy: Counter[str] = Counter()
+        self._is_over = False
+        self.is_calm = False
+        self.processes: list[Process] = []
+        self.redelivered = 0
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(self._THREADS)]
+        for thread in self._threads:
+            thread.start()
+
+    def publish(self, repository: str, digest: str | None, tag: str | None, *, action: str = "INSERT") -> Message:
+        message = Message(next(self._numbers), repository, digest, tag, action, time.time())
+        rng = self._rng
+        copies = 1 if self.is_calm or rng.random() < 0.7 else rng.randint(2, 3)
+        for _ in range(copies):
+            self._add(message, 0.0 if self.is_calm else rng.choice((0.0, 0.0, rng.random() * 0.3, rng.random())))
+        return message
+
+    def poison(self, text: str) -> None:
+        self._add(Message(next(self._numbers), "", None, None, "", time.time(), poison=text), self._rng.random() / 2)
+
+    def is_idle(self) -> bool:
+        with self._changed:
+            return not self._due and not self._busy.total()
+
+    def stop(self) -> None:
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(REST_S)
+
+    def _add(self, message: Message, delay: float) -> None:
+        with self._changed:
+            heapq.heappush(self._due, (time.time() + delay, next(self._numbers), message))
+            self._changed.notify()
+
+    def _next(self) -> tuple[Message, Process] | None:
+        with self._changed:
+            while not self._is_over:
+                wait = self._due[0][0] - time.time() if self._due else None
+                free = [one for one in self.processes if self._busy[one.who] < self._AT_ONCE]
+                if wait is not None and wait <= 0 and free:
+                    process = self._rng.choice(free)
+                    self._busy[process.who] += 1
+                    return heapq.heappop(self._due)[2], process
+                self._changed.wait(0.02 if wait is None or wait <= 0 else min(wait, 0.02))
+            return None
+
+    def _work(self) -> None:
+        while (work := self._next()) is not None:
+            message, process = work
+            delivery = Delivery(message, process.who, time.time())
+            self._records.deliveries.append(delivery)
+            outcome = process.handle(message, self._rng.randint(0, 1))
+            delivery.outcome, delivery.ended = outcome, time.time()
+            text = message.poison or f"{message.action} {message.repository} {message.tag or ''}"
+            digest = f" {self._records.label(message.digest)}" if message.digest else ""
+            self._records.note(
+                f"message {message.number} ({text}{digest}, published {message.published:.3f}) sent to {process.who}"
+                f" at {delivery.sent:.3f}: {outcome.partition(':')[0]}"
+            )
+            with self._changed:
+                self._busy[process.who] -= 1
+                self._busy += Counter()
+                if outcome != "acked" and not self._is_over:
+                    self.redelivered += 1
+                    heapq.heappush(
+                        self._due, (time.time() + self._rng.uniform(0.02, 0.2), next(self._numbers), message)
+                    )
