@@ -113,7 +113,7 @@ def parse_policies(text: str, where: str = "POLICIES") -> tuple[Policy, ...]:
         ConfigurationError: It is not JSON, or not as ``policies_from_document`` wants it.
     """
     try:
-        document = json.loads(text, object_pairs_hook=_object_without_repeats)
+        document = json.loads(text, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{where}: not a JSON array of policies: {error}") from error
     return policies_from_document(document, where)
@@ -139,6 +139,8 @@ def policy_from_mapping(entry: object, where: str) -> Policy:
     """
     if not isinstance(entry, Mapping):
         raise ConfigurationError(f"{where}: must be an object, not {_kind(entry)}")
+    if isinstance(entry, _Repeating):
+        raise ConfigurationError(f"{where}.{entry.repeated}: stands twice")
     values: dict[str, Any] = {}
     for key, value in entry.items():
         parse = _PARSERS.get(key) if isinstance(key, str) else None
@@ -212,15 +214,22 @@ def _compile(pattern: str) -> Pattern:
 
 def _kind(value: object) -> str:
     names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    if isinstance(value, _Repeating):
+        return "an object"
     return names.get(type(value), f"the number {value}" if isinstance(value, int | float) else type(value).__name__)
 
 
-def _object_without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+class _Repeating(dict[str, object]):
+    """An object in which a key stands twice: what the first one said would be lost unseen."""
+
+    def __init__(self, pairs: list[tuple[str, object]]) -> None:
+        super().__init__(pairs)
+        self.repeated = next(key for at, (key, _) in enumerate(pairs) if key in dict(pairs[:at]))
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     entry = dict(pairs)
-    if len(entry) != len(pairs):
-        repeated = next(key for index, (key, _) in enumerate(pairs) if key in dict(pairs[:index]))
-        raise ValueError(f"key {repeated!r} stands twice in one object")
-    return entry
+    return entry if len(entry) == len(pairs) else _Repeating(pairs)
 
 
 def _integer(minimum: int) -> Callable[[object], int]:

@@ -125,8 +125,8 @@ def test_key_that_is_no_text_is_refused() -> None:
 
 def test_key_that_stands_twice_is_refused() -> None:
     """JSON's decoders take the last one silently; which one the operator meant is unknown."""
-    with pytest.raises(ConfigurationError, match=r"POLICIES.*'keep' stands twice"):
-        parse_policies('[{"repositories": ["**"], "keep": 5, "keep": 50}]')
+    with pytest.raises(ConfigurationError, match=r"^POLICIES\[1\]\.keep: stands twice$"):
+        parse_policies('[{"repositories": ["a/b"]}, {"repositories": ["**"], "keep": 5, "keep": 50}]')
 
 
 def test_missing_repositories_is_refused() -> None:

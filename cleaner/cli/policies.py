@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -80,20 +80,18 @@ def _yaml(text: str, where: str) -> object:
     except ImportError as error:
         raise ConfigurationError(f"{where}: not JSON, and YAML needs PyYAML: pip install PyYAML") from error
 
-    class Loader(yaml.SafeLoader):
-        """PyYAML takes the last of two equal keys; what the other one said would be lost unseen."""
-
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            # `<<` merges another mapping in, and may do so more than once.
-            own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-            keys = [self.construct_object(key, deep=True) for key in own]
-            for at, key in enumerate(keys):
-                if key in keys[:at]:
-                    raise ConfigurationError(f"{where}: key {key!r} stands twice in one object")
-            return super().construct_mapping(node, deep)
-
     try:
-        document: object = yaml.load(text, Loader)  # noqa: S506  # a SafeLoader
+        loader = yaml.SafeLoader(text)
+        root = loader.get_single_node()
+        for position, entry in enumerate(root.value if isinstance(root, yaml.SequenceNode) else ()):
+            pairs = entry.value if isinstance(entry, yaml.MappingNode) else ()
+            keys = Counter(key.value for key, _ in pairs if isinstance(key, yaml.ScalarNode))
+            # `<<` merges another mapping in, and may do so more than once.
+            del keys["<<"]
+            if repeated := next((key for key, count in keys.items() if count > 1), None):
+                # PyYAML takes the last one; what the other one said would be lost unseen.
+                raise ConfigurationError(f"{where}[{position}].{repeated}: stands twice")
+        document: object = loader.construct_document(root) if root else None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ConfigurationError(f"{where}: neither JSON nor YAML: {error}") from error
     return document
