@@ -138,16 +138,17 @@ def plan(
 
     if policy.max_deletions is not None:
         left = max(policy.max_deletions - already_deleted, 0)
-        _keep_over_limit(kept, graph, [digest for digest in judged if digest not in kept and digest in passed_over])
-        candidates = [listing.manifests[digest] for digest in judged if digest not in kept]
-        chosen = _oldest(candidates, left, graph, {digest: None for digest in kinds if digest not in kept}.keys())
-        _keep_over_limit(kept, graph, [one.digest for one in candidates if one.digest not in chosen])
+        undecided = [digest for digest in judged if digest not in kept]
+        staying = {*kept, *graph.closure(digest for digest in undecided if digest in passed_over)}
+        candidates = [listing.manifests[digest] for digest in undecided if digest not in staying]
+        chosen = _oldest(candidates, left, graph, {digest: None for digest in kinds if digest not in staying}.keys())
+        _keep_over_limit(kept, graph, [digest for digest in undecided if digest not in chosen])
 
     by_age = newest_first(listing.manifests.values())
-    staying = (manifest for manifest in by_age if manifest.digest in kept)
+    remaining = (manifest for manifest in by_age if manifest.digest in kept)
     return Plan(
         repository=listing.repository,
-        keep=tuple(_kept_verdict(manifest, kept[manifest.digest], running_by) for manifest in staying),
+        keep=tuple(_kept_verdict(manifest, kept[manifest.digest], running_by) for manifest in remaining),
         delete=_deletions(graph, kinds, [manifest for manifest in by_age if manifest.digest not in kept]),
     )
 
@@ -270,10 +271,16 @@ def _keep_needed(kept: dict[Digest, Reason], graph: Graph, start: Iterable[Diges
 
 
 def _keep_over_limit(kept: dict[Digest, Reason], graph: Graph, over: Iterable[Digest]) -> None:
-    """Add to ``kept`` what would go but for the limit, and what that needs."""
-    reasons = dict.fromkeys(over, Reason.OVER_LIMIT)
-    kept.update(reasons)
-    _keep_needed(kept, graph, reasons)
+    """Add to ``kept`` what would go but for the limit, and what that needs.
+
+    One that another of ``over`` needs is kept for that; of those that need one another none is.
+    """
+    limited = dict.fromkeys(over)
+    for group in graph.groups(graph.closure(limited)):
+        # A group comes after those that need it.
+        fresh = [digest for digest in group if digest in limited and digest not in kept]
+        kept.update(dict.fromkeys(fresh, Reason.OVER_LIMIT))
+        _keep_needed(kept, graph, fresh)
 
 
 def _oldest(candidates: list[Manifest], allowed: int, graph: Graph, going: AbstractSet[Digest]) -> set[Digest]:
