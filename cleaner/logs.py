@@ -9,7 +9,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ LOGGER = "cleaner"
 # LogEntry, "trace": the name of the request's trace, which groups its lines in Cloud Logging.
 _trace: ContextVar[str | None] = ContextVar("trace", default=None)
 # X-Cloud-Trace-Context: TRACE_ID/SPAN_ID;o=1; W3C traceparent: 00-TRACE_ID-SPAN_ID-01.
-_TRACE_ID = re.compile(r"(?:00-)?([0-9a-f]{32})(?:[/;-].*)?")
+_TRACE_ID = re.compile(r"(?:[0-9a-f]{2}-)?([0-9a-f]{32})(?:[/;-].*)?")
 
 # What the logging module sets itself; everything else on a record came as `extra`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -69,12 +69,13 @@ def configure(level: str) -> None:
 
 
 @contextmanager
-def trace(header: str | None, project: str | None) -> Iterator[None]:
-    """Name the trace of a request's ``X-Cloud-Trace-Context`` or ``traceparent`` in every record until the end.
+def trace(headers: Iterable[str | None], project: str | None) -> Iterator[None]:
+    """Name a request's trace in every record until the end: the first that one of ``headers`` names.
 
-    Only records of this context: a worker thread has to run in a copy of it.
+    They are ``X-Cloud-Trace-Context`` and ``traceparent``.  Only records of this context: a worker thread has to run
+    in a copy of it.
     """
-    match = _TRACE_ID.fullmatch(header or "")
+    match = next(filter(None, (_TRACE_ID.fullmatch(header or "") for header in headers)), None)
     name = None
     if match:
         name = f"projects/{project}/traces/{match[1]}" if project else match[1]

@@ -169,11 +169,11 @@ def test_line_that_cannot_be_made_stops_nothing(monkeypatch: pytest.MonkeyPatch)
 )
 def test_trace_is_named_in_every_line(header: str, capsys: pytest.CaptureFixture[str]) -> None:
     """X-Cloud-Trace-Context and traceparent alike; with the project, as Cloud Logging wants it."""
-    with logs.trace(header, "acme"):
+    with logs.trace([header], "acme"):
         logger.info("x")
     assert only_line(capsys)["logging.googleapis.com/trace"] == f"projects/acme/traces/{TRACE}"
 
-    with logs.trace(header, None):
+    with logs.trace([header], None):
         logger.info("x")
     assert only_line(capsys)["logging.googleapis.com/trace"] == TRACE
 
@@ -183,7 +183,7 @@ def test_trace_is_named_in_every_line(header: str, capsys: pytest.CaptureFixture
 )
 def test_header_that_is_no_trace_is_left_out(header: str | None, capsys: pytest.CaptureFixture[str]) -> None:
     """It comes from outside."""
-    with logs.trace(header, "acme"):
+    with logs.trace([header], "acme"):
         logger.info("x")
 
     assert "logging.googleapis.com/trace" not in only_line(capsys)
@@ -192,8 +192,8 @@ def test_header_that_is_no_trace_is_left_out(header: str | None, capsys: pytest.
 def test_trace_ends_with_its_request(capsys: pytest.CaptureFixture[str]) -> None:
     """And the one around it comes back, even after an exception."""
     other = TRACE[::-1]
-    with logs.trace(TRACE, None):
-        with contextlib.suppress(KeyError), logs.trace(other, None):
+    with logs.trace([TRACE], None):
+        with contextlib.suppress(KeyError), logs.trace([other], None):
             raise KeyError
         logger.info("inside")
     assert only_line(capsys)["logging.googleapis.com/trace"] == TRACE
@@ -204,7 +204,7 @@ def test_trace_ends_with_its_request(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_trace_is_told_in_a_copy_of_the_context_alone(capsys: pytest.CaptureFixture[str]) -> None:
     """A worker thread that runs in one belongs to the request; another thread does not."""
-    with logs.trace(TRACE, None):
+    with logs.trace([TRACE], None):
         context = contextvars.copy_context()
         for target in (lambda: context.run(logger.info, "mine"), lambda: logger.info("other's")):
             thread = threading.Thread(target=target)
@@ -234,7 +234,7 @@ def test_line_stays_itself_with_an_execution_id() -> None:
     """The framework adds its label to our object instead of packing our line into a message."""
     stream = io.StringIO()
 
-    with request(stream, "abc"), logs.trace(TRACE, "acme"):
+    with request(stream, "abc"), logs.trace([TRACE], "acme"):
         logger.info("manifest deleted", extra={"tags": ("v1",)})
         logger.error("message rejected", extra={"reason": "\u00e9\n"})
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import functions_framework
 import pytest
+from cloudevents.http import CloudEvent
 
+from cleaner.errors import TransientError
 from tests.emulator import Emulator
 from tests.emulator.faults import Before, Status
 from tests.emulator.images import image, load, raw
@@ -53,6 +55,7 @@ class Served:
     emulator: Emulator
     client: FlaskClient
     capture: pytest.CaptureFixture[str]
+    call: Callable[[CloudEvent], None]
     log: list[dict[str, object]] = field(default_factory=list)
 
     @property
@@ -134,7 +137,7 @@ class Kitchen:
             self.monkeypatch.setenv(name, value)
         create_app: Callable[..., flask.Flask] = functions_framework.create_app
         app = create_app("prune", str(ROOT / "main.py"), "cloudevent")
-        return Served(self.emulator, app.test_client(), self.capture)
+        return Served(self.emulator, app.test_client(), self.capture, sys.modules["main"].prune)
 
 
 @pytest.fixture
@@ -258,6 +261,46 @@ def test_a_structured_cloudevent_that_is_none_is_rejected(served: Served, body: 
     assert served.requests == 0
     (rejected,) = served.log
     assert (rejected["severity"], rejected["message"]) == ("ERROR", "message rejected")
+
+
+STRUCTURED = {"Content-Type": "application/cloudevents+json"}
+JSON = {"Content-Type": "application/json"}
+NO_EVENTS: dict[str, tuple[Mapping[str, str], bytes]] = {
+    "structured, a list as version": (STRUCTURED, b'{"specversion": ["1.0"], "id": "1", "source": "s", "type": "t"}'),
+    "a batch": ({"Content-Type": "application/cloudevents-batch+json"}, b"[{}]"),
+    "a push, no type": ({}, b'{"message": {"data": "e30="}}'),
+    "a push, as text": ({"Content-Type": "text/plain"}, b'{"message": {"data": "e30="}}'),
+    "a push, as a form": ({"Content-Type": "application/x-www-form-urlencoded"}, b"message=e30="),
+    "a list": (JSON, b"[1]"),
+    "a string": (JSON, b'"x"'),
+    "no UTF-8": (JSON, b"\xff{"),
+    "a long number": (JSON, b'{"message": {"data": ' + b"1" * 5_000 + b"}}"),
+    "background, a string as context": (JSON, b'{"context": "x", "data": "y"}'),
+    "background, a list as context": (JSON, b'{"context": [1], "data": {}}'),
+    "background, null": (JSON, b'{"context": {"eventType": "x"}, "data": null}'),
+    "a header of an extension that is none": ({**JSON, **cloudevent_headers(), "ce-extensions": "zzz"}, b"{}"),
+}
+
+
+@pytest.mark.parametrize(("headers", "body"), NO_EVENTS.values(), ids=NO_EVENTS.keys())
+def test_a_request_that_never_becomes_an_event_is_rejected(
+    served: Served, headers: Mapping[str, str], body: bytes
+) -> None:
+    """Whatever functions-framework's parsers make of it: nobody can do better with it the next time."""
+    trace = {"X-Cloud-Trace-Context": f"{'a' * 32}/7;o=1"}
+
+    assert served.post("/projects/demo/topics/gcr", {**headers, **trace}, body) == 200
+
+    assert served.requests == 0
+    (rejected,) = served.log
+    assert (rejected["severity"], rejected["message"]) == ("ERROR", "message rejected")
+    assert str(rejected["logging.googleapis.com/trace"]).endswith("a" * 32)
+
+
+def test_other_requests_are_answered_as_ever(served: Served) -> None:
+    """Whoever waits for the port asks ``GET /``."""
+    assert served.client.get("/").status_code == 405
+    assert served.capture.readouterr().out == ""
 
 
 @pytest.mark.parametrize("shape", [Shape.PUSH, Shape.EMULATOR])
@@ -401,6 +444,34 @@ def test_a_manifest_that_makes_no_sense_is_acknowledged(served: Served) -> None:
 # What is delivered again.
 
 
+def test_a_defect_is_told_with_its_stack(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is nobody's message that is at fault, so it comes again."""
+    served = kitchen.serve()
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr("cleaner.function.parse_delivery", broken)
+
+    assert served.push() == 500
+
+    (told,) = served.log
+    assert told["severity"] == "ERROR"
+    assert "ZeroDivisionError: a defect" in str(told["stack_trace"])
+
+
+def test_a_call_without_a_server_raises(kitchen: Kitchen) -> None:
+    """Whoever calls the function itself gets what functions-framework would."""
+    served = kitchen.serve(TIME_LIMIT="0.5")
+    served.fill("", "")
+    served.emulator.faults.add(Status(503), kind="tags_list")
+    data = json.dumps({"action": "INSERT", "tag": f"{served.repository}:latest"}).encode()
+    event = CloudEvent({"source": "//pubsub.googleapis.com/projects/demo/topics/gcr", "type": "x"}, envelope(data))
+
+    with pytest.raises(TransientError):
+        served.call(event)
+
+
 @pytest.mark.parametrize("kind", ["tags_list", "manifest_delete"])
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_transient_failure_is_delivered_again(kitchen: Kitchen, kind: str, status: int) -> None:
@@ -413,6 +484,7 @@ def test_a_transient_failure_is_delivered_again(kitchen: Kitchen, kind: str, sta
 
     assert served.left() == set(digests)
     assert len(served.logged("prune interrupted", severity="WARNING", repository=served.repository)) == 1
+    assert "ERROR" not in served.severities()
 
 
 def test_the_next_delivery_does_what_was_not_done(kitchen: Kitchen) -> None:
@@ -521,6 +593,11 @@ def test_workers_is_not_for_the_web_server(kitchen: Kitchen) -> None:
         ({"X-Cloud-Trace-Context": f"{'a' * 32}/7;o=1"}, "mine", f"projects/mine/traces/{'a' * 32}"),
         ({"traceparent": f"00-{'b' * 32}-{'0' * 15}1-01"}, None, f"projects/demo/traces/{'b' * 32}"),
         ({"X-Cloud-Trace-Context": 'nonsense" }'}, None, None),
+        (
+            {"X-Cloud-Trace-Context": "nonsense", "traceparent": f"00-{'b' * 32}-{'0' * 15}1-01"},
+            None,
+            f"projects/demo/traces/{'b' * 32}",
+        ),
         ({}, None, None),
     ],
 )
