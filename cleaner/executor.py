@@ -78,8 +78,8 @@ class Result(msgspec.Struct):
     """How a plan ended.
 
     Every deletion of the plan is in one list: ``stayed`` holds those that something stood against without a refusal
-    of their own, ``left`` those that did not begin, or not end, before there was no more time.  ``error`` is what
-    ended the whole early.
+    of their own, ``left`` those that did not begin, or not end, before there was no more time.  Of the failed and the
+    left, ``stripped`` are those that have no tags any more.  ``error`` is what ended the whole early.
     """
 
     error: CleanerError | None = None
@@ -88,6 +88,7 @@ class Result(msgspec.Struct):
     failed: list[Deletion] = msgspec.field(default_factory=list)
     stayed: list[Deletion] = msgspec.field(default_factory=list)
     left: list[Deletion] = msgspec.field(default_factory=list)
+    stripped: list[Deletion] = msgspec.field(default_factory=list)
 
 
 def execute(
@@ -138,6 +139,7 @@ class _Execution:
         self._subjects: dict[Digest, list[Digest]] = {}
         self._refusals: dict[Digest, dict[str, object]] = {}
         self._spared: set[str] = set()
+        self._stripped: set[Digest] = set()
 
     def spare(self, digests: Iterable[str]) -> None:
         """Let ``digests`` stay, and what they need: what has begun stays only if its worker asks again in time."""
@@ -191,6 +193,7 @@ class _Execution:
             else:
                 # Without an end although there was time: it waits for something that waits for it.
                 lists[end or End.STAYED].append(deletion)
+        result.stripped += (one for one in (*result.failed, *result.left) if one.manifest.digest in self._stripped)
         return result
 
     def _begin(self) -> Digest | None:
@@ -234,7 +237,10 @@ class _Execution:
             self._over = True
 
     def _let_go_first(self, referrers: Iterable[Digest], subject: Digest) -> None:
-        """Let ``referrers`` and what has to go before them wait for ``subject`` no longer."""
+        """Let ``referrers`` and what has to go before them wait for ``subject`` no longer, nor for their turn.
+
+        That nothing else hangs on the subject has just been seen, and is not looked at again.
+        """
         pending = list(referrers)
         seen = {subject, *pending}
         while pending:
@@ -242,13 +248,15 @@ class _Execution:
             following = self._before[digest] - seen
             seen |= following
             pending += following
-            self._went_before(digest, subject)
+            self._went_before(digest, subject, is_next=True)
 
-    def _went_before(self, digest: Digest, other: Digest) -> None:
+    def _went_before(self, digest: Digest, other: Digest, *, is_next: bool = False) -> None:
         before = self._before[digest]
         if other in before:
             before.remove(other)
-            if not before:
+            if not before and is_next:
+                self._ready.appendleft(digest)
+            elif not before:
                 self._ready.append(digest)
 
     def _stop(self, digest: Digest, end: End) -> None:
@@ -283,6 +291,9 @@ class _Execution:
                 return End.STAYED
             outcome = GONE if again else self._delete_tags(deletion)
             if outcome.gone:
+                if deletion.manifest.tags:
+                    with self._changed:
+                        self._stripped.add(digest)
                 may_go = self._asking(deletion, is_stripped=bool(deletion.manifest.tags))
                 outcome = self._deleter.delete_manifest(digest, may_go)
         except RequestRefused as error:
@@ -349,7 +360,7 @@ class _Execution:
         if not deletion.is_subject:
             return False
         with self._changed:
-            stripped = {digest, *self._referrers}
+            stripped = set(self._stripped)
         referrers = self._conditions.standing_against(deletion, self._deletions.keys(), stripped)
         if referrers is None:
             return False

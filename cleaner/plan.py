@@ -7,7 +7,7 @@ Reads no clock, network, environment or log.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Set as AbstractSet
+from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
 from datetime import UTC, datetime
 from enum import Enum
 from heapq import heapify, heappop, heappush
@@ -40,6 +40,7 @@ class Reason(Enum):
 
 
 _GOING = {Kind.TAGGED_IMAGE: Reason.EXPIRED, Kind.UNTAGGED_IMAGE: Reason.EXPIRED, Kind.ORPHAN: Reason.ORPHAN}
+_NOTHING: Mapping[Digest, datetime | None] = {}
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 
@@ -113,17 +114,19 @@ def plan(
     running: Running = NOTHING_RUNNING,
     already_deleted: int = 0,
     passed_over: AbstractSet[Digest] = frozenset(),
+    stripped: Mapping[Digest, datetime | None] = _NOTHING,
 ) -> Plan:
     """Return what stays of ``listing`` and what goes, under ``policy`` at ``now``.
 
     ``just_pushed`` are the digests that messages of this run name; ``already_deleted`` is how many images and
     orphans this run has deleted before, which count in ``max_deletions``; ``passed_over`` are those that it could not
-    delete, which must not take the place of others there.
+    delete, which must not take the place of others there.  ``stripped`` are those that have lost their tags to an
+    earlier plan and not gone yet, with the upload time that it knew: they take no place among the newest untagged.
     """
     graph = Graph.of(listing)
     kinds = {digest: graph.kind(manifest) for digest, manifest in listing.manifests.items()}
     running_by = _running(graph, running)
-    newest = _newest(graph, kinds, policy, now)
+    newest = _newest(graph, kinds, policy, now, stripped)
     kept: dict[Digest, Reason] = {}
     for digest, manifest in listing.manifests.items():
         reason = _own_reason(manifest, kinds[digest], policy, now, newest, just_pushed, running_by)
@@ -200,17 +203,24 @@ def _matches(patterns: Iterable[Pattern], tag: Tag) -> bool:
     return any(pattern.fullmatch(tag) for pattern in patterns)
 
 
-def _newest(graph: Graph, kinds: Mapping[Digest, Kind], policy: Policy, now: datetime) -> set[Digest]:
+def _newest(
+    graph: Graph,
+    kinds: Mapping[Digest, Kind],
+    policy: Policy,
+    now: datetime,
+    stripped: Mapping[Digest, datetime | None],
+) -> set[Digest]:
     """Return the images that are among the newest of a pool and not yet ``max_age`` old."""
     groups: dict[tuple[str | None, ...], list[Manifest]] = {}
     untagged: list[Manifest] = []
     for digest, manifest in graph.listing.manifests.items():
         if manifest.uploaded is None:
             continue
+        is_young = now - manifest.uploaded < policy.min_age
         if kinds[digest] is Kind.TAGGED_IMAGE:
             for group in _groups(manifest, policy.group_by):
                 groups.setdefault(group, []).append(manifest)
-        elif kinds[digest] is Kind.UNTAGGED_IMAGE and now - manifest.uploaded >= policy.min_age:
+        elif kinds[digest] is Kind.UNTAGGED_IMAGE and not is_young and stripped.get(digest) != manifest.uploaded:
             untagged.append(manifest)
     newest = [*_first(untagged, policy.keep_untagged, graph)]
     for pool in groups.values():
@@ -325,6 +335,13 @@ def _deletions(graph: Graph, kinds: Mapping[Digest, Kind], going: list[Manifest]
     """Return how each of ``going`` goes, in its order."""
     digests = {manifest.digest: None for manifest in going}
     before = graph.predecessors(digests.keys())
+
+    def holds(digest: Digest) -> Iterator[Digest]:
+        yield from graph.needs(digest)
+        # An attestation goes before what it attests, and stays with it all the same.
+        owners = {*graph.owners(digest)}
+        yield from (other for other in before[digest] if other not in owners)
+
     deletions = []
     for manifest in going:
         digest, kind = manifest.digest, kinds[manifest.digest]
@@ -333,7 +350,7 @@ def _deletions(graph: Graph, kinds: Mapping[Digest, Kind], going: list[Manifest]
             Deletion(
                 Verdict(manifest, reason),
                 after=before[digest],
-                needs=tuple(other for other in graph.needs(digest) if other in digests),
+                needs=tuple(dict.fromkeys(other for other in holds(digest) if other in digests)),
                 absent=manifest.subjects if kind is Kind.ORPHAN else (),
                 is_subject=digest in graph.referrers,
             )

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from cleaner.errors import CleanerError, TimeLimitReached, Unavailable
+from cleaner.errors import CleanerError, InvalidManifest, TimeLimitReached, Unavailable
 from cleaner.executor import End, Result, execute
 from cleaner.graph import Graph
 from cleaner.logs import LOGGER
@@ -117,6 +117,7 @@ class Run:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.exchange = Exchange(deadline, workers)
+        self._stripped = registry.stripped(repository)
         self.client = registry.open(repository, Access.READ if dry_run else Access.DELETE, self.exchange)
         self.report = Report(repository, dry_run)
         self._policy = policy
@@ -177,6 +178,9 @@ class Run:
         now = self._now()
         listing = self.client.read_links(self.client.list_manifests(), self._counted_by(each))
         self.progress.listed(listing)
+        for digest in tuple(self._stripped):
+            if digest not in listing.manifests or listing.manifests[digest].tags:
+                del self._stripped[digest]
         basis = _Basis(listing, now)
         todo = self._decide(basis)
         if todo.delete and self._ask_running:
@@ -193,6 +197,7 @@ class Run:
             running=basis.running,
             already_deleted=self._counted,
             passed_over=self._settled,
+            stripped=self._stripped,
         )
 
     def _carry_out(
@@ -266,6 +271,8 @@ class Run:
     def _add(self, result: Result) -> None:
         for deletion in result.deleted:
             self._went(deletion)
+        # The next plan finishes them, of this message delivered again for one.
+        self._stripped.update((one.manifest.digest, one.manifest.uploaded) for one in result.stripped)
         self.report.refused += len(result.refused)
         self.report.failed += len(result.failed)
         self.report.kept -= len(result.refused) + len(result.failed)
@@ -330,7 +337,11 @@ class _Conditions:
         document is not read for a plan, keeps the subject, and what is kept needs its referrers.  So in a fresh
         listing, with all documents, what refers to the subject or what it belongs to has to be the plan's.
         """
-        planned, fresh = self._graphs()
+        try:
+            planned, fresh = self._graphs()
+        except InvalidManifest:
+            # It decides nothing of the plan, and what it would name is not known.
+            return None
         subject = deletion.manifest.digest
         for digest in fresh.cluster(planned.cluster({subject}, going), going):
             if not going >= {*fresh.owners(digest), *fresh.referrers.get(digest, ())}:

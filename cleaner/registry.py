@@ -9,6 +9,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Set as AbstractSet
+from datetime import datetime
 from typing import Protocol, TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -44,6 +45,8 @@ MANIFEST_MAX_BYTES = 4 * 1024 * 1024
 LISTING_MAX_BYTES = 512 * 1024 * 1024
 # How many manifests and descriptors a process remembers, some hundred bytes each.
 REMEMBERED_MAX = 250_000
+# How many repositories' unfinished deletions a process remembers.
+REPOSITORIES_MAX = 10_000
 # An index with more than these is read again each time.
 REMEMBERED_CHILDREN_MAX = 1_000
 
@@ -132,7 +135,21 @@ class Registry:
         self.transport = transport
         self.tokens = Tokens(transport, access_token, insecure)
         self.memory = Memory(REMEMBERED_MAX)
+        self._stripped: OrderedDict[Repository, dict[Digest, datetime | None]] = OrderedDict()
+        self._lock = threading.Lock()
         self._insecure = insecure
+
+    def stripped(self, repository: Repository) -> dict[Digest, datetime | None]:
+        """Return what runs on ``repository`` have left without the tags that it had, with its upload time.
+
+        For the run to change.
+        """
+        with self._lock:
+            stripped = self._stripped.setdefault(repository, {})
+            self._stripped.move_to_end(repository)
+            if len(self._stripped) > REPOSITORIES_MAX:
+                self._stripped.popitem(last=False)
+            return stripped
 
     def open(self, repository: Repository, access: Access, exchange: Exchange) -> RepositoryClient:
         """Return a client of one repository for one run; no request is made."""

@@ -97,6 +97,7 @@ def planned(
     running_tags: str = "",
     already_deleted: int = 0,
     passed_over: str = "",
+    stripped: Iterable[Manifest] = (),
 ) -> Plan:
     """Return the plan for a repository of ``manifests``; the texts name manifests, or tags, separated by spaces."""
     return plan(
@@ -110,6 +111,7 @@ def planned(
         ),
         already_deleted=already_deleted,
         passed_over=frozenset(digest(name) for name in passed_over.split()),
+        stripped={each.digest: each.uploaded for each in stripped},
     )
 
 

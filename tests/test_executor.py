@@ -66,7 +66,8 @@ class Conditions:
     def standing_against(
         self, deletion: Deletion, going: AbstractSet[Digest], stripped: AbstractSet[Digest]
     ) -> AbstractSet[Digest] | None:
-        assert deletion.manifest.digest in going & stripped
+        assert deletion.manifest.digest in going
+        assert (deletion.manifest.digest in stripped) == bool(deletion.manifest.tags)
         subject = deletion.manifest.digest
         held = self.listing.manifests.values() if self.listing else ()
         return {one.digest for one in held if one.links.subject == subject} if self.planned else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import math
 import random
@@ -570,6 +571,47 @@ def test_referrers_of_a_subject_that_cannot_go_stay(world: World, held_by: str, 
     assert report.refused == 1
 
 
+def test_referrers_that_go_first_go_next(world: World) -> None:
+    """Nothing was seen to hang on the subject a moment ago; every other deletion in between makes that older."""
+    subject = world.load(image("subject"), tags="v1", age_days=90)
+    about = [world.load(referrer(subject, seed=seed), age_days=90) for seed in range(2)]
+    others = [world.load(image(seed), age_days=80 - seed) for seed in range(5)]
+
+    world.prune(workers=1, keep_untagged=0, delete_tags=[".*"], max_age="1d")
+
+    assert world.gone()[:1] == ["v1"]
+    assert set(world.gone()[1:3]) == set(about)
+    assert world.gone()[3:] == [subject, *others]
+
+
+def test_nonsense_that_decides_nothing_keeps_only_who_may_hang_on_it(world: World) -> None:
+    """A tagged manifest is not read for a plan; what its document would name, nobody knows."""
+    document = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "subject": {"digest": "nonsense"}}
+    nonsense = world.load(raw(json.dumps(document).encode(), OCI_MANIFEST), tags="keep-me")
+    subject = world.load(image("subject"))
+    about = world.load(referrer(subject))
+    world.load(image("other"))
+
+    report = world.prune(keep_untagged=0)
+
+    assert world.left == {nonsense, subject, about}
+    assert (report.deleted, report.refused, report.failed) == (1, 1, 0)
+
+
+def test_attestation_stays_with_what_it_attests(world: World) -> None:
+    """It goes before it; but not if somebody asks for what it attests by then."""
+    platform = image("platform", media_type=OCI_MANIFEST)
+    about = attestation(platform, as_referrer=True)
+    top = world.load(index([platform, about], media_type=OCI_INDEX))
+    named: set[Digest] = set()
+    world.faults.add(After(lambda: named.add(Digest(platform.digest))), kind="manifest_delete", nth=1)
+
+    world.prune(workers=1, keep_untagged=0, wanted=lambda: frozenset(named))
+
+    assert world.left == {platform.digest, about.digest}
+    assert world.gone() == [top]
+
+
 @pytest.mark.parametrize("code", [REFERRING_MANIFEST, DANGLING_PARENT])
 def test_attestation_that_names_its_platform_goes_before_it(world: World, code: str) -> None:
     """BuildKit writes into the index what attests what, and into the attestation a subject that is never read."""
@@ -758,6 +800,66 @@ def test_orphan_whose_subject_cannot_be_looked_at_stays(world: World, status: in
             world.prune()
 
     assert world.left == {orphan}
+
+
+# What a run leaves half deleted.
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_image_that_has_lost_its_tags_pushes_no_other_out(world: World, signed: bool) -> None:
+    """The next run goes on with it, and does not take it for the newest of the untagged."""
+    untagged = world.load(image("untagged"), age_days=7)
+    image_left = world.load(image("left"), tags="v1", age_days=6)
+    referrers = [world.load(referrer(image_left), age_days=6)] if signed else []
+    newest = world.load(image("newest"), tags="v2", age_days=1)
+    policy: dict[str, Any] = {"keep": 1, "keep_untagged": 1, "delete_tags": [".*"]}
+    world.faults.add(Status(503), kind="manifest_delete", times=6)
+
+    with pytest.raises(Unavailable):
+        world.prune(**policy)
+    assert world.left == {untagged, image_left, newest, *referrers}
+    assert world.tags.keys() == {"v2"}
+
+    report = world.run(**policy).prune()
+
+    assert world.left == {untagged, newest}
+    assert report.reasons == {"newest": 2, "expired": 1, **({"follows": 1} if signed else {})}
+
+
+def test_image_that_was_left_for_want_of_time_pushes_no_other_out(world: World) -> None:
+    """A subject that is refused has no tags any more when the time is over."""
+    untagged = world.load(image("untagged"), age_days=7)
+    subject = world.load(image("subject"), tags="v1", age_days=6)
+    world.load(referrer(subject), age_days=6)
+    newest = world.load(image("newest"), tags="v2", age_days=1)
+    policy: dict[str, Any] = {"keep": 1, "keep_untagged": 1, "delete_tags": [".*"]}
+    world.faults.add(After(lambda: world.clock.turn(600)), kind="manifest_delete", nth=1)
+
+    with pytest.raises(TimeLimitReached):
+        world.prune(**policy)
+    assert subject in world.left
+
+    world.run(**policy).prune()
+
+    assert world.left == {untagged, newest}
+
+
+def test_image_that_got_a_tag_again_counts_again(world: World) -> None:
+    """Whoever tags what a run has left half deleted, and takes the tag away later, finds it judged as any other."""
+    image_left = world.load(image("left"), tags="v1", age_days=6)
+    world.load(image("newest"), tags="v2", age_days=1)
+    policy: dict[str, Any] = {"keep": 1, "keep_untagged": 1, "delete_tags": [".*"]}
+    world.faults.add(Status(503), kind="manifest_delete", times=6)
+    with pytest.raises(Unavailable):
+        world.prune(**policy)
+    world.store.tag(world.name, "keep-me", image_left)
+    world.prune(**policy | {"protect_tags": ["keep-me"]})
+    world.store.delete_tag(world.name, "keep-me")
+
+    report = world.prune(**policy)
+
+    assert report.deleted == 0
+    assert image_left in world.left
 
 
 # Messages that arrive during the run.
