@@ -30,6 +30,9 @@ BACKOFF_MAX_S = 20.0
 RETRY_AFTER_MAX_S = 60.0
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 60.0
+# How long after the deadline an answer is still waited for: soon after, the platform ends the process.
+GRACE_S = 20.0
+_LEAST_TIMEOUT_S = 1.0
 
 TOO_MANY_REQUESTS = 429
 _RETRIED = frozenset({408, TOO_MANY_REQUESTS, 500, 502, 503, 504})
@@ -72,8 +75,8 @@ class Exchange:
     """What one run asks of the network: until when it may try again, and how often it has asked.
 
     ``deadline`` is in seconds of the transport's clock.  After it a request is still sent once, since what runs is
-    finished, but neither repeated nor held back.  ``turn`` is held while requests are under way, so that there
-    are never more than ``concurrent`` of them, if that is given, however many threads ask.
+    finished, but neither repeated nor held back, nor waited for longer than 20 s.  ``turn`` is held while requests
+    are under way, so that there are never more than ``concurrent`` of them, if that is given, however many threads ask.
     """
 
     def __init__(self, deadline: float, concurrent: int | None = None) -> None:
@@ -115,7 +118,7 @@ class Transport:
     ) -> None:
         self.clock = clock
         self._sleep = sleep
-        self._timeout = (CONNECT_TIMEOUT_S, read_timeout_s)
+        self._read_timeout_s = read_timeout_s
         self._adapter = HTTPAdapter(pool_connections=32, pool_maxsize=connections * _RUNS, max_retries=0)
         self._verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
         self._origins: dict[str, tuple[Pace, Mapping[str, str]]] = {}
@@ -188,7 +191,8 @@ class Transport:
         pace, proxies = self._origin(url)
         exchange.count()
         try:
-            response = self._send(method, url, headers, proxies, max_bytes)
+            patience_s = max(exchange.deadline + GRACE_S - self.clock(), _LEAST_TIMEOUT_S)
+            response = self._send(method, url, headers, proxies, max_bytes, patience_s)
         except requests.RequestException as error:
             raise TryAgain(f"{method} {url}: {type(error).__name__}") from error
         if response.status == TOO_MANY_REQUESTS:
@@ -201,12 +205,17 @@ class Transport:
         return response
 
     def _send(
-        self, method: str, url: str, headers: Mapping[str, str], proxies: Mapping[str, str], max_bytes: int
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        proxies: Mapping[str, str],
+        max_bytes: int,
+        patience_s: float,
     ) -> Response:
         request = requests.Request(method, url, headers=dict(headers)).prepare()
-        response = self._adapter.send(
-            request, stream=True, timeout=self._timeout, verify=self._verify, proxies=proxies
-        )
+        timeout = (min(CONNECT_TIMEOUT_S, patience_s), min(self._read_timeout_s, patience_s))
+        response = self._adapter.send(request, stream=True, timeout=timeout, verify=self._verify, proxies=proxies)
         try:
             body = bytearray()
             for chunk in response.iter_content(_CHUNK_BYTES):

@@ -15,7 +15,7 @@ import pytest
 
 from cleaner.errors import AnswerTooLong, Unavailable
 from cleaner.pace import Pace
-from cleaner.transport import ATTEMPTS, Exchange, Response, Transport
+from cleaner.transport import ATTEMPTS, GRACE_S, Exchange, Response, Transport
 from tests.emulator import Emulator
 from tests.emulator.faults import CutBody, DropAfter, DropBefore, Quota, Stall, Status, too_many_requests
 from tests.local import DEADLINE_S
@@ -95,6 +95,20 @@ def test_what_never_passes_is_unavailable(world: World, fault: Action) -> None:
     assert len(backoffs) >= ATTEMPTS - 1
     for attempt in range(ATTEMPTS - 1):
         assert any(0.15 * 2**attempt <= seconds <= 0.3 * 2**attempt for seconds in backoffs)
+
+
+def test_no_answer_is_waited_for_long_after_the_deadline(world: World) -> None:
+    """Whoever stalls does not hold up a run until the platform ends it without a summary."""
+    transport = Transport(clock=world.clock, sleep=world.clock.sleep, read_timeout_s=3600)
+    world.faults.add(Stall(3600))
+    exchange = Exchange(world.clock() - GRACE_S)
+    url = f"{world.emulator.registry.scheme}://{world.repository.host}/v2/"
+
+    with pytest.raises(Unavailable):
+        transport.send(exchange, "DELETE", url, {}, max_bytes=10)
+
+    assert exchange.requests == 1
+    transport.close()
 
 
 def test_nobody_there_is_unavailable(world: World) -> None:
