@@ -103,7 +103,7 @@ class Function:
                 logger.info("already covered", extra=facts)
                 return
             began = datetime.now(UTC)
-            Run(
+            run = Run(
                 self._registry,
                 repository,
                 policy,
@@ -112,7 +112,13 @@ class Function:
                 deadline=deadline,
                 wanted=turn.named,
                 ask_running=self._ask_running,
-            ).prune()
+            )
+            try:
+                run.prune()
+            except RepositoryNotFound:
+                # To find nothing is an end as good as any, for the other messages of a repository that is gone too.
+                turn.ended_well(began)
+                raise
             turn.ended_well(began)
 
     def _sweep(self, root: Repository, published: datetime, deadline: float) -> None:

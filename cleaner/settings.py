@@ -21,8 +21,9 @@ ARTIFACT_REGISTRY_URL = "https://artifactregistry.googleapis.com/"
 CLOUD_ASSET_URL = "https://cloudasset.googleapis.com/"
 
 _HOST_AND_PORT = re.compile(r"[a-z0-9]+(?:[.-]+[a-z0-9]+)*:[0-9]{1,5}")
-_SCOPE = re.compile(r"projects/[a-z0-9.:-]+|folders/[0-9]+|organizations/[0-9]+")
+_SCOPE = re.compile(r"projects/[a-z0-9][a-z0-9.:-]*|folders/[0-9]+|organizations/[0-9]+")
 _TOPIC = re.compile(r"projects/[a-z0-9.:-]+/topics/[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
+_URL = re.compile(r"(https?://(?:\[[0-9a-fA-F:.]+\]|[^][:/?#@\s]+)(?::([0-9]{1,5}))?(?:/[^?#\s]+?)??)(?:/v1)?/?")
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 _T = TypeVar("_T")
@@ -97,7 +98,7 @@ def parse_insecure_registries(text: str) -> frozenset[str]:
     """
     hosts = _items(text)
     for host in hosts:
-        if not _HOST_AND_PORT.fullmatch(host):
+        if not _HOST_AND_PORT.fullmatch(host) or not _is_port(host.rpartition(":")[2]):
             raise ValueError(f"must be HOST:PORT, comma separated, not {host!r}")
         if is_google_host(host.partition(":")[0]):
             raise ValueError(f"{host!r} is Google's: it is spoken to over HTTPS")
@@ -134,12 +135,16 @@ def base_url(text: str) -> str:
     Terraform's provider wants the version in some of its custom endpoints, so both spellings are taken.
 
     Raises:
-        ValueError: It is not an ``http://`` or ``https://`` URL.
+        ValueError: It is not an ``http://`` or ``https://`` URL, or holds a password, which would stand in errors.
     """
-    match = re.fullmatch(r"(https?://[^/?#\s]+(?:/[^?#\s]+?)??)(?:/v1)?/?", text)
-    if not match:
+    match = _URL.fullmatch(text)
+    if not match or not _is_port(match[2] or "443"):
         raise ValueError(f"must be a URL like https://HOST/, not {text!r}")
     return match[1].removesuffix("/") + "/"
+
+
+def _is_port(text: str) -> bool:
+    return 0 < int(text) < 65_536
 
 
 def _items(text: str) -> list[str]:

@@ -76,7 +76,7 @@ class Exchange:
 
     ``deadline`` is in seconds of the transport's clock.  After it a request is still sent once, since what runs is
     finished, but neither repeated nor held back, nor waited for longer than 20 s.  ``turn`` is held while requests
-    are under way, so that there are never more than ``concurrent`` of them, if that is given, however many threads ask.
+    are under way: never more than ``concurrent`` of them, if that is given, however many threads ask.
     """
 
     def __init__(self, deadline: float, concurrent: int | None = None) -> None:

@@ -357,6 +357,18 @@ def test_a_repository_that_is_gone_is_acknowledged(served: Served) -> None:
     assert len(served.logged("repository not found", repository=served.repository)) == 1
 
 
+def test_a_repository_that_is_gone_covers_what_was_published_before(served: Served) -> None:
+    """The messages of its last push are answered by one listing."""
+    published = datetime.now(UTC) - timedelta(seconds=5)
+
+    for _ in range(3):
+        document = {"action": "INSERT", "tag": f"{served.repository}:latest"}
+        assert served.send(document, published=published) == 200
+
+    assert served.emulator.log.counts["tags_list"] == 1
+    assert len(served.logged("already covered")) == 2
+
+
 def test_a_refused_deletion_is_acknowledged(served: Served) -> None:
     """A tag that came in between stands against it: WARNING, and the image stays."""
     _, digest = served.fill("", "")

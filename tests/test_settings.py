@@ -62,6 +62,7 @@ def test_bad_policy_is_refused_by_its_own_message() -> None:
         ("TIME_LIMIT", "30", "time_limit_s", 30.0),
         ("TIME_LIMIT", "0.5", "time_limit_s", 0.5),
         ("INSECURE_REGISTRIES", "", "insecure_registries", frozenset()),
+        ("INSECURE_REGISTRIES", "localhost:65535", "insecure_registries", frozenset({"localhost:65535"})),
         ("INSECURE_REGISTRIES", "localhost:5000", "insecure_registries", frozenset({"localhost:5000"})),
         (
             "INSECURE_REGISTRIES",
@@ -113,6 +114,7 @@ def test_setting_is_read(name: str, text: str, field: str, value: object) -> Non
         ("https://artifactregistry.example/v1", "https://artifactregistry.example/"),
         ("https://artifactregistry.example/v1/", "https://artifactregistry.example/"),
         ("http://localhost:8080/base", "http://localhost:8080/base/"),
+        ("http://[::1]:8080", "http://[::1]:8080/"),
         ("http://localhost:8080/base/v1/", "http://localhost:8080/base/"),
         ("http://localhost:8080/v1beta/", "http://localhost:8080/v1beta/"),
     ],
@@ -137,6 +139,8 @@ def test_endpoint_is_a_base_url(name: str, field: str, text: str, url: str) -> N
                 "http://localhost:5000",
                 "localhost:5000/x",
                 "localhost:500000",
+                "localhost:65536",
+                "localhost:0",
                 "user@localhost:5000",
                 "LOCALHOST:5000",
                 "localhost:5000 registry:80",
@@ -160,6 +164,7 @@ def test_endpoint_is_a_base_url(name: str, field: str, text: str, url: str) -> N
                 "organizations/acme",
                 "project/acme",
                 "folders/1\n2",
+                "projects/..",
             )
         ),
         *(
@@ -187,6 +192,10 @@ def test_endpoint_is_a_base_url(name: str, field: str, text: str, url: str) -> N
                 "https://x/?a=b",
                 "https://x/#a",
                 "https://x/ y",
+                "https://user:secret@x/",
+                "https://x:65536/",
+                "https://x:0/",
+                "https://x:/",
             )
         ),
     ],
