@@ -283,14 +283,15 @@ def _keep_needed(kept: dict[Digest, Reason], graph: Graph, start: Iterable[Diges
 def _keep_over_limit(kept: dict[Digest, Reason], graph: Graph, over: Iterable[Digest]) -> None:
     """Add to ``kept`` what would go but for the limit, and what that needs.
 
-    One that another of ``over`` needs is kept for that; of those that need one another none is.
+    One that another of them needs is kept for that; of those that need one another none is.
     """
     limited = dict.fromkeys(over)
-    for group in graph.groups(graph.closure(limited)):
-        # A group comes after those that need it.
-        fresh = [digest for digest in group if digest in limited and digest not in kept]
-        kept.update(dict.fromkeys(fresh, Reason.OVER_LIMIT))
-        _keep_needed(kept, graph, fresh)
+    staying = graph.closure(limited)
+    for group in graph.groups(staying):
+        needed_by = {other for digest in group for other in graph.needed_by(digest) if other in staying}
+        is_needed = not needed_by.issubset(group)
+        for digest in group:
+            kept.setdefault(digest, Reason.OVER_LIMIT if digest in limited and not is_needed else Reason.NEEDED)
 
 
 def _oldest(candidates: list[Manifest], allowed: int, graph: Graph, going: AbstractSet[Digest]) -> set[Digest]:
