@@ -802,6 +802,40 @@ def test_orphan_whose_subject_cannot_be_looked_at_stays(world: World, status: in
     assert world.left == {orphan}
 
 
+# What whoever asks for a run may say beside the policy.
+
+
+def test_nothing_goes_but_what_was_agreed_to(world: World, logged: Logged) -> None:
+    """What has become due since somebody said yes is for another time, with all that belongs to it."""
+    top = multi_arch("agreed")
+    agreed = {world.load(top), *map(Digest, children(top))}
+    other = world.load(image("other"))
+    signed = world.load(multi_arch("not agreed"))
+    before = world.left
+
+    report = world.run(keep_untagged=0).prune(only=frozenset(agreed))
+
+    assert world.left == before - agreed
+    assert {other, signed} <= world.left
+    assert report.deleted == 3
+    assert len(logged("prune finished")) == 1
+
+
+def test_run_that_is_stopped_begins_nothing_more(world: World, logged: Logged) -> None:
+    """What runs is finished, and what was done is told; no error."""
+    for seed in range(6):
+        world.load(image(seed))
+    run = world.run(keep_untagged=0, workers=1)
+    world.faults.add(After(run.stop), kind="manifest_delete", nth=2)
+
+    report = run.prune()
+
+    assert len(world.left) == 4
+    assert (report.deleted, report.kept) == (2, 4)
+    assert len(logged("prune finished")) == 1
+    assert world.log.counts["tags_list"] == 1
+
+
 # What a run leaves half deleted.
 
 
