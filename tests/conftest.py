@@ -122,11 +122,13 @@ class World:
     def kept(self, **options: Any) -> Kept:
         """Return what the options' policy keeps of the repository as it is now, and what that needs.
 
-        What ``max_deletions`` alone keeps may go in the place of what the registry refuses.
+        What ``max_deletions`` alone keeps may go in the place of what the registry refuses; what an earlier run has
+        left without its tags goes on going.
         """
         policy = {key: value for key, value in options.items() if key not in (*_RUN_OPTIONS, "max_deletions")}
         listing = self.listing()
-        pending = [one.manifest.digest for one in plan(listing, _policy(**policy), NOW).keep]
+        stripped = self.registry.stripped(self.repository)
+        pending = [one.manifest.digest for one in plan(listing, _policy(**policy), NOW, stripped=stripped).keep]
         digests: set[str] = set()
         while pending:
             digest = pending.pop()
