@@ -23,6 +23,12 @@ _MARGIN_SHARE = 0.1
 _TOKENS_MAX = 10_000
 _ANSWER_MAX_BYTES = 1024 * 1024
 
+# What the registry checks where a tag or a manifest is deleted by its protocol; tags.delete and versions.delete are
+# what the REST API checks.
+DELETE_PERMISSION = "artifactregistry.repositories.deleteArtifacts"
+_READ_PERMISSION = "artifactregistry.repositories.downloadArtifacts"
+_UPLOAD_PERMISSION = "artifactregistry.repositories.uploadArtifacts"
+
 
 class Access(Enum):
     """What a run asks its token to be good for: a preview could not delete even by mistake."""
@@ -34,10 +40,9 @@ class Access(Enum):
     def permission(self) -> str:
         """The IAM permission that is likely missing where no such token is given."""
         if self is Access.READ:
-            return "artifactregistry.repositories.downloadArtifacts"
+            return _READ_PERMISSION
         # There is no scope for deleting alone.
-        names = ("downloadArtifacts", "deleteArtifacts", "uploadArtifacts")
-        return ", ".join(f"artifactregistry.repositories.{name}" for name in names)
+        return f"{_READ_PERMISSION}, {DELETE_PERMISSION}, {_UPLOAD_PERMISSION}"
 
 
 class _Answer(msgspec.Struct):

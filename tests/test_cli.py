@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ import pytest
 
 from cleaner.cli.main import main
 from cleaner.cli.terminal import Terminal
+from cleaner.tokens import Access
 from tests.emulator import Emulator
 from tests.emulator.faults import Before, Status
 from tests.emulator.images import cosign_signature, cosign_tag, image, load, multi_arch, raw
@@ -706,10 +708,26 @@ def test_prune_where_something_fails(operator: Operator) -> None:
     assert "deleted 0 manifests, 0 B at most" in ended.out
     assert "kept    3 failed\n  failed   " in ended.out
     assert ended.err.endswith(
-        "deletions denied: what is likely missing is artifactregistry.tags.delete and"
-        " artifactregistry.versions.delete\n"
+        "deletions denied: what is likely missing is artifactregistry.repositories.deleteArtifacts\n"
     )
     assert ended.err.count("\n") == 1
+
+
+def test_denied_deletion_names_what_the_role_grants(operator: Operator) -> None:
+    """The command line, the token for deleting and Terraform's custom role name the same permissions."""
+    operator.builds(3)
+    operator.emulator.faults.add(Status(403, "DENIED"), method="DELETE")
+    source = (ROOT / "terraform" / "repositories.tf").read_text()
+
+    def granted(what: str) -> set[str]:
+        found = source.partition(f"{what}_permissions = [")[2].partition("]")[0]
+        return set(re.findall(r'"(artifactregistry\.[A-Za-z.]+)"', found))
+
+    ended = operator.prune(*RETIRING, "--yes")
+
+    assert set(ended.err.rpartition(" is ")[2].split()) <= granted("deleting")
+    assert {Access.READ.permission} <= granted("reading")
+    assert set(Access.DELETE.permission.split(", ")) == {Access.READ.permission, *granted("deleting")}
 
 
 def test_prune_names_ten_failures(operator: Operator) -> None:

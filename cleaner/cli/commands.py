@@ -28,6 +28,7 @@ from cleaner.logs import LOGGER
 from cleaner.manifest import Listing
 from cleaner.plan import Deletion, Plan
 from cleaner.reference import Digest, Repository
+from cleaner.tokens import DELETE_PERMISSION
 
 # How many of the deletions that came to nothing are named; a list of thousands helps nobody.
 _NAMED = 10
@@ -210,8 +211,7 @@ def _end(todo: Plan, done: _Done, terminal: Terminal) -> int:
     if done.error is not None:
         terminal.note(f"error: {advice(done.error)}")
     if done.denied:
-        permissions = "artifactregistry.tags.delete and artifactregistry.versions.delete"
-        terminal.note(f"error: {todo.repository}: deletions denied: what is likely missing is {permissions}")
+        terminal.note(f"error: {todo.repository}: deletions denied: what is likely missing is {DELETE_PERMISSION}")
     if done.interrupted:
         terminal.note("interrupted: what ran was finished; the same command goes on from there")
         return INTERRUPTED
