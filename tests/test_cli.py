@@ -6,11 +6,13 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ import pytest
 from cleaner.cli.main import main
 from cleaner.cli.terminal import Terminal
 from cleaner.tokens import Access
-from tests.emulator import Emulator
+from tests.emulator import Emulator, scenarios
 from tests.emulator.faults import Before, Status
 from tests.emulator.images import cosign_signature, cosign_tag, image, load, multi_arch, raw
 from tests.emulator.store import DANGLING_PARENT, OCI_INDEX
@@ -308,6 +310,24 @@ def test_plan_fails_where_it_is_not_known_what_runs(operator: Operator) -> None:
 
     assert ended.code == 1
     assert "cloudasset.assets.listResource" in one_line(ended)
+
+
+def test_readme_examples_run(operator: Operator, tmp_path: Path) -> None:
+    """Each command, as it is printed there but for the port, ends in the line that is printed there."""
+    scenarios.run(operator.emulator.store, operator.emulator.host, "demo")
+    text = (ROOT / "README.md").read_text().replace("localhost:5000", operator.emulator.host)
+    printed = {}
+    for example in text.split("\n    $ ")[1:]:
+        command, *rest = example.splitlines()
+        printed[command] = [line[4:] for line in takewhile(lambda line: line.startswith("    ") or not line, rest)]
+    (tmp_path / "policies.yaml").write_text("\n".join(printed.pop("cat policies.yaml")))
+    operator.monkeypatch.chdir(tmp_path)
+
+    for command, lines in printed.items():
+        ended = operator.call(*shlex.split(command.removeprefix("python -m cleaner ")))
+        assert (ended.code, ended.err) == (0, ""), command
+        assert ended.out.splitlines()[-1] == [line for line in lines if line][-1]
+    assert len(printed) == 3
 
 
 # --- policies
