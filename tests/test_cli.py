@@ -162,6 +162,19 @@ def run(*arguments: str, code: str = "", **changes: str) -> subprocess.Completed
     )
 
 
+def in_shell(command: str, operator: Operator) -> subprocess.CompletedProcess[str]:
+    """Have a shell do what only that can."""
+    return subprocess.run(
+        ["/bin/bash", "-c", command],
+        env=environment(INSECURE_REGISTRIES=operator.emulator.host, PYTHONUNBUFFERED=""),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 def one_line(ended: Ended) -> str:
     """The one line of an error, with nothing else said."""
     assert ended.out == ""
@@ -989,16 +1002,93 @@ def test_pipe_that_nobody_reads(operator: Operator, what: str) -> None:
     # The reader is gone before anything is written.
     command = f"{{ sleep 0.1; {sys.executable} -m cleaner {given}; echo $? >&2; }} | true"
 
-    ended = subprocess.run(
-        ["/bin/bash", "-c", command],
-        env=environment(INSECURE_REGISTRIES=operator.emulator.host, PYTHONUNBUFFERED=""),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    ended = in_shell(command, operator)
 
     assert ended.stderr == "141\n"
+
+
+@pytest.mark.parametrize("given", ["plan", "prune --yes", "--help", "--print-completion bash"])
+@pytest.mark.parametrize(
+    ("streams", "said"),
+    [
+        (">/dev/full", "error: stdout: No space left on device\n"),
+        (">&-", "error: stdout: Bad file descriptor\n"),
+        (">&- 2>&- <&-", ""),
+        (">&- 2>/dev/full", ""),
+    ],
+)
+def test_stdout_that_takes_nothing(operator: Operator, given: str, streams: str, said: str) -> None:
+    """A full disk, no stdout at all: exit code 1 and one line, and nothing goes that could not be shown."""
+    operator.builds(3)
+    name = "" if given.startswith("--") else operator.name
+    flags = f"{name} {shlex.join(RETIRING)}" if name else ""
+
+    ended = in_shell(f"{sys.executable} -m cleaner {given} {flags} {streams}", operator)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", said)
+    assert operator.deletions == 0
+
+
+def test_no_stderr_and_no_stdin(operator: Operator) -> None:
+    """What would be said there is lost, and the result is not; nobody there is nobody to ask."""
+    operator.builds(3)
+    command = f"{sys.executable} -m cleaner"
+
+    for streams in ("2>&-", "2>/dev/full", "2>&- <&-"):
+        assert in_shell(f"{command} plan {operator.name} --format json {streams}", operator).returncode == 0
+    assert in_shell(f"{command} prune {operator.name} 2>&- <&-", operator).returncode == 2
+    ended = in_shell(f"{command} plan {operator.name} --policies - <&-", operator)
+    assert (ended.returncode, ended.stderr) == (2, "error: stdin: must be an array of at least one policy\n")
+
+
+SHORT_OF_SPACE = """\
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+from cleaner.__main__ import run
+run()
+"""
+
+
+def test_disk_that_is_full_in_the_end(operator: Operator, tmp_path: Path) -> None:
+    """What was deleted is told on stderr then."""
+    operator.builds(4)
+    given = ("prune", operator.name, *RETIRING, "--yes", "--format", "json")
+
+    with (tmp_path / "out").open("w") as out:
+        ended = subprocess.run(
+            [sys.executable, "-c", SHORT_OF_SPACE, *given],
+            env=environment(INSECURE_REGISTRIES=operator.emulator.host),
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    said, document = ended.stderr.split("\n", 1)
+    assert (ended.returncode, said) == (1, "error: stdout: File too large")
+    assert [one["tags"] for one in json.loads(document)["delete"]] == [["build-2"], ["build-3"]]
+    assert operator.tags == {"build-0", "build-1"}
+
+
+@pytest.mark.parametrize("missing", ["argparse", "requests", "cleaner.cli.main"])
+def test_interrupted_while_it_starts(missing: str) -> None:
+    """Ctrl-C among the imports is one line, by whichever name the command is called."""
+    (script,) = re.findall(r'registry-cleaner = "(.+):run"', (ROOT / "pyproject.toml").read_text())
+    code = f"""\
+import sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "{missing}":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Finder())
+"""
+    for start in (
+        f"import {script}; {script}.run()",
+        'import runpy; runpy.run_module("cleaner", run_name="__main__")',
+    ):
+        ended = run("--help", code=code + start)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "interrupted\n")
 
 
 def test_output_that_the_encoding_cannot_spell(operator: Operator) -> None:

@@ -17,7 +17,7 @@ from cleaner.cli.commands import plan, prune
 from cleaner.cli.interrupt import INTERRUPTED
 from cleaner.cli.session import Session
 from cleaner.cli.sweeping import sweep
-from cleaner.cli.terminal import Terminal, hang_up
+from cleaner.cli.terminal import Terminal, hang_up, open_closed_streams
 from cleaner.errors import CleanerError, ConfigurationError, InvalidReference
 from cleaner.logs import LOGGER, JsonFormatter
 
@@ -28,17 +28,21 @@ _COMMANDS = {"plan": plan, "prune": prune, "sweep": sweep}
 
 
 def run() -> NoReturn:
-    """Do what the process's arguments say, and end it."""
+    """Do what the process's arguments say, and end it.
+
+    Raises:
+        KeyboardInterrupt: It came before anything was begun, or behind all of it.
+    """
     code: int | str | None
+    open_closed_streams()
     try:
         code = main(sys.argv[1:])
     except SystemExit as leaving:
         code = leaving.code
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        hang_up()
-        code = _NOBODY_READS
+    except OSError as error:
+        code = _system_error(error)
     if code == INTERRUPTED:
         # Leaving by the front door would wait for answers that nobody wants any more.
         os._exit(INTERRUPTED)
@@ -55,18 +59,31 @@ def main(given: Sequence[str]) -> int:
     try:
         options = arguments.parse(given, os.environ, Path(sys.argv[0]).name)
         with _log(options.log_level, terminal):
-            return _COMMANDS[options.command](options, Session(options), terminal)
+            code = _COMMANDS[options.command](options, Session(options), terminal)
+        return code or int(terminal.has_lost)
     except KeyboardInterrupt:
         # While something is deleted, an interrupt does not come this way.
         terminal.restore()
         terminal.note("interrupted: nothing was deleted")
         return INTERRUPTED
-    except BrokenPipeError:
-        hang_up()
-        return _NOBODY_READS
+    except OSError as error:
+        return _system_error(error)
     except CleanerError as error:
         terminal.note(f"error: {advice(error)}")
         return 2 if isinstance(error, ConfigurationError | InvalidReference) else 1
+
+
+def _system_error(error: OSError) -> int:
+    """Say what the system says no to, unless it is that nobody reads; return the exit code.
+
+    Where no file is named it is stdout: of the network, this package has errors of its own.
+    """
+    hang_up(sys.stdout)
+    if isinstance(error, BrokenPipeError):
+        return _NOBODY_READS
+    said = f"{error.filename or 'stdout'}: {error.strerror}" if error.strerror else str(error)
+    Terminal(os.environ).note(f"error: {said}")
+    return 1
 
 
 @contextmanager

@@ -31,6 +31,8 @@ class Terminal:
         self.shows_progress = self._err.isatty() and not is_dumb
         self.is_attended = self._in is not None and self._in.isatty() and self._err.isatty()
         self.width = _width(environment, self._out, self._err)
+        # Whether a report could not be written to stdout.
+        self.has_lost = False
         for stream in (self._out, self._err):
             # What a terminal cannot spell must not end a run.
             if hasattr(stream, "reconfigure"):
@@ -42,18 +44,24 @@ class Terminal:
         self._out.flush()
 
     def report(self, *lines: str) -> None:
-        """Write lines to stdout, or to stderr where nobody reads that any more: of what was done, none is lost."""
+        """Write lines to stdout, or to stderr where that takes no more: of what was done, none is lost."""
         try:
             self.say(*lines)
-        except BrokenPipeError:
-            hang_up()
+        except OSError as error:
+            hang_up(self._out)
+            if not isinstance(error, BrokenPipeError):
+                self.has_lost = True
+                self.note(f"error: stdout: {error.strerror}")
             for line in lines:
                 self.note(line)
 
     def note(self, line: str) -> None:
-        """Write one line to stderr."""
-        self._err.write(f"{' '.join(line.split())}\n")
-        self._err.flush()
+        """Write one line to stderr, if that takes any."""
+        try:
+            self._err.write(f"{' '.join(line.split())}\n")
+            self._err.flush()
+        except OSError:
+            hang_up(self._err)
 
     def ask(self, question: str) -> bool:
         """Ask on stderr, and return whether the answer is yes; the end of the input is none."""
@@ -156,9 +164,21 @@ class Table:
         return widths
 
 
-def hang_up() -> None:
-    """Write no more to a stdout that nobody reads: Python flushes it once more at the end, and would complain."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def open_closed_streams() -> None:
+    """Put something in the place of each standard stream that the process was started without.
+
+    Such a stdin is empty, such a stdout takes nothing and says so, and what is written to such a stderr is lost.
+    """
+    for number, name, flags in ((0, "stdin", os.O_RDONLY), (1, "stdout", os.O_RDONLY), (2, "stderr", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            # No connection may get its number, or what is written there would go into that.
+            os.dup2(os.open(os.devnull, flags), number)
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8"))  # noqa: PTH123, SIM115  # a descriptor
+
+
+def hang_up(stream: TextIO) -> None:
+    """Write no more to a stream that takes nothing: Python flushes it once more at the end, and would complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def wrapped(text: str, width: int, mark: str = "") -> list[str]:
