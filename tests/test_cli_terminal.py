@@ -46,6 +46,9 @@ class Screen:
     def type(self, keys: bytes) -> None:
         os.write(self._terminal, keys)
 
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
     def wait_for(self, text: str, times: int = 1) -> None:
         """Wait until ``text`` has been written so many times."""
         end = time.monotonic() + DEADLINE_S
@@ -73,6 +76,11 @@ class Screen:
     @property
     def has_colours(self) -> bool:
         return _COLOUR.search(self.raw) is not None
+
+    @property
+    def has_cursor(self) -> bool:
+        """Whether the cursor is shown, which was hidden before."""
+        return self.raw.rindex("\x1b[?25h") > self.raw.rindex("\x1b[?25l")
 
     def _read(self) -> bool:
         """Read what there is; return whether there may be more."""
@@ -285,21 +293,30 @@ def test_what_was_typed_before_is_no_answer(desk: Desk) -> None:
     assert desk.deletions == 0
 
 
-# --- Ctrl-C
+# --- Ctrl-C and SIGTERM
 
 
-def test_interrupted_while_reading(desk: Desk) -> None:
-    """At once, in one line, whatever is under way."""
+@pytest.fixture(params=["ctrl-c", "sigterm"])
+def interrupt(request: pytest.FixtureRequest) -> Callable[[Screen], None]:
+    """What a person or a machine does to end it."""
+    if request.param == "ctrl-c":
+        return lambda screen: screen.type(CTRL_C)
+    return lambda screen: screen.signal(signal.SIGTERM)
+
+
+def test_interrupted_while_reading(desk: Desk, interrupt: Callable[[Screen], None]) -> None:
+    """At once, in one line, whatever is under way, with the cursor back where it was."""
     desk.builds(10)
     desk.emulator.faults.add(Delay(3600), kind="manifest_get")
 
     with desk.call("plan", *RETIRING) as screen:
         screen.wait_for("Reading manifests")
-        screen.type(CTRL_C)
+        interrupt(screen)
         assert screen.end() == 130
 
     assert "interrupted: nothing was deleted" in screen.plain
     assert "Traceback" not in screen.plain
+    assert screen.has_cursor
 
 
 def test_interrupted_at_the_question(desk: Desk) -> None:
@@ -319,7 +336,7 @@ def pruning(desk: Desk, count: int) -> Callable[[], bool]:
     return lambda: desk.deletions >= count
 
 
-def test_interrupted_while_deleting(desk: Desk) -> None:
+def test_interrupted_while_deleting(desk: Desk, interrupt: Callable[[Screen], None]) -> None:
     """What runs is finished, what was done is told, what is left is whole, and the next time goes on from there."""
     desk.builds(30)
     before = Held.now(desk.emulator.store, desk.name)
@@ -328,9 +345,10 @@ def test_interrupted_while_deleting(desk: Desk) -> None:
 
     with desk.call("prune", *RETIRING, "--yes", "--workers", "3") as screen:
         wait_for(pruning(desk, 12), "some are gone")
-        screen.type(CTRL_C)
+        interrupt(screen)
         assert screen.end() == 130
 
+    assert screen.has_cursor
     told = re.search(r"deleted ([0-9]+) manifests, ", screen.plain)
     gone = len(before.children) - len(desk.emulator.store.digests(desk.name))
     assert told is not None
@@ -347,7 +365,7 @@ def test_interrupted_while_deleting(desk: Desk) -> None:
     assert len(desk.emulator.store.digests(desk.name)) == 8
 
 
-def test_interrupted_twice(desk: Desk) -> None:
+def test_interrupted_twice(desk: Desk, interrupt: Callable[[Screen], None]) -> None:
     """The second ends it at once, with the cursor back where it was."""
     desk.builds(10)
     desk.emulator.faults.add(Delay(3600), kind="manifest_delete")
@@ -355,12 +373,12 @@ def test_interrupted_twice(desk: Desk) -> None:
     with desk.call("prune", *RETIRING, "--yes", "--workers", "2") as screen:
         wait_for(lambda: len(desk.emulator.log.of("tag_delete")) >= 2, "it is at work")
         screen.wait_for("Deleting")
-        screen.type(CTRL_C)
+        interrupt(screen)
         time.sleep(0.3)
-        screen.type(CTRL_C)
+        interrupt(screen)
         assert screen.end() == 130
 
-    assert screen.raw.rindex("\x1b[?25h") > screen.raw.rindex("\x1b[?25l")
+    assert screen.has_cursor
 
 
 def test_progress_of_deletions(desk: Desk) -> None:

@@ -74,7 +74,8 @@ exit codes:
        that failed, no answer, out of time
   2    a flag, a name or the policies file is invalid, or there is nobody to
        ask and no --yes: nothing was done
-  130  interrupted; after a prune's first Ctrl-C what runs is finished
+  130  interrupted, by Ctrl-C or SIGTERM; after a prune's first one what runs
+       is finished
 
 environment:
   RUNNING_SCOPES, INSECURE_REGISTRIES, REQUESTS_TOPIC
@@ -123,7 +124,8 @@ Shows the plan, asks, and carries out what was shown and nothing else.
 What came up after the question stays for the next time; what somebody tags,
 runs or needs meanwhile stays too.  Without a terminal to ask on, --yes is
 needed.  Ctrl-C lets what runs finish and says what was done; a second one ends
-at once.  An interrupted run does no harm: whatever is left is whole.
+at once; SIGTERM is taken for Ctrl-C.  An interrupted run does no harm: whatever
+is left is whole.
 """
 
 _PRUNE_EXAMPLES = """\

@@ -1,4 +1,7 @@
-"""Ctrl-C while something is being deleted: the first lets what runs finish, the second ends it all at once."""
+"""Ctrl-C, or SIGTERM, which is taken for it.
+
+While something is being deleted the first lets what runs finish, and the second ends it all at once.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,20 @@ from types import FrameType
 
 import msgspec
 
-# 128 and the number of the signal, as shells say it.
+# 128 and the number of SIGINT, as shells say it.
 INTERRUPTED = 130
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt(msgspec.Struct):
     """Whether it came."""
 
     came: bool = False
+
+
+def interrupt_at_sigterm() -> None:
+    """Let SIGTERM do what Ctrl-C does, wherever it comes: left to itself it would leave a terminal without cursor."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @contextmanager
@@ -33,8 +42,9 @@ def interrupts(stop: Callable[[], None], end: Callable[[], None]) -> Iterator[In
         interrupt.came = True
         stop()
 
-    before = signal.signal(signal.SIGINT, handle)
+    before = {number: signal.signal(number, handle) for number in _SIGNALS}
     try:
         yield interrupt
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

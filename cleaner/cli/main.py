@@ -14,7 +14,7 @@ from typing import NoReturn
 from cleaner.cli import arguments
 from cleaner.cli.advice import advice
 from cleaner.cli.commands import plan, prune
-from cleaner.cli.interrupt import INTERRUPTED
+from cleaner.cli.interrupt import INTERRUPTED, interrupt_at_sigterm
 from cleaner.cli.session import Session
 from cleaner.cli.sweeping import sweep
 from cleaner.cli.terminal import Terminal, hang_up, open_closed_streams
@@ -35,6 +35,7 @@ def run() -> NoReturn:
     """
     code: int | str | None
     open_closed_streams()
+    interrupt_at_sigterm()
     try:
         code = main(sys.argv[1:])
     except SystemExit as leaving:
