@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from cleaner.prune import Progress, Run
 from cleaner.reference import Repository, parse_repository
 from cleaner.registry import Registry
 from cleaner.rest import GoogleApi
+from cleaner.settings import parse_insecure_registries
 from cleaner.transport import Exchange, Transport
 
 
@@ -55,16 +57,7 @@ class Session:
         try:
             return parse_repository(name, self._insecure)
         except InvalidReference as error:
-            host = name.partition("/")[0]
-            if str(error) == "host not allowed":
-                if ":" in host or host == "localhost":
-                    local = host if ":" in host else f"{host}:PORT"
-                    hint = f"a registry that speaks plain HTTP is named with --insecure {local}"
-                else:
-                    hint = "allowed are gcr.io, its siblings, LOCATION-docker.pkg.dev, and what --insecure names"
-            else:
-                hint = "it is HOST/PATH in lower case, without tag or digest"
-            raise InvalidReference(f"{name!a}: {error}: {hint}") from error
+            raise InvalidReference(f"{name!a}: {error}: {_hint(name, str(error))}") from error
 
     def run(
         self,
@@ -102,6 +95,28 @@ class Session:
         assert self._inventory is not None  # noqa: S101  # nobody else hands this out
         self.running = self._inventory.ask(repository, exchange)
         return self.running
+
+
+def _hint(name: str, error: str) -> str:
+    """Return what would be right in the place of ``name``."""
+    if error != "host not allowed":
+        return "it is HOST/PATH in lower case, without tag or digest"
+    if scheme := re.match("[a-z]+://", name):
+        return f"leave out {scheme[0]}"
+    host, slash, _ = name.partition("/")
+    local = f"{host}:PORT" if host == "localhost" else host
+    # Without a slash what follows a colon is a tag.
+    if slash and (host == "localhost" or _is_insecure(host)):
+        return f"a registry that speaks plain HTTP is named with --insecure {local}"
+    return "allowed are gcr.io, its siblings, LOCATION-docker.pkg.dev, and what --insecure names"
+
+
+def _is_insecure(host: str) -> bool:
+    """Whether ``--insecure`` would take it."""
+    try:
+        return parse_insecure_registries(host) == {host}
+    except ValueError:
+        return False
 
 
 @contextmanager
