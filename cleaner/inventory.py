@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable
 
-from cleaner.errors import TimeLimitReached, Unavailable
+from cleaner.errors import RequestRefused, TimeLimitReached, Unavailable
 from cleaner.plan import Running
 from cleaner.reference import Repository
 from cleaner.rest import GoogleApi
@@ -88,7 +88,12 @@ class Inventory:
 
     def _read(self, scope: str, exchange: Exchange, images: dict[str, Runner]) -> None:
         path = f"v1/{scope}/assets"
-        for page in self._api.pages(exchange, path, _PARAMETERS, _PERMISSION, decode_assets_page):
-            gather(images, page)
-            if self._clock() >= exchange.deadline:
-                raise TimeLimitReached(f"{path}: time is over")
+        try:
+            for page in self._api.pages(exchange, path, _PARAMETERS, _PERMISSION, decode_assets_page):
+                gather(images, page)
+                if self._clock() >= exchange.deadline:
+                    raise TimeLimitReached(f"{path}: time is over")
+        except RequestRefused as error:
+            if error.status == 404:
+                raise RequestRefused(f"{scope}: no such project, folder or organization", error.status) from error
+            raise

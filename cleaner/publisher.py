@@ -48,9 +48,7 @@ class TopicPublisher:
             raise PermanentError(f"{self._topic}: no such topic") from error
         except google.auth.exceptions.DefaultCredentialsError as error:
             raise NoCredentials("no usable application default credentials") from error
-        except (
-            google.api_core.exceptions.GoogleAPIError,
-            google.auth.exceptions.GoogleAuthError,
-            FutureTimeoutError,
-        ) as error:
+        except FutureTimeoutError as error:
+            raise Unavailable(f"{self._topic}: no answer of Pub/Sub in time") from error
+        except (google.api_core.exceptions.GoogleAPIError, google.auth.exceptions.GoogleAuthError) as error:
             raise Unavailable(f"{self._topic}: {type(error).__name__}") from error

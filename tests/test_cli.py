@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -463,6 +464,7 @@ def test_yaml_merges(operator: Operator, tmp_path: Path) -> None:
         (["--time-limit", "soon"], "argument --time-limit: not a duration"),
         (["--insecure", "localhost"], "argument --insecure: must be HOST:PORT"),
         (["--insecure", "gcr.io:443"], "argument --insecure: 'gcr.io:443' is Google's"),
+        (["--policies", ""], "argument --policies: must be the name of a file, or - for stdin"),
         (["--running-scopes", "acme"], "argument --running-scopes: must be projects/P"),
         (["--format", "xml"], "argument --format: invalid choice: 'xml'"),
         (["--kee", "1"], "unrecognized arguments: --kee 1"),
@@ -595,7 +597,31 @@ def test_registry_that_does_not_answer(operator: Operator) -> None:
     ended = operator.plan("--time-limit", "1")
 
     assert ended.code == 1
-    assert "tags/list?n=10000: status 503, at the last attempt" in one_line(ended)
+    assert "tags/list?n=10000: status 503, at the last attempt: try again later" in one_line(ended)
+
+
+def test_host_that_is_not_there(operator: Operator) -> None:
+    """Nobody listens: the line says what to check."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        host = f"127.0.0.1:{server.getsockname()[1]}"
+
+    ended = operator.call("plan", f"{host}/acme/api", "--insecure", host, "--time-limit", "1")
+
+    assert ended.code == 1
+    assert one_line(ended).endswith(
+        "ConnectionError, at the last attempt: check the host's name and the network, or try again later\n"
+    )
+
+
+def test_running_scope_that_is_not_there(operator: Operator) -> None:
+    """It is named, and not by the path of a request."""
+    operator.builds(7)
+    operator.monkeypatch.setenv("GOOGLE_CLOUD_ASSET_CUSTOM_ENDPOINT", operator.emulator.url)
+    operator.emulator.faults.add(Status(404), kind="assets")
+
+    ended = operator.plan(*RETIRING, "--running-scopes", "projects/acme")
+
+    assert (ended.code, one_line(ended)) == (1, "error: projects/acme: no such project, folder or organization\n")
 
 
 def test_manifest_that_makes_no_sense(operator: Operator) -> None:

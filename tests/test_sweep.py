@@ -6,6 +6,7 @@ import base64
 import itertools
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -508,6 +509,23 @@ def test_command_without_credentials_for_the_topic(
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == (
         "error: no usable application default credentials: run gcloud auth application-default login\n"
+    )
+
+
+def test_command_without_an_answer_of_the_topic(emulator: Emulator, acme: str, policies: str) -> None:
+    """Pub/Sub is out of reach: one line says so, and what to check."""
+    topic = "projects/demo/topics/requests"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        host = f"127.0.0.1:{server.getsockname()[1]}"
+
+    ended = call(
+        emulator, acme, "--policies", policies, "--topic", topic, "--time-limit", "2", PUBSUB_EMULATOR_HOST=host
+    )
+
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == (
+        f"error: {topic}: no answer of Pub/Sub in time, at the last attempt:"
+        " check the host's name and the network, or try again later\n"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cleaner.errors import CleanerError, NoCredentials, PermissionDenied, TimeLimitReached, Unavailable
+from cleaner.transport import TryAgain
 
 
 def advice(error: CleanerError) -> str:
@@ -15,6 +16,13 @@ def advice(error: CleanerError) -> str:
         case TimeLimitReached():
             return f"{error}: the same command goes on from there"
         case Unavailable():
-            return f"{error}, at the last attempt"
+            check = "check the host's name and the network, or " if _is_unanswered(error) else ""
+            return f"{error}, at the last attempt: {check}try again later"
         case _:
             return str(error)
+
+
+def _is_unanswered(error: Unavailable) -> bool:
+    """Whether nobody answered; else there was an answer, and it was none to go on with."""
+    cause = error.__cause__
+    return isinstance(cause, TimeoutError) or (isinstance(cause, TryAgain) and cause.__cause__ is not None)

@@ -350,7 +350,9 @@ def _add_policy(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_policies(container: argparse._ActionsContainer, *, required: bool = False) -> None:
-    action = container.add_argument("--policies", metavar="FILE", required=required, help=_POLICIES_HELP)
+    action = container.add_argument(
+        "--policies", type=_valid(_file), metavar="FILE", required=required, help=_POLICIES_HELP
+    )
     # What shtab looks for, spelled as its constant FILE, which is there only where shtab is.
     action.complete = _FILES  # type: ignore[attr-defined]
 
@@ -455,6 +457,13 @@ def _integer(text: str) -> int:
     if not re.fullmatch(r"-?[0-9]{1,18}", text):
         raise argparse.ArgumentTypeError(f"must be an integer, not {text!r}")
     return int(text)
+
+
+def _file(text: str) -> str:
+    # A shell's variable that is not set, and to Python the name of the folder.
+    if not text:
+        raise ValueError("must be the name of a file, or - for stdin")
+    return text
 
 
 def _time_limit(text: str) -> float:
