@@ -931,6 +931,15 @@ def test_log_on_demand(operator: Operator) -> None:
     assert operator.prune(*RETIRING, "--yes").err == ""
 
 
+def test_log_of_what_only_shows(operator: Operator) -> None:
+    """There is none, as the help says: the reasons are the result itself."""
+    operator.builds(4)
+
+    assert operator.plan(*RETIRING, "--log-level", "DEBUG").err == ""
+    assert operator.prune(*RETIRING, "--dry-run", "--log-level", "DEBUG").err == "nothing was deleted: --dry-run\n"
+    assert "--dry-run none" in " ".join(operator.call("plan", "--help").out.split())
+
+
 def test_log_level_hides_no_failure(operator: Operator) -> None:
     """What the registry said is told in the end, whatever the log leaves out."""
     operator.builds(3)
@@ -960,7 +969,7 @@ def test_help_of_the_whole(operator: Operator) -> None:
     """Commands, exit codes, environment, credentials."""
     out = operator.call("--help").out
 
-    for word in ("plan", "prune", "sweep", "exit codes:", "130", "REQUESTS_TOPIC", "gcloud auth application-default"):
+    for word in ("plan", "prune", "sweep", "exit codes:", "130", "141", "REQUESTS_TOPIC", "gcloud auth"):
         assert word in out
 
 

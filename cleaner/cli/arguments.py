@@ -71,11 +71,13 @@ policies.yaml:
 exit codes:
   0    done, or nothing to do: no policy matches, no such repository
   1    something failed: permission denied, an incomplete listing, a deletion
-       that failed, no answer, out of time
+       that failed, no answer, out of time, nothing that --explain names, a
+       stdout that takes nothing
   2    a flag, a name or the policies file is invalid, or there is nobody to
        ask and no --yes: nothing was done
   130  interrupted, by Ctrl-C or SIGTERM; after a prune's first one what runs
        is finished
+  141  nobody reads stdout any more, and nothing was deleted
 
 environment:
   RUNNING_SCOPES, INSECURE_REGISTRIES, REQUESTS_TOPIC
@@ -401,7 +403,8 @@ def _add_registry(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--log-level",
         choices=_LEVELS,
-        help="write the function's log to stderr, a JSON object a line, instead of a progress bar (default: no log)",
+        help="write the function's log to stderr, a JSON object a line, instead of a progress bar; a prune that"
+        " deletes and sweep --local have one, plan and a prune's --dry-run none (default: no log)",
     )
 
 
