@@ -7,7 +7,7 @@
 # value, and one for the keys themselves.  Positions are counted from 0, as the function counts them.
 #
 # How: jsonencode() shows a value's type by its spelling (5, "5", true, null, ["a"]), which is exactly what the
-# function will read.  can(policy.KEY) is false where the key is absent, and then the contract's default holds.
+# function will read.  can(policy.KEY) is false where the key is absent, and then the function's default holds.
 # && and || evaluate both sides, so what could raise an error stands in can() or try().  policies[*] makes a list of
 # what is none, which the first validation refuses.
 variable "policies" {

@@ -198,7 +198,7 @@ variable "request_publishers" {
 variable "workers" {
   description = "Requests that one run has under way at once, 1 to 100."
   type        = number
-  default     = 20 # The contract's.
+  default     = 20 # The function's.
   nullable    = false
 
   validation {
@@ -263,7 +263,7 @@ variable "timeout_seconds" {
 variable "time_limit_seconds" {
   description = "When the function begins no further deletion, in seconds; at least 30 less than `timeout_seconds`."
   type        = number
-  default     = 500 # The contract's.
+  default     = 500 # The function's.
   nullable    = false
 
   validation {

@@ -1,4 +1,4 @@
-"""What may go, read from the contract's text alone: slow, plain, and without a line of the product's.
+"""What may go, read from the README's text alone: slow, plain, and without a line of the product's.
 
 A repository's state and a policy document go in; a reason for every manifest comes out.  Nothing here knows how the
 product does it; where the text can be read in two ways, this takes the reading that deletes less.

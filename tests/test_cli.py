@@ -231,7 +231,7 @@ def test_plan_as_a_table(operator: Operator) -> None:
 
 
 def test_plan_without_a_policy_takes_the_defaults(operator: Operator) -> None:
-    """The defaults of the contract: tagged images stay, the five newest untagged ones too.  It says so."""
+    """The function's defaults: tagged images stay, the five newest untagged ones too.  It says so."""
     for at in range(7):
         operator.load(image(f"untagged {at}"), days=1 + at)
     operator.builds(7)

@@ -1,4 +1,4 @@
-"""Messages: every row of the contract's table, at the level of one delivery."""
+"""Messages: every form that Google and we send, and what is none, at the level of one delivery."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What holds for every repository and policy, and an oracle that reads the contract slowly.
+"""What holds for every repository and policy, and an oracle that reads the README slowly.
 
-The oracle shares no code with the program: it goes by the values alone, in the words of the contract's section 5.
+The oracle shares no code with the program: it goes by the values alone, in the words of the README's reasons.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 class Oracle:
-    """The contract's section 5, without ``max_deletions``."""
+    """The README's reasons, without ``max_deletions``."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
@@ -295,7 +295,7 @@ class Oracle:
 
 @given(cases())
 @settings(max_examples=3 * settings().max_examples)
-def test_plan_is_what_the_contract_says(case: Case) -> None:
+def test_plan_is_what_the_readme_says(case: Case) -> None:
     """Every manifest gets the oracle's reason, and so the same ones go."""
     assert reasons(case.plan()) == Oracle(case).reasons()
 

@@ -31,7 +31,7 @@ def refusal_of(**keys: object) -> str:
 
 
 def test_policy_with_repositories_alone_has_every_default() -> None:
-    """The contract's defaults."""
+    """The README's defaults."""
     parsed = policy()
 
     assert (parsed.keep, parsed.keep_untagged, parsed.min_age, parsed.max_age) == (5, 5, HOUR, None)
@@ -194,7 +194,7 @@ def test_refusal_says_what_is_wrong(keys: dict[str, object], message: str) -> No
     ],
 )
 def test_value_at_its_bound_is_taken(key: str, value: object, expected: object) -> None:
-    """Bounds are inclusive; null is a value where the contract says so."""
+    """Bounds are inclusive; null is a value where the README says so."""
     assert getattr(policy(**{key: value}), key) == expected
 
 

@@ -246,7 +246,7 @@ def test_sweep_out_of_time_publishes_no_further_batch() -> None:
 
 
 def test_request_is_a_prune() -> None:
-    """As the contract spells it."""
+    """As the prune_command of Terraform's outputs spells it."""
     assert json.loads(prune_request(Repository("gcr.io", "acme/api"))) == {
         "action": "PRUNE",
         "repository": "gcr.io/acme/api",

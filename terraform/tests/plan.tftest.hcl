@@ -57,7 +57,7 @@ run "minimal" {
       GOOGLE_CLOUD_PROJECT = "acme-prod"
       THREADS              = "40"
     })
-    error_message = "the environment is the contract's defaults, a dry run and the policies as they were written"
+    error_message = "the environment is the function's defaults, a dry run and the policies as they were written"
   }
 
   assert {

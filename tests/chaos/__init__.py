@@ -2,7 +2,7 @@
 
 A round builds repositories, starts one to three function processes, and lets a registry answer them that fails at
 random while clients push, move tags and attach things, mostly in the worst moment.  The registry writes down every
-request and every state.  Afterwards the judge, who knows the contract and none of the product's code, goes through
+request and every state.  Afterwards the judge, who knows the promises and none of the product's code, goes through
 the records:
 
 * every deletion must be justified by a complete listing that the same process was given, no longer ago than a plan

@@ -1,4 +1,4 @@
-"""Goes through the records of a round; knows the contract, and none of the product's code."""
+"""Goes through the records of a round; knows the README's promises, and none of the product's code."""
 
 from __future__ import annotations
 
