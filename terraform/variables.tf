@@ -40,6 +40,15 @@ variable "labels" {
   type        = map(string)
   default     = {}
   nullable    = false
+
+  validation {
+    # The narrowest of what the labelled services take; `goog` is Google's own.
+    condition = alltrue([
+      for key, value in var.labels :
+      can(regex("^[a-z][a-z0-9_-]{0,62}$", key)) && !startswith(key, "goog") && can(regex("^[a-z0-9_-]{0,63}$", value))
+    ])
+    error_message = "labels: keys must be at most 63 of a-z 0-9 _ -, begin with a letter and not with goog; values at most 63 of the same characters."
+  }
 }
 
 variable "enable_apis" {
@@ -161,8 +170,17 @@ variable "sweep_schedule" {
   nullable    = false
 
   validation {
-    condition     = can(regex("^[0-9*/,-]+ [0-9*/,-]+ [0-9*/,-]+ [0-9A-Za-z*/,-]+ [0-9A-Za-z*/,-]+$", var.sweep_schedule))
-    error_message = "sweep_schedule: must be five fields with one space between, like \"0 4 * * 0\"."
+    # What a number may be in each field; a part of a field is *, a number or a range, each with or without a step.
+    condition = length(split(" ", var.sweep_schedule)) == 5 && try(
+      alltrue(flatten([
+        for position, number in ["[0-5]?[0-9]", "([01]?[0-9]|2[0-3])", "(0?[1-9]|[12][0-9]|3[01])", "(0?[1-9]|1[0-2]|[A-Za-z]{3})", "([0-7]|[A-Za-z]{3})"] : [
+          for part in split(",", split(" ", var.sweep_schedule)[position]) :
+          can(regex("^(\\*|${number}(-${number})?)(/[1-9][0-9]*)?$", part))
+        ]
+      ])),
+      false
+    )
+    error_message = "sweep_schedule: must be five fields with one space between, each within its range, like \"0 4 * * 0\"."
   }
 }
 

@@ -22,6 +22,8 @@ run "refuses_a_wrong_value_of_each" {
     region = "us"
     # a name too long
     name = "registry-cleaner-of-the-platform"
+    # a label with a capital letter
+    labels = { Team = "platform" }
     # no repository
     repositories = []
     # a scope by name
@@ -53,6 +55,7 @@ run "refuses_a_wrong_value_of_each" {
     var.project_id,
     var.region,
     var.name,
+    var.labels,
     var.repositories,
     var.running_scopes,
     var.sweep_schedule,
@@ -79,9 +82,15 @@ run "refuses_a_wrong_value_of_the_rest" {
     sweep_roots = ["us-docker.pkg.dev/acme-prod/other"]
     # no time at all
     time_limit_seconds = 5
+    # a label of Google's
+    labels = { goog-team = "platform" }
+    # an hour that no day has
+    sweep_schedule = "0 25 * * *"
   }
 
   expect_failures = [
+    var.labels,
+    var.sweep_schedule,
     var.other_gcr_projects,
     var.sweep_roots,
     var.time_limit_seconds,
@@ -100,9 +109,15 @@ run "refuses_another_wrong_value" {
     timeout_seconds = 300
     # metrics without their lines
     log_level = "ERROR"
+    # a label's value with a space
+    labels = { team = "the platform" }
+    # six fields
+    sweep_schedule = "0 4 * * 0 2030"
   }
 
   expect_failures = [
+    var.labels,
+    var.sweep_schedule,
     var.other_gcr_projects,
     var.sweep_roots,
     var.time_limit_seconds,
