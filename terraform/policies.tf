@@ -92,7 +92,7 @@ variable "policies" {
     # what the function can hold.
     condition = alltrue([
       for policy in var.policies[*] : !can(policy.min_age) || try(
-        can(regex("^\"([0-9]+[smhdw])+\"$", jsonencode(policy.min_age)))
+        can(regex("^\"([0-9]{1,20}[smhdw])+\"$", jsonencode(policy.min_age)))
         && sum([
           for part in regexall("([0-9]+)([smhdw])", policy.min_age) :
           tonumber(part[0]) * { s = 1, m = 60, h = 3600, d = 86400, w = 604800 }[part[1]]
@@ -113,7 +113,7 @@ variable "policies" {
   validation {
     condition = alltrue([
       for policy in var.policies[*] : !can(policy.max_age) || try(jsonencode(policy.max_age) == "null", false) || try(
-        can(regex("^\"([0-9]+[smhdw])+\"$", jsonencode(policy.max_age)))
+        can(regex("^\"([0-9]{1,20}[smhdw])+\"$", jsonencode(policy.max_age)))
         && sum([
           for part in regexall("([0-9]+)([smhdw])", policy.max_age) :
           tonumber(part[0]) * { s = 1, m = 60, h = 3600, d = 86400, w = 604800 }[part[1]]

@@ -372,6 +372,8 @@ REFUSED: Sequence[object] = (
     {"min_age": "86400000000000s"},
     {"min_age": "999999999d1d"},
     {"min_age": "9" * 400 + "d"},
+    {"min_age": "0" * 5000 + "10m"},
+    {"max_age": "0" * 5000 + "10m"},
     {"min_age": ["1h"]},
     {"max_age": "0s"},
     {"max_age": ""},
@@ -423,8 +425,16 @@ def _as_policies(entry: object) -> object:
     return [{"repositories": ["gcr.io/acme/api"]}, entry]
 
 
-# Go's RE2, which Terraform has, knows no single bytes, and wants the names of groups to be ASCII.
-REFUSED_BY_THE_PLAN_ALONE = (r"\C", "(?<é>x)")
+# Go's RE2, which Terraform has, knows no single bytes, and wants the names of groups to be ASCII.  A number of
+# thousands of digits is more than Python reads, whatever it is worth.
+REFUSED_BY_THE_PLAN_ALONE = (
+    {"delete_tags": [r"\C"]},
+    {"delete_tags": ["(?<é>x)"]},
+    {"min_age": "0" * 30 + "10m"},
+    {"max_age": "0" * 30 + "10m"},
+)
+# The function's RE2 has a limit of memory, which the plan's has not.
+REFUSED_BY_THE_FUNCTION_ALONE = ({"delete_tags": [r"\pL{600}"]},)
 
 # Whole documents, which _as_policies would make right.
 REFUSED_DOCUMENTS: Sequence[object] = ([], {}, "policies", {"repositories": ["a"]}, [[]], [{}], [{"keep": 5}], 5)
@@ -470,12 +480,21 @@ def test_plan_and_function_refuse_the_same_policies(policies_alone: Path, docume
     assert _refusal(policies_alone, document)
 
 
-@pytest.mark.parametrize("pattern", REFUSED_BY_THE_PLAN_ALONE)
-def test_plan_refuses_what_only_the_functions_re2_knows(policies_alone: Path, pattern: str) -> None:
-    """The engines differ in two oddities, and each time it is the plan that is stricter."""
-    document = _as_policies({"delete_tags": [pattern]})
+@pytest.mark.parametrize("entry", REFUSED_BY_THE_PLAN_ALONE, ids=json.dumps)
+def test_plan_refuses_what_the_function_takes(policies_alone: Path, entry: object) -> None:
+    """The README of the module names each."""
+    document = _as_policies(entry)
     policies_from_document(document)
     assert _refusal(policies_alone, document)
+
+
+@pytest.mark.parametrize("entry", REFUSED_BY_THE_FUNCTION_ALONE, ids=json.dumps)
+def test_plan_takes_what_the_function_refuses(policies_alone: Path, entry: object) -> None:
+    """It is one thing alone, and the README of the module says so."""
+    document = _as_policies(entry)
+    with pytest.raises(ConfigurationError, match="too large"):
+        policies_from_document(document)
+    assert _refusal(policies_alone, document) is None
 
 
 def test_refused_policy_is_named_by_position_and_key(policies_alone: Path) -> None:
