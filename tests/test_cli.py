@@ -284,6 +284,8 @@ def test_plan_explains(operator: Operator) -> None:
     assert by_tag.out.startswith(f"{operator.name}@{digest}\n")
     assert "newest         It is number 4 of 4 tagged images; keep is 2." in by_tag.out
     assert by_tag.out.endswith("\nIt is deleted, as expired: no rule keeps it.\n")
+    operator.monkeypatch.setenv("COLUMNS", "80")
+    assert operator.plan("--explain", "build-3").out.startswith(f"{operator.name}@\n{digest}\ndefaults: ")
     ended = operator.plan("--explain", "build-9")
     assert (ended.code, "no manifest has the tag or digest 'build-9'" in one_line(ended)) == (1, True)
 

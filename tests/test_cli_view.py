@@ -359,14 +359,16 @@ def test_policy_in_words() -> None:
 
 
 def test_wrapping() -> None:
-    """At spaces, at commas where those are asked for, and in the middle of what has neither."""
+    """At spaces, at commas where those are asked for, behind slashes, and in the middle of what has none."""
     assert wrapped("one two three", 8) == ["one two", "three"]
     assert wrapped("1 one, 2 two", 8, ",") == ["1 one,", "2 two"]
     assert wrapped("  abcdefgh", 6) == ["  abcd", "  efgh"]
+    assert wrapped("gcr.io/acme/api", 13) == ["gcr.io/acme/", "api"]
+    assert wrapped("  ab/cdefgh/i", 6) == ["  ab/", "  cdef", "  gh/i"]
     assert wrapped("", 5) == [""]
 
 
-@given(st.text(" ab,", max_size=40), st.integers(1, 12))
+@given(st.text(" ab,/", max_size=40), st.integers(1, 12))
 def test_wrapping_loses_nothing(text: str, width: int) -> None:
     """But spaces."""
     pieces = wrapped(text, width, ",")

@@ -463,6 +463,25 @@ def test_command_tells_how_much_would_go(emulator: Emulator, acme: str, policies
     assert {one.method for one in emulator.log.entries} == {"GET"}
 
 
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_command_on_a_narrow_terminal(emulator: Emulator, policies: str, width: int) -> None:
+    """No line is wider, names are broken behind a slash, and what failed is told however few columns there are."""
+    acme = emulator.name("acme")
+    builds(emulator, f"{acme}/a-service-of-the-platform")
+    emulator.faults.add(Status(403, "DENIED"), method="DELETE")
+
+    ended = call(emulator, acme, "--policies", policies, "--local", "--yes", COLUMNS=str(width))
+
+    assert ended.returncode == 1
+    assert max(map(len, ended.stdout.splitlines())) <= width
+    (first, *numbers), (second, *_) = (line.split() for line in ended.stdout.splitlines()[1:3])
+    assert "2" in numbers
+    if width >= 60:
+        assert (first, second) == (f"{acme}/", "a-service-of-the-platform")
+    else:
+        assert " ".join(numbers) == "0 2 failed"
+
+
 def test_command_needs_yes_to_prune_from_here(emulator: Emulator, acme: str, policies: str) -> None:
     """There is nobody to ask; nobody is asked for anything."""
     ended = call(emulator, acme, "--policies", policies, "--local")

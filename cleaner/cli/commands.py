@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -21,7 +21,7 @@ from cleaner.cli.policies import Chosen, choose
 from cleaner.cli.progress import Follower, bars
 from cleaner.cli.session import Session
 from cleaner.cli.table import plan_lines, summary_lines
-from cleaner.cli.terminal import Terminal
+from cleaner.cli.terminal import Terminal, wrapped
 from cleaner.errors import CleanerError, RepositoryNotFound
 from cleaner.executor import End
 from cleaner.logs import LOGGER
@@ -51,7 +51,11 @@ def plan(options: argparse.Namespace, session: Session, terminal: Terminal) -> i
         return 0
     manifest = find(planned.listing, options.explain)
     case = Case(planned.plan, planned.listing, planned.chosen.policy, planned.now, session.running)
-    terminal.say(*_heading(f"{repository}@{manifest.digest}", planned, terminal))
+    names = [f"{repository}@{manifest.digest}"]
+    if len(names[0]) > terminal.width:
+        # The digest stays whole, for whoever copies it.
+        names = [*wrapped(f"{repository}@", terminal.width), manifest.digest]
+    terminal.say(*_heading(names, planned, terminal))
     for text in explain(case, manifest):
         terminal.say(*terminal.wrap(text, RULE_INDENT if text.startswith(" ") else 0))
     return 0
@@ -147,14 +151,13 @@ def _show(planned: _Planned, options: argparse.Namespace, terminal: Terminal) ->
     view = View.of(planned.plan, planned.listing)
     lines = plan_lines(view, terminal, planned.now, unfold=options.all)
     gap = [""] if lines else []
-    terminal.say(
-        *_heading(str(planned.plan.repository), planned, terminal), *lines, *gap, *summary_lines(view, terminal)
-    )
+    heading = _heading(wrapped(str(planned.plan.repository), terminal.width), planned, terminal)
+    terminal.say(*heading, *lines, *gap, *summary_lines(view, terminal))
 
 
-def _heading(name: str, planned: _Planned, terminal: Terminal) -> list[str]:
+def _heading(names: Iterable[str], planned: _Planned, terminal: Terminal) -> list[str]:
     policy = f"{planned.chosen.where}: {words.policy(planned.chosen.policy)}"
-    return [terminal.paint(name, "bold"), *terminal.wrap(policy), ""]
+    return [*(terminal.paint(name, "bold") for name in names), *terminal.wrap(policy), ""]
 
 
 def _may(planned: _Planned, options: argparse.Namespace, terminal: Terminal) -> bool:

@@ -23,6 +23,10 @@ from cleaner.reference import Repository
 from cleaner.sweep import Publisher, find_repositories, request_prunes
 from cleaner.transport import Exchange
 
+# Columns by number, from all of them to those that the narrowest terminal has room for; the second END says also what
+# the columns that are left out would.
+_LAYOUTS = ((0, 1, 2, 3, 4, 5, 6), (0, 1, 2, 5, 7), (0, 2, 7))
+
 
 def sweep(options: argparse.Namespace, session: Session, terminal: Terminal) -> int:
     """Find the repositories under a root, and ask for each to be pruned, or prune it; return the exit code.
@@ -196,25 +200,38 @@ def _prune(run: Run) -> _Ended:
 
 def _table(ended: Collection[_Ended], terminal: Terminal, *, dry_run: bool) -> list[str]:
     gone = ">TO DELETE" if dry_run else ">DELETED"
-    table = Table(["REPOSITORY", ">KEPT", gone, ">REFUSED", ">FAILED", ">SIZE", "END"], {0: 24})
-    for one in ended:
-        report = one.report
-        end, style = "", ""
-        if isinstance(one.error, RepositoryNotFound):
-            end = "not there"
-        elif one.error is not None:
-            end, style = "error", "red"
-        elif report.dry_run:
-            end = "dry run"
-        numbers = (report.kept, report.deleted, report.refused, report.failed)
-        # Nothing is known of a repository that could not be read.
-        counts = [str(number) if any(numbers) or one.error is None else "" for number in numbers]
-        size = words.size(report.size) if report.size else ""
-        failed = "red" if report.failed else ""
-        table.add([str(report.repository), *counts, size, end], ["", "", "", "", failed, "", style])
+    headings = ["REPOSITORY", ">KEPT", gone, ">REFUSED", ">FAILED", ">SIZE", "END", "END"]
+    rows = [_row(one) for one in ended]
+    for layout in _LAYOUTS:
+        table = Table([headings[at] for at in layout], {0: 24, len(layout) - 1: 10})
+        for cells, styles in rows:
+            table.add([cells[at] for at in layout], [styles[at] for at in layout])
+        if table.fits(terminal.width):
+            break
     reports = [one.report for one in ended if dry_run or not one.report.dry_run]
     count = words.counted(sum(report.deleted for report in reports), "manifest")
     size = words.size(sum(report.size for report in reports))
     where = words.counted(len(ended), "repository", "repositories")
     total = f"{count} of {where} {'would be' if dry_run else 'were'} deleted, {size} at most"
-    return [*table.lines(terminal), "", total]
+    return [*table.lines(terminal), "", *terminal.wrap(total)]
+
+
+def _row(one: _Ended) -> tuple[list[str], list[str]]:
+    """Return what there is to say of one repository in every column, and the styles."""
+    report = one.report
+    end, style = "", ""
+    if isinstance(one.error, RepositoryNotFound):
+        end = "not there"
+    elif one.error is not None:
+        end, style = "error", "red"
+    elif report.dry_run:
+        end = "dry run"
+    numbers = (report.kept, report.deleted, report.refused, report.failed)
+    # Nothing is known of a repository that could not be read.
+    counts = [str(number) if any(numbers) or one.error is None else "" for number in numbers]
+    size = words.size(report.size) if report.size else ""
+    failed = "red" if report.failed else ""
+    said = [f"{number} {what}" for number, what in ((report.refused, "refused"), (report.failed, "failed")) if number]
+    whole_end = ", ".join([*said, end] if end else said)
+    cells = [str(report.repository), *counts, size, end, whole_end]
+    return cells, ["", "", "", "", failed, "", style, failed or style]

@@ -184,7 +184,7 @@ def hang_up(stream: TextIO) -> None:
 def wrapped(text: str, width: int, mark: str = "") -> list[str]:
     """Return ``text`` in pieces of at most ``width``, at least one.
 
-    It is cut at spaces behind ``mark``, where there are any; else at any spaces; else anywhere.
+    It is cut at spaces behind ``mark``, where there are any; else at any spaces; else behind a slash; else anywhere.
     """
     pieces = []
     indent = text[: len(text) - len(text.lstrip())]
@@ -194,8 +194,9 @@ def wrapped(text: str, width: int, mark: str = "") -> list[str]:
         cut = text.rfind(f"{mark} ", len(indent) + 1, width + 1)
         cut = cut + len(mark) if cut != -1 else text.rfind(" ", len(indent) + 1, width + 1)
         if cut == -1:
-            pieces.append(text[:width])
-            text = indent + text[width:]
+            cut = text.rfind("/", len(indent) + 1, width) + 1 or width
+            pieces.append(text[:cut])
+            text = indent + text[cut:]
         else:
             pieces.append(text[:cut])
             text = indent + text[cut:].lstrip()
