@@ -1,4 +1,4 @@
-"""What each end of a message means to Pub/Sub: 200 acknowledges it, 500 has it delivered again (contract, 7)."""
+"""What each end of a message means to Pub/Sub: 200 acknowledges it, 500 has it delivered again."""
 
 from __future__ import annotations
 

@@ -345,7 +345,7 @@ def reason_of_one(*holding: str) -> str:
     return reasons(result)["one"]
 
 
-def test_reasons_are_the_contracts_in_its_order() -> None:
+def test_reasons_are_those_of_the_readme_in_its_order() -> None:
     """Users and dashboards rely on the names."""
     assert [reason.value for reason in Reason] == [*EARLIER_FIRST, "expired", "follows", "orphan"]
 
@@ -361,7 +361,7 @@ def test_each_rule_keeps_an_image_on_its_own(reason: str) -> None:
     ("earlier", "later"), [pair for pair in itertools.combinations(EARLIER_FIRST, 2) if pair not in IMPOSSIBLE]
 )
 def test_earlier_reason_is_given(earlier: str, later: str) -> None:
-    """Of two rules that hold, the first in the contract's order."""
+    """Of two rules that hold, the first in the order of the README."""
     assert reason_of_one(earlier, later) == earlier
 
 
@@ -780,7 +780,7 @@ def test_who_runs_it_is_told() -> None:
 
 
 def test_verdict_is_told_in_the_logs_words() -> None:
-    """The fields of contract 10's line for a manifest."""
+    """The fields of the log line for a manifest."""
     result = planned([manifest("x", 30, tags="b a")], RETIRING)
 
     assert result.delete[0].verdict.facts() == {

@@ -1,4 +1,4 @@
-"""Settings: every name of the contract's table, its default, and what it refuses."""
+"""Settings: every name of the README's table, its default, and what it refuses."""
 
 from __future__ import annotations
 
