@@ -11,7 +11,7 @@ import itertools
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Set as AbstractSet
+from collections.abc import Callable, Iterable, Sequence, Set as AbstractSet
 from concurrent.futures import Executor
 from enum import Enum
 from typing import Protocol
@@ -56,9 +56,9 @@ class Conditions(Protocol):
         """Take note of how ``deletion`` ended."""
 
     def standing_against(
-        self, deletion: Deletion, going: AbstractSet[Digest], stripped: AbstractSet[Digest]
-    ) -> AbstractSet[Digest] | None:
-        """Return for the sake of which manifests of the plan the registry refuses ``deletion``.
+        self, deletions: Sequence[Deletion], going: AbstractSet[Digest], stripped: AbstractSet[Digest]
+    ) -> Sequence[AbstractSet[Digest] | None]:
+        """Return for each of ``deletions``, which the registry refused, for the sake of which manifests of the plan.
 
         None where something else is why, or may be: then it stays.  ``stripped`` have had all their tags deleted.
         """
@@ -105,7 +105,7 @@ def execute(
     ``spared`` are manifests that an earlier plan of the same run failed to delete: they stay, with what belongs to
     them.  An error of one worker lets the others finish what they do and begins nothing more.
     """
-    execution = _Execution(plan, deleter, conditions)
+    execution = _Execution(plan, deleter, conditions, workers)
     execution.spare(spared)
     count = min(workers, len(plan.delete))
     for future in [pool.submit(contextvars.copy_context().run, execution.work) for _ in range(count)]:
@@ -113,10 +113,15 @@ def execute(
     return execution.result()
 
 
+# In the place of a digest: to look why subjects are refused.
+_LOOK = Digest("look")
+
+
 class _Execution:
     """One plan under way; ``_changed`` guards everything but the deletion in a worker's hands."""
 
-    def __init__(self, plan: Plan, deleter: Deleter, conditions: Conditions) -> None:
+    def __init__(self, plan: Plan, deleter: Deleter, conditions: Conditions, workers: int) -> None:
+        self._workers = workers
         self._repository = str(plan.repository)
         self._deleter = deleter
         self._conditions = conditions
@@ -132,12 +137,14 @@ class _Execution:
             for other in deletion.after:
                 self._behind.setdefault(other, []).append(digest)
         self._ready = deque(digest for digest, before in self._before.items() if not before)
-        # Subjects that were refused, with the referrers that have to go before they are asked once more, and the
-        # same backwards; and what to say of them if it comes to nothing.
-        self._referrers: dict[Digest, set[Digest]] = {}
-        self._released: set[Digest] = set()
-        self._subjects: dict[Digest, list[Digest]] = {}
+        # Subjects that were refused, with what to say of them if it comes to nothing; those of which nobody has seen
+        # yet why; and the others, with the referrers that have to go before they are asked once more, and the same
+        # backwards.
         self._refusals: dict[Digest, dict[str, object]] = {}
+        self._unclear: list[Digest] = []
+        self._is_looking = False
+        self._referrers: dict[Digest, set[Digest]] = {}
+        self._subjects: dict[Digest, list[Digest]] = {}
         self._spared: set[str] = set()
         self._stripped: set[Digest] = set()
 
@@ -163,7 +170,10 @@ class _Execution:
             end: End | None = None
             is_broken = True
             try:
-                end = self._carry_out(self._deletions[digest])
+                if digest is _LOOK:
+                    self._look()
+                else:
+                    end = self._carry_out(self._deletions[digest])
                 is_broken = False
             except CleanerError as error:
                 with self._changed:
@@ -197,26 +207,33 @@ class _Execution:
         return result
 
     def _begin(self) -> Digest | None:
-        """Wait for a deletion that may begin; None when there will be none."""
+        """Wait for a deletion that may begin, or a look that is due; None when there will be none."""
         with self._changed:
             while not self._over:
                 while self._ready and self._ready[0] in self._ends:
                     self._ready.popleft()
-                if self._ready and not self._conditions.may_begin():
+                is_due = len(self._unclear) >= (self._workers if self._ready else 1) and not self._is_looking
+                if (self._ready or is_due) and not self._conditions.may_begin():
                     self._over = True
                     self._changed.notify_all()
+                elif is_due:
+                    self._is_looking = True
+                    return _LOOK
                 elif self._ready:
                     digest = self._ready.popleft()
                     self._busy.add(digest)
                     return digest
-                elif self._busy:
+                elif self._busy or self._is_looking:
                     self._changed.wait()
                 else:
                     return None
             return None
 
     def _settle(self, digest: Digest, end: End | None) -> None:
-        """Note how a deletion ended, and let begin what waited for it; None if others go first."""
+        """Note how a deletion ended, and let begin what waited for it; None if it has not, or was a look."""
+        if digest is _LOOK:
+            self._is_looking = False
+            return
         self._busy.remove(digest)
         if end is End.DELETED:
             self._note(digest, end)
@@ -226,14 +243,9 @@ class _Execution:
                 self._referrers[subject].discard(digest)
                 if not self._referrers[subject] and subject not in self._ends:
                     self._ready.appendleft(subject)
-        elif end is None and digest in self._referrers and digest not in self._released:
-            self._released.add(digest)
-            self._let_go_first(self._referrers[digest], digest)
-            if not self._referrers[digest]:
-                self._ready.appendleft(digest)
         elif end is not None:
             self._stop(digest, end)
-        else:
+        elif digest not in self._unclear:
             self._over = True
 
     def _let_go_first(self, referrers: Iterable[Digest], subject: Digest) -> None:
@@ -282,7 +294,7 @@ class _Execution:
     def _carry_out(self, deletion: Deletion) -> End | None:
         """Delete one manifest and its tags, and return how that ended.
 
-        None if its referrers have to go first, or the plan has grown too old meanwhile.
+        None if it is unclear why it was refused, or the plan has grown too old meanwhile.
         """
         digest = deletion.manifest.digest
         again = digest in self._referrers
@@ -307,7 +319,10 @@ class _Execution:
         if outcome == NOT_BEGUN or outcome.named is not None:
             return End.STAYED
         facts |= {"status": outcome.status, "codes": outcome.codes}
-        if outcome.maybe_for_referrers and not again and self._referrers_first(deletion, facts):
+        if outcome.maybe_for_referrers and not again and deletion.is_subject:
+            with self._changed:
+                self._refusals[digest] = facts
+                self._unclear.append(digest)
             return None
         if outcome.refused:
             logger.warning("deletion refused", extra=facts)
@@ -354,24 +369,32 @@ class _Execution:
                 logger.info("tag deleted", extra=facts)
         return GONE
 
-    def _referrers_first(self, deletion: Deletion, refusal: dict[str, object]) -> bool:
-        """Arrange for a refused subject to be asked again behind its referrers, if nothing else can be the cause."""
-        digest = deletion.manifest.digest
-        if not deletion.is_subject:
-            return False
+    def _look(self) -> None:
+        """Look why subjects were refused, all at once, and ask those again whose own referrers alone are why."""
         with self._changed:
+            subjects = [self._deletions[digest] for digest in self._unclear if digest not in self._ends]
+            self._unclear.clear()
             stripped = set(self._stripped)
-        referrers = self._conditions.standing_against(deletion, self._deletions.keys(), stripped)
-        if referrers is None:
-            return False
+        if not subjects:
+            return
+        standing = self._conditions.standing_against(subjects, self._deletions.keys(), stripped)
         with self._changed:
-            if any(self._ends.get(other, End.DELETED) is not End.DELETED for other in referrers):
-                return False
-            self._referrers[digest] = {other for other in referrers if other not in self._ends}
-            self._refusals[digest] = refusal
-            for other in self._referrers[digest]:
-                self._subjects.setdefault(other, []).append(digest)
-        return True
+            for deletion, referrers in zip(subjects, standing, strict=True):
+                if deletion.manifest.digest not in self._ends:
+                    self._ask_again(deletion.manifest.digest, referrers)
+
+    def _ask_again(self, digest: Digest, referrers: AbstractSet[Digest] | None) -> None:
+        """Arrange for a refused subject to be asked again behind ``referrers``, if they go; None: it stays."""
+        if referrers is None or any(self._ends.get(other, End.DELETED) is not End.DELETED for other in referrers):
+            logger.warning("deletion refused", extra=self._refusals[digest])
+            self._stop(digest, End.REFUSED)
+            return
+        self._referrers[digest] = {other for other in referrers if other not in self._ends}
+        for other in self._referrers[digest]:
+            self._subjects.setdefault(other, []).append(digest)
+        self._let_go_first(self._referrers[digest], digest)
+        if not self._referrers[digest]:
+            self._ready.appendleft(digest)
 
     def _is_spared(self, digest: Digest) -> bool:
         """Whether ``digest`` has to stay: somebody asks for it by now, or for what needs it."""

@@ -118,6 +118,11 @@ class Graph(msgspec.Struct, frozen=True):
 
         return _reach(start, step).keys()
 
+    def referring(self, subject: Digest) -> AbstractSet[Digest]:
+        """Return those whose document names ``subject`` as theirs: a registry refuses to delete it before them."""
+        referrers = self.referrers.get(subject, ())
+        return {other for other in referrers if self.listing.manifests[other].links.subject == subject}
+
     def predecessors(self, going: AbstractSet[Digest]) -> dict[Digest, tuple[Digest, ...]]:
         """Return for each manifest of ``going`` which others of it have to go before.
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Set as AbstractSet
+from collections.abc import Callable, Collection, Iterable, Sequence, Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -306,11 +305,8 @@ class _Conditions:
         self._listing = listing
         self._clock = run.clock
         self._until = min(run.clock() + PLAN_MAX_AGE_S, run.exchange.deadline)
-        # The plan's graph, made when it is wanted; the graph of the latest of the listings that have begun since.
+        # The plan's graph, made when it is wanted.
         self._planned: Graph | None = None
-        self._fresh: Graph | None = None
-        self._begun = 0
-        self._lock = threading.Lock()
 
     def may_begin(self) -> bool:
         """Whether the plan is young enough, and there is time."""
@@ -329,42 +325,45 @@ class _Conditions:
         return self._run.wanted()
 
     def standing_against(
-        self, deletion: Deletion, going: AbstractSet[Digest], stripped: AbstractSet[Digest]
-    ) -> AbstractSet[Digest] | None:
-        """Return the referrers that stand against ``deletion``, if nothing does but the plan; None otherwise.
+        self, deletions: Sequence[Deletion], going: AbstractSet[Digest], stripped: AbstractSet[Digest]
+    ) -> Sequence[AbstractSet[Digest] | None]:
+        """Return for each the referrers that stand against it, if nothing does but the plan; None otherwise.
 
         The registry does not say for whose sake it refuses.  A parent, tag or referrer that came in between, or whose
         document is not read for a plan, keeps the subject, and what is kept needs its referrers.  So in a fresh
         listing, with all documents, what refers to the subject or what it belongs to has to be the plan's.
         """
+        client = self._run.client
         try:
-            planned, fresh = self._graphs()
+            # The run's own threads are at work on the plan.
+            with ThreadPoolExecutor(self._run.workers, thread_name_prefix="reader") as pool:
+                fresh = Graph.of(client.read_links(client.list_manifests(), pool.map, all_subjects=True))
         except InvalidManifest:
             # It decides nothing of the plan, and what it would name is not known.
-            return None
-        subject = deletion.manifest.digest
+            return [None] * len(deletions)
+        if self._planned is None:
+            self._planned = Graph.of(self._listing)
+        return [
+            fresh.referring(deletion.manifest.digest)
+            if self._is_all(self._planned, fresh, deletion.manifest.digest, going, stripped)
+            else None
+            for deletion in deletions
+        ]
+
+    def _is_all(
+        self,
+        planned: Graph,
+        fresh: Graph,
+        subject: Digest,
+        going: AbstractSet[Digest],
+        stripped: AbstractSet[Digest],
+    ) -> bool:
+        """Whether nothing but ``going``, as it was planned, hangs on ``subject``, directly or not."""
         for digest in fresh.cluster(planned.cluster({subject}, going), going):
             if not going >= {*fresh.owners(digest), *fresh.referrers.get(digest, ())}:
-                return None
+                return False
             now = fresh.listing.manifests.get(digest)
             before = set() if digest in stripped else {*self._listing.manifests[digest].tags}
             if now and not before.issuperset(now.tags):
-                return None
-        referrers = fresh.referrers.get(subject, ())
-        return {other for other in referrers if fresh.listing.manifests[other].links.subject == subject}
-
-    def _graphs(self) -> tuple[Graph, Graph]:
-        """Return the plan's graph, and one of a listing that begins after this call, shared by all who wait."""
-        begun = self._begun
-        with self._lock:
-            if self._planned is None:
-                self._planned = Graph.of(self._listing)
-            if self._fresh is None or self._begun == begun:
-                self._begun += 1
-                self._fresh = None
-                # The run's own threads are at work on the plan, or wait here.
-                with ThreadPoolExecutor(self._run.workers, thread_name_prefix="reader") as pool:
-                    client = self._run.client
-                    listing = client.read_links(client.list_manifests(), pool.map, all_subjects=True)
-                self._fresh = Graph.of(listing)
-            return self._planned, self._fresh
+                return False
+        return True

@@ -24,7 +24,7 @@ from tests.emulator.images import cosign_signature, cosign_tag, image, index, mu
 from tests.emulator.store import OCI_INDEX, OCI_MANIFEST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Set as AbstractSet
+    from collections.abc import Callable, Sequence, Set as AbstractSet
 
     from cleaner.registry import Outcome
     from tests.conftest import World
@@ -64,13 +64,16 @@ class Conditions:
         self.ends.append((deletion.manifest.digest, end))
 
     def standing_against(
-        self, deletion: Deletion, going: AbstractSet[Digest], stripped: AbstractSet[Digest]
-    ) -> AbstractSet[Digest] | None:
-        assert deletion.manifest.digest in going
-        assert (deletion.manifest.digest in stripped) == bool(deletion.manifest.tags)
-        subject = deletion.manifest.digest
+        self, deletions: Sequence[Deletion], going: AbstractSet[Digest], stripped: AbstractSet[Digest]
+    ) -> Sequence[AbstractSet[Digest] | None]:
+        for deletion in deletions:
+            assert deletion.manifest.digest in going
+            assert (deletion.manifest.digest in stripped) == bool(deletion.manifest.tags)
         held = self.listing.manifests.values() if self.listing else ()
-        return {one.digest for one in held if one.links.subject == subject} if self.planned else None
+        return [
+            {one.digest for one in held if one.links.subject == deletion.manifest.digest} if self.planned else None
+            for deletion in deletions
+        ]
 
 
 def carry_out(

@@ -716,6 +716,19 @@ class Peak:
         self._now -= 1
 
 
+@pytest.mark.parametrize(("workers", "most"), [(1, 12), (3, 6)])
+def test_as_many_refused_subjects_as_there_are_workers_share_a_look(world: World, workers: int, most: int) -> None:
+    """More of them at once would lie untagged for longer, and what was seen would be older when they go."""
+    for seed in range(12):
+        world.load(referrer(world.load(image(seed), tags=f"v{seed}")))
+
+    report = world.prune(workers=workers, **ALL)
+
+    assert report.deleted == 24
+    assert world.left == frozenset()
+    assert world.log.counts["tags_list"] <= 1 + most
+
+
 def test_documents_of_a_fresh_listing_are_read_side_by_side(world: World) -> None:
     """What is kept may hold a subject, and may be a lot: in all no more requests at once than there are workers."""
     world.load(referrer(world.load(image("subject"))))
