@@ -117,6 +117,15 @@ def execute(
 _LOOK = Digest("look")
 
 
+class _Pause(Enum):
+    """Why a deletion that was begun has not ended."""
+
+    UNCLEAR = "unclear"
+    """It was refused, and may be for what goes as well."""
+    TOO_LATE = "too late"
+    """The plan has grown too old, or an error has ended it."""
+
+
 class _Execution:
     """One plan under way; ``_changed`` guards everything but the deletion in a worker's hands."""
 
@@ -167,7 +176,7 @@ class _Execution:
     def work(self) -> None:
         """Carry out one deletion after another until none may begin any more."""
         while (digest := self._begin()) is not None:
-            end: End | None = None
+            end: End | _Pause = _Pause.TOO_LATE
             is_broken = True
             try:
                 if digest is _LOOK:
@@ -229,8 +238,8 @@ class _Execution:
                     return None
             return None
 
-    def _settle(self, digest: Digest, end: End | None) -> None:
-        """Note how a deletion ended, and let begin what waited for it; None if it has not, or was a look."""
+    def _settle(self, digest: Digest, end: End | _Pause) -> None:
+        """Note how a deletion, or a look, has ended or why it has not, and let begin what waited for it."""
         if digest is _LOOK:
             self._is_looking = False
             return
@@ -243,10 +252,12 @@ class _Execution:
                 self._referrers[subject].discard(digest)
                 if not self._referrers[subject] and subject not in self._ends:
                     self._ready.appendleft(subject)
-        elif end is not None:
-            self._stop(digest, end)
-        elif digest not in self._unclear:
+        elif end is _Pause.UNCLEAR:
+            self._unclear.append(digest)
+        elif end is _Pause.TOO_LATE:
             self._over = True
+        else:
+            self._stop(digest, end)
 
     def _let_go_first(self, referrers: Iterable[Digest], subject: Digest) -> None:
         """Let ``referrers`` and what has to go before them wait for ``subject`` no longer, nor for their turn.
@@ -291,11 +302,8 @@ class _Execution:
         self._ends[digest] = end
         self._conditions.ended(self._deletions[digest], end)
 
-    def _carry_out(self, deletion: Deletion) -> End | None:
-        """Delete one manifest and its tags, and return how that ended.
-
-        None if it is unclear why it was refused, or the plan has grown too old meanwhile.
-        """
+    def _carry_out(self, deletion: Deletion) -> End | _Pause:
+        """Delete one manifest and its tags, and return how that ended, or why it has not."""
         digest = deletion.manifest.digest
         again = digest in self._referrers
         try:
@@ -315,15 +323,14 @@ class _Execution:
             logger.info("manifest deleted", extra=facts)
             return End.DELETED
         if outcome == NOT_BEGUN and not self._is_spared(digest):
-            return None
+            return _Pause.TOO_LATE
         if outcome == NOT_BEGUN or outcome.named is not None:
             return End.STAYED
         facts |= {"status": outcome.status, "codes": outcome.codes}
         if outcome.maybe_for_referrers and not again and deletion.is_subject:
             with self._changed:
                 self._refusals[digest] = facts
-                self._unclear.append(digest)
-            return None
+            return _Pause.UNCLEAR
         if outcome.refused:
             logger.warning("deletion refused", extra=facts)
             return End.REFUSED

@@ -490,6 +490,7 @@ def test_log_lines_belong_to_their_request(chain: Chain) -> None:
     assert function.errors == []
     for number, history in ((1, first), (2, second)):
         repository = chain.repository(history.path)
+        wait_for(lambda: function.logged("prune finished", repository=repository), "its line is read")  # noqa: B023
         records = [one for one in function.records if one.get("repository") == repository]
         assert {one["message"] for one in records} >= {"manifest deleted", "tag deleted", "prune finished"}
         for record in records:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
@@ -19,14 +20,16 @@ from cleaner.plan import Deletion, Plan, Reason, Verdict, plan
 from cleaner.policy import policy_from_mapping
 from cleaner.reference import Digest, Tag
 from cleaner.registry import GONE, NOT_BEGUN
+from cleaner.transport import ATTEMPTS
 from tests.emulator.faults import Before, Delay, Status
 from tests.emulator.images import cosign_signature, cosign_tag, image, index, multi_arch, referrer
 from tests.emulator.store import OCI_INDEX, OCI_MANIFEST
+from tests.local import DEADLINE_S, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence, Set as AbstractSet
 
-    from cleaner.registry import Outcome
+    from cleaner.registry import Outcome, RepositoryClient
     from tests.conftest import World
 
 # A worker that hangs can only be ended with the process.
@@ -76,10 +79,34 @@ class Conditions:
         ]
 
 
+@dataclass
+class Gated:
+    """Deletes by ``client``, each tag and digest that is in ``gates`` once its gate is open."""
+
+    client: RepositoryClient
+    gates: dict[str, Callable[[], object]]
+
+    def digest_of(self, reference: Tag | Digest) -> str | None:
+        return self.client.digest_of(reference)
+
+    def delete_tag(self, tag: Tag, judged: Digest, may_go: Callable[[], bool]) -> Outcome:
+        self._pass(tag)
+        return self.client.delete_tag(tag, judged, may_go)
+
+    def delete_manifest(self, digest: Digest, may_go: Callable[[], bool]) -> Outcome:
+        self._pass(digest)
+        return self.client.delete_manifest(digest, may_go)
+
+    def _pass(self, what: str) -> None:
+        if what in self.gates:
+            wait_for(self.gates[what], f"{what} may go")
+
+
 def carry_out(
     world: World,
     conditions: Conditions | None = None,
     *,
+    gates: dict[str, Callable[[], object]] | None = None,
     workers: int = 4,
     spared: AbstractSet[Digest] = frozenset(),
     todo: Plan | None = None,
@@ -88,7 +115,8 @@ def carry_out(
     conditions = conditions or Conditions()
     conditions.listing = world.listing()
     with ThreadPoolExecutor(workers) as pool:
-        result = execute(todo, world.client(), conditions, pool, workers, spared=spared)
+        deleter = Gated(world.client(), gates or {})
+        result = execute(todo, deleter, conditions, pool, workers, spared=spared)
     assert len(dict(conditions.ends)) == len(conditions.ends)
     assert digests(result.deleted) == {digest for digest, end in conditions.ends if end is End.DELETED}
     ended = [*result.deleted, *result.refused, *result.failed, *result.stayed, *result.left]
@@ -159,15 +187,13 @@ def test_oldest_goes_first(world: World) -> None:
 
 
 def test_workers_work_side_by_side(world: World) -> None:
-    """Twenty deletions of a tenth of a second take as long as one."""
-    for seed in range(20):
-        world.load(image(seed))
-    world.faults.add(Delay(0.1), kind="manifest_delete")
+    """None of twenty goes before all have come."""
+    together = threading.Barrier(20, timeout=DEADLINE_S)
+    begun = {world.load(image(seed)) for seed in range(20)}
 
-    carry_out(world, workers=20)
+    carry_out(world, workers=20, gates=dict.fromkeys(begun, lambda: together.wait() >= 0))
 
-    arrivals = [one.time for one in world.log.of("manifest_delete")]
-    assert max(arrivals) - min(arrivals) < 0.1
+    assert world.left == frozenset()
 
 
 def test_no_barrier_between_images(world: World) -> None:
@@ -175,9 +201,9 @@ def test_no_barrier_between_images(world: World) -> None:
     slow, fast = multi_arch("slow"), multi_arch("fast")
     for content in (slow, fast):
         world.load(content)
-    world.faults.add(Delay(0.3), kind="manifest_delete", path=slow.digest)
+    others = {fast.digest, *(child.digest for child in fast.children)}
 
-    carry_out(world, workers=2)
+    carry_out(world, workers=2, gates={slow.digest: lambda: others.isdisjoint(world.left)})
 
     assert world.left == frozenset()
     assert all(before(world, child.digest, slow.digest) for child in fast.children)
@@ -483,10 +509,10 @@ def test_error_lets_others_finish_and_begins_nothing(world: World) -> None:
     failing = world.load(image("failing"), age_days=90)
     slow = world.load(image("slow"), tags=["a", "b"], age_days=99)
     rest = {world.load(image(seed), age_days=30) for seed in range(5)}
-    world.faults.add(Delay(1), kind="tag_delete", nth=1)
     world.faults.add(Status(503), kind="manifest_delete", path=failing)
+    asked = functools.partial(world.log.of, "manifest_delete")
 
-    result = carry_out(world, workers=2)
+    result = carry_out(world, workers=2, gates={"b": lambda: len(asked()) == ATTEMPTS})
 
     assert isinstance(result.error, Unavailable)
     assert digests(result.deleted) == {slow}
