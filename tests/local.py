@@ -18,13 +18,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import requests
 
@@ -75,8 +76,28 @@ class Died(AssertionError):
     """A process ended that should be running; the text is what it wrote last."""
 
 
+class Written:
+    """A file that a process writes to, which stays readable when it is closed."""
+
+    def __init__(self) -> None:
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
+        self._lines: list[str] = []
+
+    def lines(self) -> list[str]:
+        """The whole lines so far."""
+        if self.file.closed:
+            return self._lines
+        # The process writes where the file's position is, so it must not be moved.
+        content = os.pread(self.file.fileno(), os.fstat(self.file.fileno()).st_size, 0)
+        return content.decode(errors="replace").split("\n")[:-1]
+
+    def close(self) -> None:
+        self._lines = self.lines()
+        self.file.close()
+
+
 class Child:
-    """A process, in a session of its own; ``lines`` and ``errors`` are what it has written so far.
+    """A process, in a session of its own.
 
     With ``shows`` its stdout is ours, and ``lines`` stay empty.
     """
@@ -91,8 +112,9 @@ class Child:
         shows: bool = False,
     ) -> None:
         self.name = name
-        self.lines: list[str] = []
-        self.errors: list[str] = []
+        # Files and not pipes: what was written before an answer is there when the answer is.
+        self._out = Written()
+        self._err = Written()
         # Once it is gone, its number may be another's.
         self._gone = False
         self._process = subprocess.Popen(
@@ -100,14 +122,20 @@ class Child:
             cwd=directory,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
-            stdout=None if shows else subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
+            stdout=None if shows else self._out.file,
+            stderr=self._err.file,
             start_new_session=True,
         )
-        streams = ((self._process.stdout, self.lines), (self._process.stderr, self.errors))
-        self._readers = [_reader(stream, lines) for stream, lines in streams if stream is not None]
+
+    @property
+    def lines(self) -> list[str]:
+        """The whole lines on stdout so far."""
+        return self._out.lines()
+
+    @property
+    def errors(self) -> list[str]:
+        """The whole lines on stderr so far."""
+        return self._err.lines()
 
     @property
     def pid(self) -> int:
@@ -129,7 +157,6 @@ class Child:
             if condition():
                 return True
             if self.returncode is not None:
-                self._join()
                 raise Died(f"{self.name} ended with {self.returncode}, before {what}:\n{self.tail()}")
             return False
 
@@ -145,9 +172,7 @@ class Child:
 
     def wait_for_end(self, timeout_s: float = DEADLINE_S) -> int:
         """Return the exit code of a process that ends by itself."""
-        code = self._process.wait(timeout_s)
-        self._join()
-        return code
+        return self._process.wait(timeout_s)
 
     def tail(self) -> str:
         return "\n".join([*self.lines[-20:], *self.errors[-20:]])
@@ -166,29 +191,15 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
             self._process.wait()
-            self._join()
             self._gone = True
-
-    def _join(self) -> None:
-        for reader in self._readers:
-            reader.join()
+            self._out.close()
+            self._err.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-
-def _reader(stream: IO[str], lines: list[str]) -> threading.Thread:
-    def read() -> None:
-        with stream:
-            for line in stream:
-                lines.append(line.rstrip("\n"))  # noqa: PERF401  # others read the list meanwhile
-
-    thread = threading.Thread(target=read, daemon=True)
-    thread.start()
-    return thread
 
 
 class FunctionProcess(Child):
@@ -217,7 +228,7 @@ class FunctionProcess(Child):
         Raises:
             AssertionError: A line on stdout is no JSON object.
         """
-        return [_record(line) for line in list(self.lines)]
+        return [_record(line) for line in self.lines]
 
     def logged(self, message: str, **facts: object) -> list[dict[str, object]]:
         """The records with this message and these fields."""

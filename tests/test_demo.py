@@ -242,7 +242,7 @@ def test_a_signal_ends_it_with_all_it_started(
 ) -> None:
     """Ctrl-C at any moment leaves no process behind."""
     demo = start()
-    demo.wait_for(lambda: any(line.lstrip().startswith(after) for line in list(demo.lines)), f"it says {after}")
+    demo.wait_for(lambda: any(line.lstrip().startswith(after) for line in demo.lines), f"it says {after}")
 
     os.kill(demo.pid, number)
 

@@ -382,7 +382,6 @@ def test_time_limit_fails_the_message_and_redelivery_goes_on(chain: Chain) -> No
     went = [int(str(one["deleted"])) for one in runs]
     assert sum(went) == len(history.before.children) - len(history.staying)
     assert len(function.logged("prune interrupted", severity="WARNING")) == len(statuses) - 1
-    assert all(float(str(one["seconds"])) < 5 for one in runs)
     history.assert_pruned()
 
 
@@ -490,7 +489,6 @@ def test_log_lines_belong_to_their_request(chain: Chain) -> None:
     assert function.errors == []
     for number, history in ((1, first), (2, second)):
         repository = chain.repository(history.path)
-        wait_for(lambda: function.logged("prune finished", repository=repository), "its line is read")  # noqa: B023
         records = [one for one in function.records if one.get("repository") == repository]
         assert {one["message"] for one in records} >= {"manifest deleted", "tag deleted", "prune finished"}
         for record in records:
