@@ -78,8 +78,8 @@ class Result(msgspec.Struct):
     """How a plan ended.
 
     Every deletion of the plan is in one list: ``stayed`` holds those that something stood against without a refusal
-    of their own, ``left`` those that did not begin, or not end, before there was no more time.  Of the failed and the
-    left, ``stripped`` are those that have no tags any more.  ``error`` is what ended the whole early.
+    of their own, ``left`` those that did not begin, or not end, before there was no more time.  Those of these
+    that have lost their tags are ``stripped``, too.  ``error`` is what ended the whole early.
     """
 
     error: CleanerError | None = None
@@ -154,6 +154,7 @@ class _Execution:
         self._is_looking = False
         self._referrers: dict[Digest, set[Digest]] = {}
         self._subjects: dict[Digest, list[Digest]] = {}
+        self._absent: dict[Digest, tuple[Digest, ...]] = {}
         self._spared: set[str] = set()
         self._stripped: set[Digest] = set()
 
@@ -212,7 +213,8 @@ class _Execution:
             else:
                 # Without an end although there was time: it waits for something that waits for it.
                 lists[end or End.STAYED].append(deletion)
-        result.stripped += (one for one in (*result.failed, *result.left) if one.manifest.digest in self._stripped)
+        remaining = (*result.refused, *result.failed, *result.stayed, *result.left)
+        result.stripped += (one for one in remaining if one.manifest.digest in self._stripped)
         return result
 
     def _begin(self) -> Digest | None:
@@ -307,7 +309,7 @@ class _Execution:
         digest = deletion.manifest.digest
         again = digest in self._referrers
         try:
-            if not (again or self._is_orphaned(deletion)):
+            if not self._is_orphaned(deletion):
                 return End.STAYED
             outcome = GONE if again else self._delete_tags(deletion)
             if outcome.gone:
@@ -338,8 +340,10 @@ class _Execution:
         return End.FAILED
 
     def _is_orphaned(self, deletion: Deletion) -> bool:
-        """Whether the subjects of an orphan are still not there."""
-        return all(self._deleter.digest_of(subject) is None for subject in deletion.absent)
+        """Whether the subjects of an orphan, or of the one whose referrer this is, are still not there."""
+        with self._changed:
+            subjects = (*deletion.absent, *self._absent.get(deletion.manifest.digest, ()))
+        return all(self._deleter.digest_of(subject) is None for subject in subjects)
 
     def _asking(self, deletion: Deletion, *, is_stripped: bool = False) -> Callable[[], bool]:
         """Return what says, each time a request of ``deletion`` is tried, whether it may go.
@@ -397,8 +401,10 @@ class _Execution:
             self._stop(digest, End.REFUSED)
             return
         self._referrers[digest] = {other for other in referrers if other not in self._ends}
+        absent = (*self._deletions[digest].absent, *self._absent.get(digest, ()))
         for other in self._referrers[digest]:
             self._subjects.setdefault(other, []).append(digest)
+            self._absent[other] = (*self._absent.get(other, ()), *absent)
         self._let_go_first(self._referrers[digest], digest)
         if not self._referrers[digest]:
             self._ready.appendleft(digest)

@@ -222,8 +222,9 @@ def decode_links(body: bytes | bytearray, digest: Digest, media_type: str) -> Li
     # Go writes an empty list as null.
     descriptors = document.manifests or []
     children = {Digest(child.digest): _platform(child.platform) for child in descriptors}
-    attestations = tuple(pair for child in descriptors for pair in _attested_by(child))
-    return Links(tuple(children), subject, attestations, tuple(children.values()))
+    # What is not listed here is not attested by it, and one descriptor can stand ten thousand times.
+    attestations = {pair: None for child in descriptors for pair in _attested_by(child) if pair[1] in children}
+    return Links(tuple(children), subject, tuple(attestations), tuple(children.values()))
 
 
 def parse_upload_time(value: object) -> datetime | None:

@@ -7,7 +7,7 @@ Reads no clock, network, environment or log.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
+from collections.abc import Container, Iterable, Iterator, Mapping, Set as AbstractSet
 from datetime import UTC, datetime
 from enum import Enum
 from heapq import heapify, heappop, heappush
@@ -40,7 +40,6 @@ class Reason(Enum):
 
 
 _GOING = {Kind.TAGGED_IMAGE: Reason.EXPIRED, Kind.UNTAGGED_IMAGE: Reason.EXPIRED, Kind.ORPHAN: Reason.ORPHAN}
-_NOTHING: Mapping[Digest, datetime | None] = {}
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 
@@ -114,14 +113,14 @@ def plan(
     running: Running = NOTHING_RUNNING,
     already_deleted: int = 0,
     passed_over: AbstractSet[Digest] = frozenset(),
-    stripped: Mapping[Digest, datetime | None] = _NOTHING,
+    stripped: AbstractSet[Digest] = frozenset(),
 ) -> Plan:
     """Return what stays of ``listing`` and what goes, under ``policy`` at ``now``.
 
     ``just_pushed`` are the digests that messages of this run name; ``already_deleted`` is how many images and
     orphans this run has deleted before, which count in ``max_deletions``; ``passed_over`` are those that it could not
     delete, which must not take the place of others there.  ``stripped`` are those that have lost their tags to an
-    earlier plan and not gone yet, with the upload time that it knew: they take no place among the newest untagged.
+    earlier plan and not gone yet: they take no other's place among the newest untagged.
     """
     graph = Graph.of(listing)
     kinds = {digest: graph.kind(manifest) for digest, manifest in listing.manifests.items()}
@@ -208,7 +207,7 @@ def _newest(
     kinds: Mapping[Digest, Kind],
     policy: Policy,
     now: datetime,
-    stripped: Mapping[Digest, datetime | None],
+    stripped: AbstractSet[Digest],
 ) -> set[Digest]:
     """Return the images that are among the newest of a pool and not yet ``max_age`` old."""
     groups: dict[tuple[str | None, ...], list[Manifest]] = {}
@@ -216,15 +215,14 @@ def _newest(
     for digest, manifest in graph.listing.manifests.items():
         if manifest.uploaded is None:
             continue
-        is_young = now - manifest.uploaded < policy.min_age
         if kinds[digest] is Kind.TAGGED_IMAGE:
             for group in _groups(manifest, policy.group_by):
                 groups.setdefault(group, []).append(manifest)
-        elif kinds[digest] is Kind.UNTAGGED_IMAGE and not is_young and stripped.get(digest) != manifest.uploaded:
+        elif kinds[digest] is Kind.UNTAGGED_IMAGE and now - manifest.uploaded >= policy.min_age:
             untagged.append(manifest)
-    newest = [*_first(untagged, policy.keep_untagged, graph)]
+    newest = [*_first(untagged, policy.keep_untagged, stripped)]
     for pool in groups.values():
-        newest += _first(pool, policy.keep, graph)
+        newest += _first(pool, policy.keep, graph.parents)
     return {
         manifest.digest
         for manifest in newest
@@ -240,17 +238,18 @@ def _groups(manifest: Manifest, group_by: Pattern | None) -> set[tuple[str | Non
     return {match.groups() for match in matches if match} or {()}
 
 
-def _first(pool: list[Manifest], count: int, graph: Graph) -> list[Manifest]:
-    """Return the ``count`` newest of ``pool``, and with them every child that is as new.
+def _first(pool: list[Manifest], count: int, placeless: Container[Digest]) -> list[Manifest]:
+    """Return the ``count`` newest of ``pool``, and with them each of ``placeless`` that is as new.
 
-    A child with a tag of its own is an image, but it takes no other image's place.
+    Those are a child with a tag of its own, which is an image too, and what has lost its tags to an earlier plan:
+    they take no other image's place.
     """
     first = []
     for manifest in newest_first(pool):
         if count == 0:
             break
         first.append(manifest)
-        if manifest.digest not in graph.parents:
+        if manifest.digest not in placeless:
             count -= 1
     return first
 

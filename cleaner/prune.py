@@ -127,7 +127,9 @@ class Run:
         self._now = now
         self.clock = registry.transport.clock
         self._started = self.clock()
+        # What stays for this run; of that, what the registry would not delete.
         self._settled: set[Digest] = set()
+        self._unmoved: set[Digest] = set()
         self._counted = 0
         self._barren = 0
         self.is_stopped = False
@@ -153,7 +155,8 @@ class Run:
                     if self._has_acted:
                         self._finish(())
                     raise
-                self.report.kept = len(basis.listing.manifests) - self.report.refused - self.report.failed
+                # One that was refused may have gone since.
+                self.report.kept = len(basis.listing.manifests.keys() - self._unmoved)
                 if self.report.dry_run:
                     self._preview(todo)
                     return self._finish(todo.keep)
@@ -177,9 +180,11 @@ class Run:
         now = self._now()
         listing = self.client.read_links(self.client.list_manifests(), self._counted_by(each))
         self.progress.listed(listing)
-        for digest in tuple(self._stripped):
-            if digest not in listing.manifests or listing.manifests[digest].tags:
-                del self._stripped[digest]
+        self._stripped.difference_update(
+            digest
+            for digest in tuple(self._stripped)
+            if digest not in listing.manifests or listing.manifests[digest].tags
+        )
         basis = _Basis(listing, now)
         todo = self._decide(basis)
         if todo.delete and self._ask_running:
@@ -270,8 +275,9 @@ class Run:
     def _add(self, result: Result) -> None:
         for deletion in result.deleted:
             self._went(deletion)
-        # The next plan finishes them, of this message delivered again for one.
-        self._stripped.update((one.manifest.digest, one.manifest.uploaded) for one in result.stripped)
+        # They must not push others out in the next plan, of this message delivered again for one.
+        self._stripped.update(one.manifest.digest for one in result.stripped)
+        self._unmoved.update(one.manifest.digest for one in (*result.refused, *result.failed))
         self.report.refused += len(result.refused)
         self.report.failed += len(result.failed)
         self.report.kept -= len(result.refused) + len(result.failed)
@@ -287,7 +293,9 @@ class Run:
 
     def _finish(self, keep: Collection[Verdict]) -> Report:
         """Complete the report with what the last plan keeps, and log it."""
-        self.report.reasons.update(verdict.reason.value for verdict in keep)
+        self.report.reasons.update(
+            verdict.reason.value for verdict in keep if verdict.manifest.digest not in self._unmoved
+        )
         if logger.isEnabledFor(logging.DEBUG):
             for verdict in keep:
                 logger.debug("manifest kept", extra=self._facts(verdict))

@@ -9,7 +9,6 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Set as AbstractSet
-from datetime import datetime
 from typing import Protocol, TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -135,17 +134,14 @@ class Registry:
         self.transport = transport
         self.tokens = Tokens(transport, access_token, insecure)
         self.memory = Memory(REMEMBERED_MAX)
-        self._stripped: OrderedDict[Repository, dict[Digest, datetime | None]] = OrderedDict()
+        self._stripped: OrderedDict[Repository, set[Digest]] = OrderedDict()
         self._lock = threading.Lock()
         self._insecure = insecure
 
-    def stripped(self, repository: Repository) -> dict[Digest, datetime | None]:
-        """Return what runs on ``repository`` have left without the tags that it had, with its upload time.
-
-        For the run to change.
-        """
+    def stripped(self, repository: Repository) -> set[Digest]:
+        """Return what runs on ``repository`` have left without the tags that it had; for the run to change."""
         with self._lock:
-            stripped = self._stripped.setdefault(repository, {})
+            stripped = self._stripped.setdefault(repository, set())
             self._stripped.move_to_end(repository)
             if len(self._stripped) > REPOSITORIES_MAX:
                 self._stripped.popitem(last=False)
@@ -183,10 +179,10 @@ class Memory:
             key = (manifest.digest, manifest.media_type)
             if key not in self._links:
                 self._links[key] = links
-                self._size += 1 + len(links.children)
+                self._size += _size(links)
             while self._size > self._most:
                 _, forgotten = self._links.popitem(last=False)
-                self._size -= 1 + len(forgotten.children)
+                self._size -= _size(forgotten)
 
 
 class RepositoryClient:
@@ -386,7 +382,7 @@ class RepositoryClient:
             return None
         self._check(response, f"{self.repository}: {manifest.digest}", _READ)
         links = decode_links(response.body, manifest.digest, manifest.media_type)
-        if len(links.children) <= REMEMBERED_CHILDREN_MAX:
+        if _size(links) <= REMEMBERED_CHILDREN_MAX:
             self._registry.memory.put(manifest, links)
         return links
 
@@ -423,6 +419,10 @@ class RepositoryClient:
             raise RequestRefused(
                 f"{what}: status {response.status} {' '.join(codes)}".rstrip(), response.status, codes
             )
+
+
+def _size(links: Links) -> int:
+    return 1 + len(links.children) + len(links.attestations)
 
 
 def _following(url: str, link: str) -> str | None:

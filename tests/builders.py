@@ -111,7 +111,7 @@ def planned(
         ),
         already_deleted=already_deleted,
         passed_over=frozenset(digest(name) for name in passed_over.split()),
-        stripped={each.digest: each.uploaded for each in stripped},
+        stripped=frozenset(each.digest for each in stripped),
     )
 
 

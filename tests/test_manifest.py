@@ -394,6 +394,16 @@ def test_other_annotations_say_nothing(annotations: object) -> None:
     assert links_of(document, OCI_INDEX) == Links((digest("a"), digest("b")), platforms=("", ""))
 
 
+def test_attestation_that_stands_a_thousand_times_is_one() -> None:
+    """And one of what the index does not list is none: what is remembered is no more than what is there."""
+    notes = {"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": digest("a")}
+    other = {**notes, "vnd.docker.reference.digest": digest("elsewhere")}
+    attesting = [{"digest": digest("b"), "annotations": notes}] * 1000
+    document = {"manifests": [{"digest": digest("a")}, *attesting, {"digest": digest("c"), "annotations": other}]}
+
+    assert links_of(document, OCI_INDEX).attestations == ((digest("b"), digest("a")),)
+
+
 def test_links_can_be_cut_down_to_what_is_present() -> None:
     """Children, with their platforms and attestations; nothing is made anew where all are."""
     a, b, c = digest("a"), digest("b"), digest("c")

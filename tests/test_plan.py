@@ -1024,21 +1024,18 @@ def test_without_a_limit_nothing_is_passed_over() -> None:
 
 
 def test_image_that_has_lost_its_tags_to_us_takes_no_untagged_images_place() -> None:
-    """It was to go, and what is untagged was to stay beside it."""
-    held = [manifest("stripped", 4), manifest("untagged", 9)]
+    """What was to stay untagged beside it stays; and it too, as long as it is as new as those."""
+    held = [manifest("stripped", 4), manifest("untagged", 9), manifest("old", 10)]
+    by = retiring(max_age=None, keep_untagged=1)
 
-    assert deleted(planned(held, retiring(max_age=None, keep_untagged=1))) == {"untagged": "expired"}
-    assert deleted(planned(held, retiring(max_age=None, keep_untagged=1), stripped=held[:1])) == {
-        "stripped": "expired"
+    assert deleted(planned(held, by)) == {"untagged": "expired", "old": "expired"}
+    assert deleted(planned(held, by, stripped=held[:1])) == {"old": "expired"}
+    assert deleted(planned(held, by, stripped=held[1:2])) == {"untagged": "expired", "old": "expired"}
+    assert deleted(planned(held, retiring(keep_untagged=1), stripped=held[:1])).keys() == {
+        "stripped",
+        "untagged",
+        "old",
     }
-
-
-@pytest.mark.parametrize("again", [manifest("image", 3), manifest("image", 4, tags="v2"), manifest("image", None)])
-def test_image_that_was_pushed_again_is_as_good_as_any(again: Manifest) -> None:
-    """With another upload time, or a tag: somebody wants it."""
-    result = planned([again], retiring(max_age=None), stripped=[manifest("image", 4)])
-
-    assert deleted(result) == {}
 
 
 # --- what a deletion says beside its reason

@@ -775,6 +775,19 @@ def test_orphan_whose_subject_is_back_stays(world: World) -> None:
     assert world.log.counts["manifest_delete"] == 0
 
 
+def test_orphan_is_looked_for_again_behind_its_referrers(world: World) -> None:
+    """It was refused for them, and its own subject may have come meanwhile; then they stay, too."""
+    subject = image("subject")
+    orphan = world.load(referrer(subject))
+    about = world.load(referrer(orphan))
+    world.faults.add(After(lambda: world.load(subject, tags="v1", age_days=0)), kind="tags_list", nth=2)
+
+    report = world.run(workers=1, **ALL).prune()
+
+    assert world.left == {subject.digest, orphan, about}
+    assert report.deleted == 0
+
+
 def test_orphan_of_several_subjects_stays_if_one_is_back(world: World) -> None:
     """Every one of them has to be gone."""
     subject = image("subject")
@@ -852,25 +865,31 @@ def test_run_that_is_stopped_begins_nothing_more(world: World, logged: Logged) -
 # What a run leaves half deleted.
 
 
+PUSHED_OUT: dict[str, Any] = {"keep": 1, "keep_untagged": 1, "delete_tags": [".*"]}
+
+
 @pytest.mark.parametrize("signed", [False, True])
-def test_image_that_has_lost_its_tags_pushes_no_other_out(world: World, signed: bool) -> None:
-    """The next run goes on with it, and does not take it for the newest of the untagged."""
+@pytest.mark.parametrize("end", ["left", "failed", "refused"])
+def test_image_that_has_lost_its_tags_pushes_no_other_out(world: World, end: str, signed: bool) -> None:
+    """Whatever held it up: in the next run it does not take the place of one that was to stay untagged."""
     untagged = world.load(image("untagged"), age_days=7)
-    image_left = world.load(image("left"), tags="v1", age_days=6)
-    referrers = [world.load(referrer(image_left), age_days=6)] if signed else []
+    stripped = world.load(image("stripped"), tags="v1", age_days=6)
+    referrers = [world.load(referrer(stripped), age_days=6)] if signed else []
     newest = world.load(image("newest"), tags="v2", age_days=1)
-    policy: dict[str, Any] = {"keep": 1, "keep_untagged": 1, "delete_tags": [".*"]}
-    world.faults.add(Status(503), kind="manifest_delete", times=6)
+    before = world.left
+    status = {"left": Status(503), "failed": Status(403, "DENIED"), "refused": Status(400, DANGLING_PARENT)}[end]
+    world.faults.add(status, kind="manifest_delete", times=6)
 
-    with pytest.raises(Unavailable):
-        world.prune(**policy)
-    assert world.left == {untagged, image_left, newest, *referrers}
+    with contextlib.suppress(Unavailable):
+        world.prune(**PUSHED_OUT)
     assert world.tags.keys() == {"v2"}
+    world.faults.clear()
 
-    report = world.run(**policy).prune()
-
-    assert world.left == {untagged, newest}
-    assert report.reasons == {"newest": 2, "expired": 1, **({"follows": 1} if signed else {})}
+    for _ in range(2):
+        report = world.run(**PUSHED_OUT).prune()
+        assert report.deleted == 0
+    assert world.left == before
+    assert {untagged, stripped, newest, *referrers} == before
 
 
 def test_image_that_was_left_for_want_of_time_pushes_no_other_out(world: World) -> None:
@@ -878,35 +897,64 @@ def test_image_that_was_left_for_want_of_time_pushes_no_other_out(world: World) 
     untagged = world.load(image("untagged"), age_days=7)
     subject = world.load(image("subject"), tags="v1", age_days=6)
     world.load(referrer(subject), age_days=6)
-    newest = world.load(image("newest"), tags="v2", age_days=1)
-    policy: dict[str, Any] = {"keep": 1, "keep_untagged": 1, "delete_tags": [".*"]}
+    world.load(image("newest"), tags="v2", age_days=1)
+    before = world.left
     world.faults.add(After(lambda: world.clock.turn(600)), kind="manifest_delete", nth=1)
 
     with pytest.raises(TimeLimitReached):
-        world.prune(**policy)
-    assert subject in world.left
+        world.prune(**PUSHED_OUT)
+    world.run(**PUSHED_OUT).prune()
 
-    world.run(**policy).prune()
-
-    assert world.left == {untagged, newest}
+    assert untagged in world.left
+    assert world.left == before
 
 
 def test_image_that_got_a_tag_again_counts_again(world: World) -> None:
-    """Whoever tags what a run has left half deleted, and takes the tag away later, finds it judged as any other."""
-    image_left = world.load(image("left"), tags="v1", age_days=6)
+    """Whoever tags what a run has left half deleted finds it judged as any other, also without that tag."""
+    untagged = world.load(image("untagged"), age_days=7)
+    stripped = world.load(image("stripped"), tags="v1", age_days=6)
     world.load(image("newest"), tags="v2", age_days=1)
-    policy: dict[str, Any] = {"keep": 1, "keep_untagged": 1, "delete_tags": [".*"]}
     world.faults.add(Status(503), kind="manifest_delete", times=6)
     with pytest.raises(Unavailable):
-        world.prune(**policy)
-    world.store.tag(world.name, "keep-me", image_left)
-    world.prune(**policy | {"protect_tags": ["keep-me"]})
+        world.prune(**PUSHED_OUT)
+    world.store.tag(world.name, "keep-me", stripped)
+    world.prune(**PUSHED_OUT | {"protect_tags": ["keep-me"]})
     world.store.delete_tag(world.name, "keep-me")
 
-    report = world.prune(**policy)
+    assert world.run(**PUSHED_OUT).prune().deleted == 1
+    assert untagged not in world.left
+    assert stripped in world.left
 
-    assert report.deleted == 0
-    assert image_left in world.left
+
+# What is told.
+
+
+def test_refused_image_that_goes_later_is_not_taken_for_one_that_stays(world: World) -> None:
+    """What is kept is what is left: here the other's plan was too old, and the refused one is gone by the next."""
+    refused = world.load(image("refused"), age_days=90)
+    world.load(image("other"), age_days=80)
+    kept = world.load(image("kept"), tags="v1")
+    world.faults.add(Status(400, DANGLING_PARENT), kind="manifest_delete", path=refused)
+    world.faults.add(Status(503, retry_after=60), kind="manifest_delete", skip=1, times=1)
+    world.faults.add(Before(lambda: world.store.force_delete(world.name, refused)), kind="tags_list", nth=2)
+
+    report = world.run(workers=1).prune()
+
+    assert world.left == {kept}
+    assert (report.kept, report.deleted, report.refused) == (1, 1, 1)
+
+
+def test_image_that_could_not_go_is_told_once(world: World) -> None:
+    """As refused or failed, and not as one that a limit keeps."""
+    failing = world.load(image("failing"), age_days=90)
+    world.load(image("other"), age_days=80)
+    world.load(image("kept"), tags="v1")
+    world.faults.add(Status(400, "DENIED"), kind="manifest_delete", path=failing)
+
+    report = world.run(max_deletions=2).prune()
+
+    assert (report.kept, report.deleted, report.failed) == (1, 1, 1)
+    assert report.reasons == {"tagged": 1, "expired": 1}
 
 
 # Messages that arrive during the run.

@@ -464,6 +464,18 @@ class Judge:
                 continue
             state = self._records.versions[repository][-1].state
             left = oracle.left_to_go(state.values(), policy, now_ms())
+            # A process lets what it has left without tags take nobody's place.
+            stripped = {
+                entry.named
+                for entry in self._records.asked
+                if entry.repository == repository
+                and entry.kind == "tag_delete"
+                and entry.status == requests.codes.accepted
+                and entry.named in state
+                and not state[entry.named].tags
+            }
+            others = [held for digest, held in state.items() if digest not in stripped]
+            left &= stripped | oracle.left_to_go(others, policy, now_ms())
             if left:
                 names = " ".join(self._label(one) for one in sorted(left))
                 self._lose(f"{repository} has come to rest, and {names} should have gone", *left)
