@@ -145,7 +145,11 @@ class _Execution:
         for digest, deletion in self._deletions.items():
             for other in deletion.after:
                 self._behind.setdefault(other, []).append(digest)
-        self._ready = deque(digest for digest, before in self._before.items() if not before)
+        ready = [digest for digest, before in self._before.items() if not before]
+        # What others may only seem to have crowded out goes last, and not where another process is seen at work.
+        self._ready = deque(sorted(ready, key=lambda digest: self._deletions[digest].is_crowded_out))
+        self._is_crossed = False
+        self._is_put_off = False
         # Subjects that were refused, with what to say of them if it comes to nothing; those of which nobody has seen
         # yet why; and the others, with the referrers that have to go before they are asked once more, and the same
         # backwards.
@@ -221,8 +225,8 @@ class _Execution:
         """Wait for a deletion that may begin, or a look that is due; None when there will be none."""
         with self._changed:
             while not self._over:
-                while self._ready and self._ready[0] in self._ends:
-                    self._ready.popleft()
+                while self._ready and (self._ready[0] in self._ends or self._is_doubtful(self._ready[0])):
+                    self._is_put_off = self._ready.popleft() not in self._ends or self._is_put_off
                 is_due = len(self._unclear) >= (self._workers if self._ready else 1) and not self._is_looking
                 if (self._ready or is_due) and not self._conditions.may_begin():
                     self._over = True
@@ -236,9 +240,14 @@ class _Execution:
                     return digest
                 elif self._busy or self._is_looking:
                     self._changed.wait()
+                elif self._is_put_off:
+                    self._over = True
                 else:
                     return None
             return None
+
+    def _is_doubtful(self, digest: Digest) -> bool:
+        return self._is_crossed and self._deletions[digest].is_crowded_out
 
     def _settle(self, digest: Digest, end: End | _Pause) -> None:
         """Note how a deletion, or a look, has ended or why it has not, and let begin what waited for it."""
@@ -378,6 +387,9 @@ class _Execution:
                 return outcome
             if outcome.asked:
                 logger.info("tag deleted", extra=facts)
+            else:
+                with self._changed:
+                    self._is_crossed = True
         return GONE
 
     def _look(self) -> None:

@@ -76,7 +76,8 @@ class Deletion(msgspec.Struct, frozen=True):
 
     ``after`` are those of the plan that go first; ``needs`` those that would have to stay with this one; ``absent``
     the subjects that the registry has to call unknown; ``is_subject`` says that others of the plan refer to it, for
-    whose sake the registry may refuse.
+    whose sake the registry may refuse; ``is_crowded_out``, that newer untagged images have its place, of which some
+    may only be untagged because another process has begun to delete them.
     """
 
     verdict: Verdict
@@ -84,6 +85,7 @@ class Deletion(msgspec.Struct, frozen=True):
     needs: tuple[Digest, ...] = ()
     absent: tuple[Digest, ...] = ()
     is_subject: bool = False
+    is_crowded_out: bool = False
 
     @property
     def manifest(self) -> Manifest:
@@ -151,7 +153,9 @@ def plan(
     return Plan(
         repository=listing.repository,
         keep=tuple(_kept_verdict(manifest, kept[manifest.digest], running_by) for manifest in remaining),
-        delete=_deletions(graph, kinds, [manifest for manifest in by_age if manifest.digest not in kept]),
+        delete=_deletions(
+            graph, kinds, [manifest for manifest in by_age if manifest.digest not in kept], policy, now
+        ),
     )
 
 
@@ -331,7 +335,9 @@ def _kept_verdict(manifest: Manifest, reason: Reason, running_by: Mapping[Digest
     return Verdict(manifest, reason, running_by.get(manifest.digest, "") if reason is Reason.RUNNING else "")
 
 
-def _deletions(graph: Graph, kinds: Mapping[Digest, Kind], going: list[Manifest]) -> tuple[Deletion, ...]:
+def _deletions(
+    graph: Graph, kinds: Mapping[Digest, Kind], going: list[Manifest], policy: Policy, now: datetime
+) -> tuple[Deletion, ...]:
     """Return how each of ``going`` goes, in its order."""
     digests = {manifest.digest: None for manifest in going}
     before = graph.predecessors(digests.keys())
@@ -353,6 +359,14 @@ def _deletions(graph: Graph, kinds: Mapping[Digest, Kind], going: list[Manifest]
                 needs=tuple(dict.fromkeys(other for other in holds(digest) if other in digests)),
                 absent=manifest.subjects if kind is Kind.ORPHAN else (),
                 is_subject=digest in graph.referrers,
+                is_crowded_out=kind is Kind.UNTAGGED_IMAGE and _can_be_crowded_out(manifest, policy, now),
             )
         )
     return tuple(deletions)
+
+
+def _can_be_crowded_out(manifest: Manifest, policy: Policy, now: datetime) -> bool:
+    """Whether an untagged image would stay if there were fewer newer ones, and tagged ones become untagged to go."""
+    if not policy.keep_untagged or not policy.delete_tags or manifest.uploaded is None:
+        return False
+    return policy.max_age is None or now - manifest.uploaded < policy.max_age

@@ -26,6 +26,8 @@ logger = logging.getLogger(LOGGER)
 
 # What a plan rests on may have changed by then.
 PLAN_MAX_AGE_S = 60.0
+# Between an image's last tag and the image itself another process takes less than this, a request or two.
+SETTLING_S = 0.25
 
 
 class Report(msgspec.Struct):
@@ -151,6 +153,8 @@ class Run:
             while True:
                 try:
                     todo, basis = self._prepare(pool.map)
+                    if self._may_be_misled(todo):
+                        todo, basis = self._look_twice(todo, pool.map)
                 except CleanerError:
                     if self._has_acted:
                         self._finish(())
@@ -191,6 +195,21 @@ class Run:
             basis = msgspec.structs.replace(basis, running=self._ask_running(todo.repository, self.exchange))
             todo = self._decide(basis)
         return todo, basis
+
+    def _may_be_misled(self, todo: Plan) -> bool:
+        """Whether another process may be why something goes, and nothing else that goes would show it."""
+        if self.report.dry_run or any(one.manifest.tags for one in todo.delete):
+            return False
+        return any(one.is_crowded_out for one in todo.delete)
+
+    def _look_twice(self, todo: Plan, each: Map) -> tuple[Plan, _Basis]:
+        """Return a later plan; of those that are crowded out, only what ``todo`` lets go as well goes in this run."""
+        self.client.pause(min(SETTLING_S, (self.exchange.deadline - self.clock()) / 10))
+        again, basis = self._prepare(each)
+        before = {deletion.manifest.digest for deletion in todo.delete}
+        crowded_out = {deletion.manifest.digest for deletion in again.delete if deletion.is_crowded_out}
+        self._settled |= crowded_out - before
+        return again, basis
 
     def _decide(self, basis: _Basis) -> Plan:
         return plan(

@@ -219,6 +219,10 @@ class RepositoryClient:
             except RepositoryNotFound as error:
                 raise IncompleteListing(f"{self.repository}: cut short, and unknown to the REST API") from error
 
+    def pause(self, seconds: float) -> None:
+        """Do nothing for a while, though not beyond the exchange's deadline."""
+        self._registry.transport.pause(seconds, self.exchange)
+
     def read_links(self, listing: Listing, each: Map, *, all_subjects: bool = False) -> Listing:
         """Return ``listing`` with what its documents name: the children of indexes, and subjects.
 

@@ -154,6 +154,11 @@ class Transport:
         if self.clock() >= exchange.deadline:
             raise TimeLimitReached("time is over, and not everything is read")
 
+    def pause(self, seconds: float, exchange: Exchange) -> None:
+        """Do nothing for a while, though not beyond the exchange's deadline."""
+        if seconds > 0:
+            self._sleep(max(min(seconds, exchange.deadline - self.clock()), 0.0))
+
     def retrying(self, exchange: Exchange, url: str, act: Callable[[], T], *, requests: int = 1) -> T:
         """Return what ``act`` does, which sends ``requests`` by ``once`` to the host of ``url``, back to back.
 
@@ -166,7 +171,7 @@ class Transport:
         """
         pace, _ = self._origin(url)
         for attempt in range(ATTEMPTS):
-            self._wait(pace.reserve(requests), exchange)
+            self.pause(pace.reserve(requests), exchange)
             try:
                 with exchange.turn:
                     return act()
@@ -225,10 +230,6 @@ class Transport:
             return Response(response.status_code, response.headers, body)
         finally:
             response.close()
-
-    def _wait(self, seconds: float, exchange: Exchange) -> None:
-        if seconds > 0:
-            self._sleep(max(min(seconds, exchange.deadline - self.clock()), 0.0))
 
     def _origin(self, url: str) -> tuple[Pace, Mapping[str, str]]:
         parts = urlsplit(url)
