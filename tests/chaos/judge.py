@@ -14,7 +14,7 @@ from tests.chaos.cases import Case
 from tests.chaos.clients import now_ms
 from tests.chaos.records import REFUSED, Asked, Delivery, Records, State, Version
 from tests.chaos.tuning import LOOK_MAX_S, PACED_SLACK_S, SLACK_S
-from tests.oracle import Reading
+from tests.oracle import Held, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ class View:
     def __init__(self, pages: Sequence[Asked], versions: Sequence[Version], policy: Mapping[str, object]) -> None:
         self.begin = pages[0].arrived
         self.listed = self.end = pages[-1].time
-        self._policy = policy
+        self.policy = policy
         self.state: State = {}
         for page in pages:
             state = versions[page.before].state
@@ -46,10 +46,10 @@ class View:
 
     @cached_property
     def going(self) -> frozenset[str]:
-        return oracle.may_go(self.state.values(), self._policy, int(self.listed * 1000))
+        return oracle.may_go(self.state.values(), self.policy, int(self.listed * 1000))
 
     def going_but(self, just_pushed: frozenset[str]) -> frozenset[str]:
-        return oracle.may_go(self.state.values(), self._policy, int(self.listed * 1000), just_pushed=just_pushed)
+        return oracle.may_go(self.state.values(), self.policy, int(self.listed * 1000), just_pushed=just_pushed)
 
     @cached_property
     def reading(self) -> Reading:
@@ -417,12 +417,27 @@ class Judge:
             and one.ended >= view.begin
         )
         left = set(view.going_but(named))
+        stripped, others = self._without_stripped(delivery.message.repository, view.state)
+        left &= stripped | oracle.may_go(others, view.policy, int(view.listed * 1000), just_pushed=named)
         versions = self._records.versions[delivery.message.repository]
         for number, version in enumerate(versions):
             until = versions[number + 1].time if number + 1 < len(versions) else float("inf")
             if until >= view.listed and version.time <= delivery.ended:
                 left &= version.state.keys()
         return frozenset(left)
+
+    def _without_stripped(self, repository: str, state: State) -> tuple[set[str], list[Held]]:
+        """What processes have left without tags, and the rest: they let it take nobody's place among the newest."""
+        stripped = {
+            entry.named
+            for entry in self._records.asked
+            if entry.repository == repository
+            and entry.kind == "tag_delete"
+            and entry.status == requests.codes.accepted
+            and entry.named in state
+            and not state[entry.named].tags
+        }
+        return stripped, [held for digest, held in state.items() if digest not in stripped]
 
     def _judge_states(self, repository: str, policy: Mapping[str, object] | None) -> None:
         """What every state, and every listing that anybody was given, keeps must be there."""
@@ -464,17 +479,7 @@ class Judge:
                 continue
             state = self._records.versions[repository][-1].state
             left = oracle.left_to_go(state.values(), policy, now_ms())
-            # A process lets what it has left without tags take nobody's place.
-            stripped = {
-                entry.named
-                for entry in self._records.asked
-                if entry.repository == repository
-                and entry.kind == "tag_delete"
-                and entry.status == requests.codes.accepted
-                and entry.named in state
-                and not state[entry.named].tags
-            }
-            others = [held for digest, held in state.items() if digest not in stripped]
+            stripped, others = self._without_stripped(repository, state)
             left &= stripped | oracle.left_to_go(others, policy, now_ms())
             if left:
                 names = " ".join(self._label(one) for one in sorted(left))
