@@ -242,9 +242,9 @@ variable "concurrency" {
 variable "max_instances" {
   description = "Instances at most.  What does not fit waits in Pub/Sub."
   type        = number
-  # Enough for a sweep of thousands of repositories, and few enough that messages of one push meet and that the
-  # registry's quota of requests (60,000 a minute, project and region) is left to those who push and pull.
-  default  = 3
+  # One makes more deletions than the registry's quota allows (18,000 a minute, project and region), the messages of
+  # one push meet in it, and it knows what it has begun to delete; two of them have to find that out from each other.
+  default  = 1
   nullable = false
 
   validation {
