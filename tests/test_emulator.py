@@ -1067,10 +1067,9 @@ def test_latency_is_what_was_asked_for(emulator: Emulator, client: Client) -> No
     assert best() >= 0.05
 
 
-@pytest.mark.parametrize("fixed", [False, True])
-def test_quota_refuses_what_is_beyond_it(emulator: Emulator, client: Client, fixed: bool) -> None:
+def test_quota_refuses_what_is_beyond_it(emulator: Emulator, client: Client) -> None:
     """Only the methods it names, counted as accepted and refused; over as soon as it is lifted."""
-    quota = emulator.faults.quota = Quota(5, methods=frozenset({"DELETE"}), burst=5, fixed=fixed, retry_after=1)
+    quota = emulator.faults.quota = Quota(0.001, methods=frozenset({"DELETE"}), burst=5, retry_after=1)
 
     statuses = [client.delete(ABSENT).status_code for _ in range(8)]
 
@@ -1082,13 +1081,24 @@ def test_quota_refuses_what_is_beyond_it(emulator: Emulator, client: Client, fix
     assert client.delete(ABSENT).status_code == 404
 
 
-def test_quota_fills_again(emulator: Emulator, client: Client) -> None:
-    """A token bucket holds what time has put into it."""
-    emulator.faults.quota = Quota(200, burst=1)
+def test_quota_fills_again() -> None:
+    """A token bucket holds what time has put into it, and no more than it can."""
+    quota = Quota(200, burst=2)
+    now = time.monotonic()
 
-    assert [client.delete(ABSENT).status_code for _ in range(2)] == [404, 429]
-    time.sleep(0.02)
-    assert client.delete(ABSENT).status_code == 404
+    assert [quota.take(now) for _ in range(3)] == [True, True, False]
+    assert [quota.take(now + 0.006) for _ in range(2)] == [True, False]
+    assert [quota.take(now + 60) for _ in range(3)] == [True, True, False]
+
+
+def test_quota_of_whole_seconds() -> None:
+    """Each has its own."""
+    quota = Quota(5, fixed=True)
+    now = time.monotonic()
+
+    assert [quota.take(now) for _ in range(8)] == [True] * 5 + [False] * 3
+    assert quota.take(now + 1)
+    assert sorted(quota.windows.values()) == [[1, 0], [5, 3]]
 
 
 # The two gaps.
