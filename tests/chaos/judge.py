@@ -419,6 +419,11 @@ class Judge:
         left = set(view.going_but(named))
         stripped, others = self._without_stripped(delivery.message.repository, view.state)
         left &= stripped | oracle.may_go(others, view.policy, int(view.listed * 1000), just_pushed=named)
+        # An attestation stays with what it attests, which stands beside it in their index, if a message names that.
+        reading = view.reading
+        left -= {
+            digest for digest in left if any(named & reading.children[index] for index in reading.parents[digest])
+        }
         versions = self._records.versions[delivery.message.repository]
         for number, version in enumerate(versions):
             until = versions[number + 1].time if number + 1 < len(versions) else float("inf")
