@@ -226,7 +226,7 @@ class _Execution:
         with self._changed:
             while not self._over:
                 while self._ready and (self._ready[0] in self._ends or self._is_doubtful(self._ready[0])):
-                    self._is_put_off = self._ready.popleft() not in self._ends or self._is_put_off
+                    self._is_put_off |= self._ready.popleft() not in self._ends
                 is_due = len(self._unclear) >= (self._workers if self._ready else 1) and not self._is_looking
                 if (self._ready or is_due) and not self._conditions.may_begin():
                     self._over = True

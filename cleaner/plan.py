@@ -227,11 +227,12 @@ def _newest(
     newest = [*_first(untagged, policy.keep_untagged, stripped)]
     for pool in groups.values():
         newest += _first(pool, policy.keep, graph.parents)
-    return {
-        manifest.digest
-        for manifest in newest
-        if policy.max_age is None or (manifest.uploaded and now - manifest.uploaded < policy.max_age)
-    }
+    return {manifest.digest for manifest in newest if not _is_retired(manifest, policy, now)}
+
+
+def _is_retired(manifest: Manifest, policy: Policy, now: datetime) -> bool:
+    """Whether an image is ``max_age`` old, so that to be among the newest keeps it no longer."""
+    return policy.max_age is not None and manifest.uploaded is not None and now - manifest.uploaded >= policy.max_age
 
 
 def _groups(manifest: Manifest, group_by: Pattern | None) -> set[tuple[str | None, ...]]:
@@ -367,6 +368,4 @@ def _deletions(
 
 def _can_be_crowded_out(manifest: Manifest, policy: Policy, now: datetime) -> bool:
     """Whether an untagged image would stay if there were fewer newer ones, and tagged ones become untagged to go."""
-    if not policy.keep_untagged or not policy.delete_tags or manifest.uploaded is None:
-        return False
-    return policy.max_age is None or now - manifest.uploaded < policy.max_age
+    return bool(policy.keep_untagged and policy.delete_tags) and not _is_retired(manifest, policy, now)

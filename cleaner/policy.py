@@ -213,9 +213,9 @@ def _compile(pattern: str) -> Pattern:
 
 
 def _kind(value: object) -> str:
-    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
-    if isinstance(value, _Repeating):
+    if isinstance(value, dict):
         return "an object"
+    names = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
     return names.get(type(value), f"the number {value}" if isinstance(value, int | float) else type(value).__name__)
 
 

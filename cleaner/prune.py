@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence, Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import cached_property
 
 import msgspec
 
@@ -127,6 +128,7 @@ class Run:
         self._ask_running = ask_running
         self.progress = progress or Progress()
         self._now = now
+        self._transport = registry.transport
         self.clock = registry.transport.clock
         self._started = self.clock()
         # What stays for this run; of that, what the registry would not delete.
@@ -204,7 +206,7 @@ class Run:
 
     def _look_twice(self, todo: Plan, each: Map) -> tuple[Plan, _Basis]:
         """Return a later plan; of those that are crowded out, only what ``todo`` lets go as well goes in this run."""
-        self.client.pause(min(SETTLING_S, (self.exchange.deadline - self.clock()) / 10))
+        self._transport.pause(min(SETTLING_S, (self.exchange.deadline - self.clock()) / 10), self.exchange)
         again, basis = self._prepare(each)
         before = {deletion.manifest.digest for deletion in todo.delete}
         crowded_out = {deletion.manifest.digest for deletion in again.delete if deletion.is_crowded_out}
@@ -332,8 +334,6 @@ class _Conditions:
         self._listing = listing
         self._clock = run.clock
         self._until = min(run.clock() + PLAN_MAX_AGE_S, run.exchange.deadline)
-        # The plan's graph, made when it is wanted.
-        self._planned: Graph | None = None
 
     def may_begin(self) -> bool:
         """Whether the plan is young enough, and there is time."""
@@ -368,25 +368,20 @@ class _Conditions:
         except InvalidManifest:
             # It decides nothing of the plan, and what it would name is not known.
             return [None] * len(deletions)
-        if self._planned is None:
-            self._planned = Graph.of(self._listing)
+        subjects = (deletion.manifest.digest for deletion in deletions)
         return [
-            fresh.referring(deletion.manifest.digest)
-            if self._is_all(self._planned, fresh, deletion.manifest.digest, going, stripped)
-            else None
-            for deletion in deletions
+            fresh.referring(digest) if self._is_all(fresh, digest, going, stripped) else None for digest in subjects
         ]
 
+    @cached_property
+    def _planned(self) -> Graph:
+        return Graph.of(self._listing)
+
     def _is_all(
-        self,
-        planned: Graph,
-        fresh: Graph,
-        subject: Digest,
-        going: AbstractSet[Digest],
-        stripped: AbstractSet[Digest],
+        self, fresh: Graph, subject: Digest, going: AbstractSet[Digest], stripped: AbstractSet[Digest]
     ) -> bool:
         """Whether nothing but ``going``, as it was planned, hangs on ``subject``, directly or not."""
-        for digest in fresh.cluster(planned.cluster({subject}, going), going):
+        for digest in fresh.cluster(self._planned.cluster({subject}, going), going):
             if not going >= {*fresh.owners(digest), *fresh.referrers.get(digest, ())}:
                 return False
             now = fresh.listing.manifests.get(digest)

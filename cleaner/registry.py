@@ -32,6 +32,7 @@ from cleaner.manifest import (
     decode_links,
     decode_tags_page,
 )
+from cleaner.recent import Recent
 from cleaner.reference import Digest, Repository, Tag, parse_repository
 from cleaner.tokens import Access, Tokens
 from cleaner.transport import Exchange, Response, Transport
@@ -65,7 +66,7 @@ T = TypeVar("T", bound="Response | Outcome")
 Map = Callable[[Callable[[Manifest], Links | None], Iterable[Manifest]], Iterable[Links | None]]
 
 # What the registry's own protocol checks for a listing and for a manifest.
-_READ = "artifactregistry.repositories.downloadArtifacts"
+_READ = Access.READ.permission
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -134,18 +135,12 @@ class Registry:
         self.transport = transport
         self.tokens = Tokens(transport, access_token, insecure)
         self.memory = Memory(REMEMBERED_MAX)
-        self._stripped: OrderedDict[Repository, set[Digest]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._stripped: Recent[Repository, set[Digest]] = Recent(REPOSITORIES_MAX, set)
         self._insecure = insecure
 
     def stripped(self, repository: Repository) -> set[Digest]:
         """Return what runs on ``repository`` have left without the tags that it had; for the run to change."""
-        with self._lock:
-            stripped = self._stripped.setdefault(repository, set())
-            self._stripped.move_to_end(repository)
-            if len(self._stripped) > REPOSITORIES_MAX:
-                self._stripped.popitem(last=False)
-            return stripped
+        return self._stripped.get(repository)
 
     def open(self, repository: Repository, access: Access, exchange: Exchange) -> RepositoryClient:
         """Return a client of one repository for one run; no request is made."""
@@ -218,10 +213,6 @@ class RepositoryClient:
                 return self._registry.rest().list_manifests(self.repository, self.exchange)
             except RepositoryNotFound as error:
                 raise IncompleteListing(f"{self.repository}: cut short, and unknown to the REST API") from error
-
-    def pause(self, seconds: float) -> None:
-        """Do nothing for a while, though not beyond the exchange's deadline."""
-        self._registry.transport.pause(seconds, self.exchange)
 
     def read_links(self, listing: Listing, each: Map, *, all_subjects: bool = False) -> Listing:
         """Return ``listing`` with what its documents name: the children of indexes, and subjects.

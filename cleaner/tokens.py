@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Set as AbstractSet
 from enum import Enum
 from urllib.parse import urlencode
@@ -12,6 +11,7 @@ import msgspec
 
 from cleaner.credentials import is_bearer_token
 from cleaner.errors import PermissionDenied, RequestRefused, Unavailable
+from cleaner.recent import Recent
 from cleaner.reference import Repository
 from cleaner.transport import Exchange, Response, Transport
 
@@ -77,8 +77,7 @@ class Tokens:
         self._transport = transport
         self._access_token = access_token
         self._insecure = insecure
-        self._slots: OrderedDict[tuple[Repository, Access], _Slot] = OrderedDict()
-        self._lock = threading.Lock()
+        self._slots: Recent[tuple[Repository, Access], _Slot] = Recent(_TOKENS_MAX, _Slot)
 
     def get(self, exchange: Exchange, repository: Repository, access: Access) -> str | None:
         """Return the repository's token; None where its host has not asked for one.
@@ -88,7 +87,7 @@ class Tokens:
             RequestRefused: Another 4xx.
             Unavailable: The token service does not answer, or not with a token.
         """
-        slot = self._slot(repository, access)
+        slot = self._slots.get((repository, access))
         with slot.lock:
             if slot.token is None and repository.host in self._insecure:
                 return None
@@ -100,20 +99,11 @@ class Tokens:
         Raises:
             As ``get``.
         """
-        slot = self._slot(repository, access)
+        slot = self._slots.get((repository, access))
         with slot.lock:
             if slot.token == refused:
                 slot.token = None
             return self._living(slot, exchange, repository, access)
-
-    def _slot(self, repository: Repository, access: Access) -> _Slot:
-        key = (repository, access)
-        with self._lock:
-            slot = self._slots.setdefault(key, _Slot())
-            self._slots.move_to_end(key)
-            if len(self._slots) > _TOKENS_MAX:
-                self._slots.popitem(last=False)
-            return slot
 
     def _living(self, slot: _Slot, exchange: Exchange, repository: Repository, access: Access) -> str:
         asked = self._transport.clock()

@@ -17,6 +17,7 @@ FLOORS = {
     "cleaner.errors": 0,
     "cleaner.logs": 0,
     "cleaner.pace": 0,
+    "cleaner.recent": 0,
     "cleaner.times": 0,
     "cleaner.reference": 1,
     "cleaner.transport": 1,
