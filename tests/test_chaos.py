@@ -19,9 +19,8 @@ from cleaner.reference import Digest, Repository, Tag
 from cleaner.settings import Settings
 from tests import oracle
 from tests.chaos.cases import HOST, Case, History, make_case
-from tests.chaos.clients import now_ms
 from tests.chaos.processes import Event, Process
-from tests.chaos.records import Message
+from tests.chaos.records import Message, now_ms
 from tests.chaos.reports import failure
 from tests.chaos.rounds import Round
 from tests.emulator import Emulator

@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 HOST: Final = "registry"
 
 
-# What a round consists of.
-
-
 @dataclass(slots=True)
 class Case:
     """Everything that a seed decides."""

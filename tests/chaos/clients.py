@@ -12,23 +12,13 @@ import requests
 
 from tests import oracle
 from tests.chaos.cases import HOST, Case, some_tag
-from tests.chaos.records import Asked, Pushed, Records, Watched
-from tests.emulator.images import (
-    Content,
-    cosign_signature,
-    cosign_tag,
-    image,
-    index,
-    referrer,
-)
+from tests.chaos.records import Asked, Pushed, Records, Watched, now_ms
+from tests.emulator.images import Content, cosign_signature, cosign_tag, image, index, referrer
 from tests.emulator.store import NOW, Refusal
 from tests.oracle import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-
-
-# What clients do meanwhile.
 
 
 class Clients:
@@ -376,7 +366,3 @@ class Clients:
                 self._records.note(f"client deletes {self._records.label(digest)} in {repository}")
                 self._records.snapshot(repository)
         yield
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -11,16 +11,12 @@ import requests
 
 from tests import oracle
 from tests.chaos.cases import Case
-from tests.chaos.clients import now_ms
-from tests.chaos.records import REFUSED, Asked, Delivery, Records, State, Version
+from tests.chaos.records import REFUSED, Asked, Delivery, Records, State, Version, now_ms
 from tests.chaos.tuning import LOOK_MAX_S, PACED_SLACK_S, SLACK_S
 from tests.oracle import Held, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-
-# What the judge says of it.
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +80,11 @@ class Judge:
         for entry in sorted(records.asked, key=lambda entry: entry.time):
             if entry.answered == requests.codes.too_many_requests:
                 self._paced.setdefault(entry.who, entry.time)
+        # By repository, the manifests that a tag was taken from.
+        self._untagged: dict[str, set[str]] = {}
+        for entry in records.asked:
+            if entry.kind == "tag_delete" and entry.status == requests.codes.accepted:
+                self._untagged.setdefault(entry.repository, set()).add(entry.named)
         self._counted: Counter[tuple[str, str]] = Counter()
         # Whose deletion has been judged already.
         self._lost_tags: set[tuple[str, str]] = set()
@@ -433,15 +434,8 @@ class Judge:
 
     def _without_stripped(self, repository: str, state: State) -> tuple[set[str], list[Held]]:
         """What processes have left without tags, and the rest: they let it take nobody's place among the newest."""
-        stripped = {
-            entry.named
-            for entry in self._records.asked
-            if entry.repository == repository
-            and entry.kind == "tag_delete"
-            and entry.status == requests.codes.accepted
-            and entry.named in state
-            and not state[entry.named].tags
-        }
+        untagged = self._untagged.get(repository, set())
+        stripped = {digest for digest in untagged if digest in state and not state[digest].tags}
         return stripped, [held for digest, held in state.items() if digest not in stripped]
 
     def _judge_states(self, repository: str, policy: Mapping[str, object] | None) -> None:

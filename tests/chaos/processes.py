@@ -16,7 +16,7 @@ import time
 import traceback
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import requests
 
@@ -27,12 +27,6 @@ from tests.chaos.cases import Case
 from tests.chaos.records import Delivery, Message, Records
 from tests.chaos.tuning import REST_S, tuned
 from tests.local import ROOT, free_port
-
-if TYPE_CHECKING:
-    pass
-
-
-# Who carries the messages out.
 
 
 class Process(Protocol):

@@ -16,14 +16,8 @@ from urllib.parse import parse_qs
 from aiohttp import web
 
 from tests.chaos.cases import HOST, Case
-from tests.emulator.faults import (
-    Action,
-    BrokenJson,
-    CutBody,
-)
-from tests.emulator.images import (
-    Content,
-)
+from tests.emulator.faults import Action, BrokenJson, CutBody
+from tests.emulator.images import Content
 from tests.emulator.server import Registry, Route, _drop
 from tests.emulator.store import Store
 from tests.oracle import Held
@@ -38,7 +32,8 @@ REFUSED: Final = 400
 State = dict[str, Held]
 
 
-# What is written down.
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 @dataclass(slots=True)

@@ -20,10 +20,10 @@ from aiohttp import web
 from cleaner.logs import LOGGER
 from tests import oracle
 from tests.chaos.cases import HOST, Case, History
-from tests.chaos.clients import Clients, now_ms
+from tests.chaos.clients import Clients
 from tests.chaos.judge import Judge, Loss
 from tests.chaos.processes import FrameworkProcess, LocalProcess, Process, Pubsub
-from tests.chaos.records import REFUSED, Records, Watched
+from tests.chaos.records import REFUSED, Records, Watched, now_ms
 from tests.chaos.tuning import REST_S, tuned
 from tests.emulator import Emulator
 from tests.emulator.faults import (
@@ -43,9 +43,6 @@ from tests.oracle import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-
-
-# A round.
 
 
 @dataclass(slots=True)
