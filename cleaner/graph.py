@@ -123,6 +123,15 @@ class Graph(msgspec.Struct, frozen=True):
         referrers = self.referrers.get(subject, ())
         return {other for other in referrers if self.listing.manifests[other].links.subject == subject}
 
+    def maybe_referring(self, subject: Digest) -> AbstractSet[Digest]:
+        """Return those of its own that may name ``subject`` as theirs and are not read for a plan.
+
+        Of its referrers what has a cosign tag, and what an index lists.  None where others are known to name it.
+        """
+        if self.referring(subject):
+            return frozenset()
+        return _reach(self.referrers.get(subject, ()), lambda digest: self.children.get(digest, ())).keys()
+
     def predecessors(self, going: AbstractSet[Digest]) -> dict[Digest, tuple[Digest, ...]]:
         """Return for each manifest of ``going`` which others of it have to go before.
 
@@ -182,8 +191,8 @@ def must_be_read(listing: Listing) -> tuple[Digest, ...]:
     return tuple(digest for digest, manifest in listing.manifests.items() if manifest.is_index)
 
 
-def may_have_subject(listing: Listing) -> tuple[Digest, ...]:
-    """Return the untagged OCI manifests that no index lists, which may name a subject.
+def may_have_subject(listing: Listing, also: AbstractSet[Digest] = frozenset()) -> tuple[Digest, ...]:
+    """Return the untagged OCI manifests that no index lists, which may name a subject, and those of ``also``.
 
     The indexes of ``listing`` must have their children by then.
     """
@@ -191,13 +200,8 @@ def may_have_subject(listing: Listing) -> tuple[Digest, ...]:
     return tuple(
         digest
         for digest, manifest in listing.manifests.items()
-        if manifest.media_type == OCI_MANIFEST and not manifest.tags and digest not in listed
+        if manifest.media_type == OCI_MANIFEST and (digest in also or (not manifest.tags and digest not in listed))
     )
-
-
-def may_name_subject(listing: Listing) -> tuple[Digest, ...]:
-    """Return every OCI manifest, those too that are not read for a plan."""
-    return tuple(digest for digest, manifest in listing.manifests.items() if manifest.media_type == OCI_MANIFEST)
 
 
 def _reversed(edges: Edges) -> Edges:

@@ -356,19 +356,22 @@ class _Conditions:
     ) -> Sequence[AbstractSet[Digest] | None]:
         """Return for each the referrers that stand against it, if nothing does but the plan; None otherwise.
 
-        The registry does not say for whose sake it refuses.  A parent, tag or referrer that came in between, or whose
-        document is not read for a plan, keeps the subject, and what is kept needs its referrers.  So in a fresh
-        listing, with all documents, what refers to the subject or what it belongs to has to be the plan's.
+        The registry does not say for whose sake it refuses.  A parent, tag or referrer that came in between keeps the
+        subject, and what is kept needs its referrers.  So in a fresh listing what refers to the subject or what it
+        belongs to has to be the plan's.  What came in between is read for a subject even where it has a tag or a
+        parent: nobody would refuse what goes first.
         """
-        client = self._run.client
+        client, subjects = self._run.client, [deletion.manifest.digest for deletion in deletions]
         try:
+            listing = client.list_manifests()
+            arrived = listing.manifests.keys() - self._listing.manifests.keys()
+            also = arrived.union(*(self._planned.maybe_referring(digest) for digest in subjects))
             # The run's own threads are at work on the plan.
             with ThreadPoolExecutor(self._run.workers, thread_name_prefix="reader") as pool:
-                fresh = Graph.of(client.read_links(client.list_manifests(), pool.map, all_subjects=True))
+                fresh = Graph.of(client.read_links(listing, pool.map, also=also))
         except InvalidManifest:
             # It decides nothing of the plan, and what it would name is not known.
             return [None] * len(deletions)
-        subjects = (deletion.manifest.digest for deletion in deletions)
         return [
             fresh.referring(digest) if self._is_all(fresh, digest, going, stripped) else None for digest in subjects
         ]

@@ -22,7 +22,7 @@ from cleaner.errors import (
     RepositoryNotFound,
     RequestRefused,
 )
-from cleaner.graph import may_have_subject, may_name_subject, must_be_read
+from cleaner.graph import may_have_subject, must_be_read
 from cleaner.manifest import (
     MEDIA_TYPES,
     Links,
@@ -214,19 +214,19 @@ class RepositoryClient:
             except RepositoryNotFound as error:
                 raise IncompleteListing(f"{self.repository}: cut short, and unknown to the REST API") from error
 
-    def read_links(self, listing: Listing, each: Map, *, all_subjects: bool = False) -> Listing:
+    def read_links(self, listing: Listing, each: Map, *, also: AbstractSet[Digest] = frozenset()) -> Listing:
         """Return ``listing`` with what its documents name: the children of indexes, and subjects.
 
-        One request, by way of ``each``, per index and per untagged OCI manifest that no index lists; none for what
-        the process remembers.  A manifest that has vanished meanwhile is left out.  With ``all_subjects`` every OCI
-        manifest is read.
+        One request, by way of ``each``, per index, per untagged OCI manifest that no index lists, and per OCI
+        manifest among ``also``; none for what the process remembers.  A manifest that has vanished meanwhile is
+        left out.
 
         Raises:
             InvalidManifest: One matches its digest and makes no sense.
             PermissionDenied, RequestRefused, Unavailable: One cannot be read.
         """
         listing = self._with_links(listing, must_be_read(listing), each)
-        return self._with_links(listing, (may_name_subject if all_subjects else may_have_subject)(listing), each)
+        return self._with_links(listing, may_have_subject(listing, also), each)
 
     def survey(self) -> tuple[bool, tuple[Repository, ...]]:
         """Return whether the repository holds any manifest, and the repositories one level down.

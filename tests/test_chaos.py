@@ -25,8 +25,8 @@ from tests.chaos.reports import failure
 from tests.chaos.rounds import Round
 from tests.emulator import Emulator
 from tests.emulator.faults import Action, After, Before, DropAfter, DropBefore, Status
-from tests.emulator.images import image, index, load, referrer
-from tests.emulator.store import OCI_MANIFEST, Store
+from tests.emulator.images import cosign_signature, cosign_tag, image, index, load, referrer
+from tests.emulator.store import DANGLING_PARENT, OCI_MANIFEST, REFERRING_MANIFEST, Store
 from tests.oracle import OCI_INDEX, Held
 
 if TYPE_CHECKING:
@@ -344,3 +344,24 @@ def test_refused_image_takes_no_place_of_max_deletions(emulator: Emulator) -> No
 
     assert world.has(held.digest)
     assert not any(world.has(digest) for digest in others)
+
+
+@pytest.mark.parametrize("code", [REFERRING_MANIFEST, DANGLING_PARENT])
+def test_what_holds_a_referrers_signature_does_not_hold_the_subject(emulator: Emulator, code: str) -> None:
+    """The registry refuses the signature alone; the subject and its referrer go, as the policy says."""
+    emulator.store.referrer_code = code
+    policy: dict[str, object] = {"delete_tags": ["old.*", "sha256-.*"]}
+    world = World(emulator, **policy)
+    subject = image("subject", media_type=OCI_MANIFEST)
+    about = referrer(subject)
+    signature = cosign_signature(about)
+    holder = index([referrer(signature)], media_type=OCI_INDEX)
+    for one, tags in ((subject, ()), (about, ()), (signature, (cosign_tag(about),)), (holder, ("v1",))):
+        world.load(one, *tags)
+
+    world.prune()
+
+    assert not any(world.has(one.digest) for one in (subject, about))
+    assert all(world.has(one.digest) for one in (signature, holder, *holder.children))
+    state = [Held.of(one) for one in world.store.manifests(world.name).values()]
+    assert oracle.left_to_go(state, {"keep": 1, "keep_untagged": 0, **policy}, int(time.time() * 1000)) == set()

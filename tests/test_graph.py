@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cleaner.graph import Graph, Kind, may_have_subject, may_name_subject, must_be_read
+from cleaner.graph import Graph, Kind, may_have_subject, must_be_read
 from cleaner.manifest import Manifest
 from tests.builders import cosign, digest, listing, manifest, name_of
 
@@ -159,17 +159,21 @@ def test_untagged_oci_manifest_that_no_index_lists_has_to_be_read() -> None:
     assert [name_of(each) for each in may_have_subject(held)] == ["alone"]
 
 
-def test_any_oci_manifest_may_name_a_subject() -> None:
-    """Tagged or not, listed or not; what may stand against a deletion is asked of all of them."""
+def test_what_has_just_arrived_may_have_a_subject_whatever_it_is() -> None:
+    """Tagged or listed, if it is an OCI manifest."""
     held = listing(
         manifest("alone"),
         manifest("tagged", tags="v1"),
+        manifest("new and tagged", tags="v2"),
         manifest("docker", kind="docker"),
-        manifest("index", children="child"),
+        manifest("index", children="child, new child"),
         manifest("child"),
+        manifest("new child"),
     )
 
-    assert {name_of(each) for each in may_name_subject(held)} == {"alone", "tagged", "child"}
+    arrived = {digest(name) for name in ("new and tagged", "docker", "new child")}
+
+    assert {name_of(each) for each in may_have_subject(held, arrived)} == {"alone", "new and tagged", "new child"}
 
 
 # --- the order of deletion

@@ -129,10 +129,12 @@ def test_cost_of_oci_referrers(world: World) -> None:
         subject = world.load(image(seed), tags=f"v{seed}", age_days=seed + 1)
         for number in range(2):
             world.load(referrer(subject, seed=number))
+    for seed in range(5):
+        world.load(image(f"not read {seed}", media_type=OCI_MANIFEST), tags=f"release-{seed}", age_days=9)
 
-    world.prune(keep=2, delete_tags=[".*"])
+    world.prune(keep=2, delete_tags=["v.*"])
 
-    assert len(world.left) == 6
+    assert len(world.left) == 11
     costs(world, tags_list=2, manifest_get=6, manifest_head=1, tag_delete=1, manifest_delete=4)
     assert [status for _, _, status in world.asked("manifest_delete")].count(400) == 1
 
@@ -187,7 +189,7 @@ def test_cost_of_all_in_one(google: World) -> None:
     report = google.prune(**ALL)
 
     assert google.left == frozenset()
-    costs(google, token=1, tags_list=2, manifest_get=6, manifest_head=4, tag_delete=3, manifest_delete=8)
+    costs(google, token=1, tags_list=2, manifest_get=3, manifest_head=4, tag_delete=3, manifest_delete=8)
     assert report.requests == google.log.total
     assert (report.kept, report.deleted) == (0, 7)
 
@@ -509,6 +511,13 @@ ARRIVALS: dict[str, Callable[[World, Digest, Digest], Any]] = {
     "parent of a referrer": lambda world, _, about: world.load(
         index([], absent=[about], media_type=OCI_INDEX), tags="v2", age_days=0
     ),
+    "tagged referrer": lambda world, subject, _: world.load(referrer(subject, seed="new"), tags="v2", age_days=0),
+    "tagged referrer of a referrer": lambda world, _, about: world.load(
+        referrer(about, seed="new"), tags="v2", age_days=0
+    ),
+    "referrer in an index": lambda world, subject, _: world.load(
+        index([referrer(subject, seed="new")], media_type=OCI_INDEX), tags="v2", age_days=0
+    ),
     "cosign signature": lambda world, subject, _: world.load(
         cosign_signature(subject), tags=cosign_tag(subject), age_days=0
     ),
@@ -550,26 +559,37 @@ def test_referrer_that_went_meanwhile_does_not_matter(world: World) -> None:
 
 
 @pytest.mark.parametrize("code", [REFERRING_MANIFEST, DANGLING_PARENT])
-@pytest.mark.parametrize("held_by", ["a tagged referrer", "a child of a kept index", "a referrer's referrer"])
-def test_referrers_of_a_subject_that_cannot_go_stay(world: World, held_by: str, code: str) -> None:
-    """Who holds a subject need not have been read: the registry is asked before its other referrers go first."""
+@pytest.mark.parametrize("held_by", ["a tagged referrer", "a child of a kept index"])
+def test_subject_that_is_held_by_what_is_not_read_stays(world: World, held_by: str, code: str) -> None:
+    """A tag or a parent decides on it, and not its subject: the registry's refusal is honoured, twice."""
     world.store.referrer_code = code
     subject = world.load(image("subject"))
-    planned = world.load(referrer(subject))
+    world.load(referrer(subject))
     holder = referrer(subject, seed="holder")
     if held_by == "a tagged referrer":
         held = {world.load(holder, tags="keep-me")}
-    elif held_by == "a referrer's referrer":
-        other = world.load(referrer(subject, seed="other"))
-        held = {other, world.load(referrer(other), tags="keep-me")}
     else:
-        top = index([holder], media_type=OCI_INDEX)
-        held = {world.load(top, tags="v1"), Digest(holder.digest)}
+        held = {world.load(index([holder], media_type=OCI_INDEX), tags="v1"), Digest(holder.digest)}
 
     report = world.prune(keep_untagged=0)
 
-    assert world.left == {subject, planned, *held}
-    assert report.refused == 1
+    assert world.left == {subject, *held}
+    assert (report.deleted, report.refused, report.failed) == (1, 1, 0)
+    assert ("GET", holder.digest, 200) not in world.asked("manifest_get")
+
+
+def test_referrer_that_is_held_by_what_is_not_read_does_not_hold_its_subject(world: World) -> None:
+    """The signature by a cosign tag is refused for its own referrer; what it signs has gone by then."""
+    subject = world.load(image("subject"))
+    signature = world.load(cosign_signature(subject), tags=cosign_tag(subject))
+    about = world.load(referrer(subject))
+    holder = world.load(referrer(signature), tags="keep-me")
+
+    report = world.prune(keep_untagged=0, delete_tags=["sha256-.*"])
+
+    assert world.left == {signature, holder}
+    assert {subject, about}.isdisjoint(world.left)
+    assert (report.deleted, report.refused, report.failed) == (2, 1, 0)
 
 
 def test_referrers_that_go_first_go_next(world: World) -> None:
@@ -585,17 +605,33 @@ def test_referrers_that_go_first_go_next(world: World) -> None:
     assert world.gone()[3:] == [subject, *others]
 
 
-def test_nonsense_that_decides_nothing_keeps_only_who_may_hang_on_it(world: World) -> None:
-    """A tagged manifest is not read for a plan; what its document would name, nobody knows."""
-    document = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "subject": {"digest": "nonsense"}}
-    nonsense = world.load(raw(json.dumps(document).encode(), OCI_MANIFEST), tags="keep-me")
-    subject = world.load(image("subject"))
-    about = world.load(referrer(subject))
-    world.load(image("other"))
+NONSENSE = raw(
+    json.dumps({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "subject": {"digest": "nonsense"}}).encode(),
+    OCI_MANIFEST,
+)
+
+
+def test_nonsense_that_decides_nothing_keeps_nothing(world: World) -> None:
+    """A tagged manifest is not read."""
+    nonsense = world.load(NONSENSE, tags="keep-me")
+    world.load(referrer(world.load(image("subject"))))
 
     report = world.prune(keep_untagged=0)
 
-    assert world.left == {nonsense, subject, about}
+    assert world.left == {nonsense}
+    assert (report.deleted, report.refused, report.failed) == (2, 0, 0)
+
+
+def test_nonsense_that_arrives_keeps_only_who_may_hang_on_it(world: World) -> None:
+    """What its document would name, nobody knows."""
+    subject = world.load(image("subject"))
+    about = world.load(referrer(subject))
+    world.load(image("other"))
+    world.faults.add(Before(lambda: world.load(NONSENSE, tags="keep-me", age_days=0)), kind="manifest_delete", nth=1)
+
+    report = world.prune(keep_untagged=0)
+
+    assert world.left == {NONSENSE.digest, subject, about}
     assert (report.deleted, report.refused, report.failed) == (1, 1, 0)
 
 
@@ -629,16 +665,25 @@ def test_attestation_that_names_its_platform_goes_before_it(world: World, code: 
 
 
 @pytest.mark.parametrize("code", [REFERRING_MANIFEST, DANGLING_PARENT])
-def test_referrers_in_a_fallback_index_go(world: World, code: str) -> None:
-    """Clients that know of no referrers API list referrers in an index by a cosign tag; those are not read."""
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_referrers_that_have_not_been_read_go(world: World, code: str, is_listed: bool) -> None:
+    """Of what has a cosign tag, or is listed in an index that has one, the subject is read once it matters.
+
+    Clients that know of no referrers API list referrers in such an index.
+    """
     world.store.referrer_code = code
     subject = world.load(image("subject"))
-    world.load(index([referrer(subject)], media_type=OCI_INDEX), tags=cosign_tag(subject, ""))
+    about = referrer(subject)
+    world.load(index([about], media_type=OCI_INDEX) if is_listed else about, tags=cosign_tag(subject, ""))
+    for seed in range(5):
+        world.load(image(f"not read {seed}", media_type=OCI_MANIFEST), tags=f"release-{seed}")
 
-    report = world.prune(keep_untagged=0)
+    report = world.prune(keep_untagged=0, delete_tags=["sha256-.*"])
 
-    assert world.left == frozenset()
-    assert (report.deleted, report.refused) == (3, 0)
+    assert len(world.left) == 5
+    assert (report.deleted, report.refused) == (3 if is_listed else 2, 0)
+    assert world.log.counts["manifest_get"] == (2 if is_listed else 1)
+    assert world.log.counts["manifest_delete"] == (4 if is_listed else 3)
 
 
 def test_image_that_is_refused_takes_no_others_place(world: World) -> None:
@@ -731,11 +776,16 @@ def test_as_many_refused_subjects_as_there_are_workers_share_a_look(world: World
 
 
 def test_documents_of_a_fresh_listing_are_read_side_by_side(world: World) -> None:
-    """What is kept may hold a subject, and may be a lot: in all no more requests at once than there are workers."""
+    """What has arrived may hold a subject, and may be a lot: in all no more requests than there are workers."""
     world.load(referrer(world.load(image("subject"))))
     for seed in range(24):
-        world.load(image(seed, media_type=OCI_MANIFEST), tags=f"v{seed}")
         world.load(image(f"goes {seed}"))
+
+    def arrive() -> None:
+        for seed in range(24):
+            world.load(image(seed, media_type=OCI_MANIFEST), tags=f"v{seed}", age_days=0)
+
+    world.faults.add(Before(arrive), kind="manifest_delete", nth=1)
     asking, reading = Peak(), Peak()
     world.faults.add(Before(asking.begin))
     world.faults.add(Before(reading.begin), kind="manifest_get")
@@ -1290,8 +1340,8 @@ def test_unknown_repository_is_told_apart(world: World, logged: Logged) -> None:
 def test_throttled_registry_is_pruned_all_the_same(world: World) -> None:
     """A quota of deletions costs patience, and nothing else."""
     for seed in range(30):
-        world.load(image(seed))
-    world.faults.add(too_many_requests(plain=True), kind="manifest_delete", every=3)
+        digest = world.load(image(seed))
+        world.faults.add(too_many_requests(plain=True), kind="manifest_delete", path=digest, times=1 + seed % 2)
 
     report = world.prune(workers=20)
 
