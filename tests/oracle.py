@@ -308,10 +308,10 @@ class _Judgement:
         return newest
 
     def _groups(self, digest: str) -> set[object]:
-        one = self._reading.held[digest]
         if self._group_by is None:
             return {None}
-        tags = [tag for tag in one.tags if cosign_subject(one, tag) is None]
+        # Every tag of a tagged image counts, a cosign tag too: the image is in one more group that may keep it.
+        tags = self._reading.held[digest].tags
         matches = [match for tag in tags if (match := self._group_by.fullmatch(tag))]
         return {match.groups() for match in matches} or {None}
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 
 import pytest
 from hypothesis import given, strategies as st
@@ -12,6 +13,7 @@ from cleaner.manifest import Manifest
 from cleaner.plan import Reason, Running
 from cleaner.policy import Policy
 from cleaner.reference import Tag
+from tests import oracle
 from tests.builders import NOW, cosign, digest, listing, manifest, planned, policy
 from tests.test_plan_properties import Case as Example, cases
 
@@ -48,6 +50,47 @@ def test_explanation_agrees_with_plan(example: Example, limit: int | None) -> No
         assert next(one.reason for one in found if one.keeps) is verdict.reason
     for deletion in explained.plan.delete:
         assert [one.reason for one in findings(explained, deletion.manifest) if one.keeps] == []
+
+
+def kept_by_the_oracle(held: Iterable[Manifest], keys: Mapping[str, object]) -> dict[str, str]:
+    """Return the oracle's reasons for what stays, by digest."""
+    state = []
+    for one in held:
+        document = {"manifests": [{"digest": child} for child in one.links.children]}
+        subject = {"subject": {"digest": one.links.subject}} if one.links.subject else {}
+        uploaded = None if one.uploaded is None else round(one.uploaded.timestamp() * 1000)
+        body = json.dumps(document | subject).encode()
+        state.append(oracle.Held(one.digest, one.media_type, frozenset(one.tags), uploaded, body))
+    reasons = oracle.decide(state, keys, round(NOW.timestamp() * 1000))
+    return {digest: reason for digest, reason in reasons.items() if reason not in oracle.GOING}
+
+
+@given(cases(), st.sampled_from(["(sha256)-.+", "([a-z0-9]+)-.+", "([a-z]*)[0-9]*-.{4,}"]))
+def test_groups_of_cosign_tags(example: Example, group_by: str) -> None:
+    """Where ``group_by`` captures cosign tags, too, the plan, its explanation and the oracle are of one mind."""
+    keys = {**example.keys, "group_by": group_by}
+    explained = case(example.held, policy(**keys))
+    said = {
+        one.digest: next((found.reason.value for found in findings(explained, one) if found.keeps), None)
+        for one in example.held
+    }
+    kept = {verdict.manifest.digest: verdict.reason.value for verdict in explained.plan.keep}
+
+    assert {name: reason for name, reason in said.items() if reason} == kept
+    assert kept_by_the_oracle(example.held, keys) == kept
+
+
+def test_image_that_its_cosign_tag_puts_in_a_group() -> None:
+    """A tagged image is in the groups of all of its tags, and kept as the newest of any."""
+    held = [manifest("old", 9, f"main-1 {cosign('gone', '')}"), *(manifest(f"m{at}", at, "main-2") for at in (1, 2))]
+    explained = case(held, policy(keep=1, delete_tags=[".*"], group_by="([a-z0-9]+)-[0-9a-f]+"))
+
+    found = finding(explained, "old", Reason.NEWEST)
+
+    assert (found.keeps, said(explained, "old").endswith("It is kept, as newest.")) == (True, True)
+    assert found.sentence == (
+        "It is number 3 of 3 in its group 'main'; keep is 1 and number 1 of 1 in its group 'sha256'; keep is 1."
+    )
 
 
 @given(cases())

@@ -276,8 +276,7 @@ class _Reader:
         group_by = self._policy.group_by
         if group_by is None:
             return [()]
-        ordinary = (tag for tag in manifest.tags if manifest.cosign_subject(tag) is None)
-        matches = [match.groups() for match in map(group_by.fullmatch, ordinary) if match]
+        matches = [match.groups() for match in map(group_by.fullmatch, manifest.tags) if match]
         return list(dict.fromkeys(matches)) or [()]
 
     def _needed(self) -> Finding:
