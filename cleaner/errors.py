@@ -19,8 +19,29 @@ class ConfigurationError(CleanerError):
     """A setting or policy is invalid: the process must not start."""
 
 
+class InvalidPolicy(ConfigurationError):
+    """A policy is invalid.
+
+    ``where`` is the document's name, with the policy's position if one is at fault; ``key`` the key, None where
+    the fault is that of no single one; ``problem`` says what is wrong.
+    """
+
+    def __init__(self, where: str, problem: str, key: str | None = None) -> None:
+        super().__init__(f"{where}: {problem}" if key is None else f"{where}.{key}: {problem}")
+        self.where = where
+        self.key = key
+        self.problem = problem
+
+
 class InvalidReference(CleanerError):
     """A name, tag or digest is outside the distribution spec's grammar, or its host is not allowed."""
+
+
+class HostNotAllowed(InvalidReference):
+    """A name's host is neither one of Google's nor named as insecure: no request goes there."""
+
+    def __init__(self) -> None:
+        super().__init__("host not allowed")
 
 
 class InvalidNotification(CleanerError):

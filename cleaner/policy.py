@@ -15,7 +15,7 @@ from typing import Any, Protocol, cast
 import msgspec
 import re2
 
-from cleaner.errors import ConfigurationError
+from cleaner.errors import InvalidPolicy
 from cleaner.reference import Repository
 
 DEFAULT_KEEP = 5
@@ -110,12 +110,12 @@ def parse_policies(text: str, where: str = "POLICIES") -> tuple[Policy, ...]:
     """Return the policies of a JSON document, in its order; ``where`` names it in errors.
 
     Raises:
-        ConfigurationError: It is not JSON, or not as ``policies_from_document`` wants it.
+        InvalidPolicy: It is not JSON, or not as ``policies_from_document`` wants it.
     """
     try:
         document = json.loads(text, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"{where}: not a JSON array of policies: {error}") from error
+        raise InvalidPolicy(where, f"not a JSON array of policies: {error}") from error
     return policies_from_document(document, where)
 
 
@@ -123,11 +123,11 @@ def policies_from_document(document: object, where: str = "POLICIES") -> tuple[P
     """Return the policies of a decoded document, a list of objects; ``where`` names it in errors.
 
     Raises:
-        ConfigurationError: An unknown key, a wrong type or a bad value; the message names the policy by position,
+        InvalidPolicy: An unknown key, a wrong type or a bad value; the message names the policy by position,
             counted from 0, the key, and what is wrong.
     """
     if not isinstance(document, list) or not document:
-        raise ConfigurationError(f"{where}: must be an array of at least one policy")
+        raise InvalidPolicy(where, "must be an array of at least one policy")
     return tuple(policy_from_mapping(entry, f"{where}[{position}]") for position, entry in enumerate(document))
 
 
@@ -135,23 +135,23 @@ def policy_from_mapping(entry: object, where: str) -> Policy:
     """Return one policy; ``where`` names it in errors.
 
     Raises:
-        ConfigurationError: As ``policies_from_document``.
+        InvalidPolicy: As ``policies_from_document``.
     """
     if not isinstance(entry, Mapping):
-        raise ConfigurationError(f"{where}: must be an object, not {_kind(entry)}")
+        raise InvalidPolicy(where, f"must be an object, not {_kind(entry)}")
     if isinstance(entry, _Repeating):
-        raise ConfigurationError(f"{where}.{entry.repeated}: stands twice")
+        raise InvalidPolicy(where, "stands twice", entry.repeated)
     values: dict[str, Any] = {}
     for key, value in entry.items():
         parse = _PARSERS.get(key) if isinstance(key, str) else None
         if parse is None:
-            raise ConfigurationError(f"{where}: unknown key {key!r}; known are {', '.join(_PARSERS)}")
+            raise InvalidPolicy(where, f"unknown key {key!r}; known are {', '.join(_PARSERS)}")
         try:
             values[key] = parse(value)
         except ValueError as error:
-            raise ConfigurationError(f"{where}.{key}: {error}") from error
+            raise InvalidPolicy(where, str(error), key) from error
     if "repositories" not in values:
-        raise ConfigurationError(f"{where}.repositories: required")
+        raise InvalidPolicy(where, "required", "repositories")
     values.setdefault("keep_untagged", values.get("keep", DEFAULT_KEEP))
     return Policy(**values)
 

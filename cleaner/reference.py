@@ -12,7 +12,7 @@ from typing import NewType
 
 import msgspec
 
-from cleaner.errors import InvalidReference
+from cleaner.errors import HostNotAllowed, InvalidReference
 
 Digest = NewType("Digest", str)
 Tag = NewType("Tag", str)
@@ -96,11 +96,12 @@ def parse_repository(text: str, insecure: AbstractSet[str] = frozenset()) -> Rep
     ``insecure`` holds the ``HOST:PORT`` that are allowed beside Google's hosts.
 
     Raises:
-        InvalidReference: The name is outside the grammar, or its host is not allowed.
+        HostNotAllowed: Its host is none of these.
+        InvalidReference: The name is outside the grammar.
     """
     host, slash, path = text.partition("/")
     if not (is_google_host(host) or host in insecure):
-        raise InvalidReference("host not allowed")
+        raise HostNotAllowed
     if not slash or len(text) > _NAME_MAX_CHARS or not _PATH.fullmatch(path):
         raise InvalidReference("not a repository name")
     return _canonical(host, path)

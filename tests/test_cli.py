@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from cleaner.cli.main import main
 from cleaner.cli.terminal import Terminal
+from cleaner.errors import HostNotAllowed, InvalidPolicy, InvalidReference
+from cleaner.policy import parse_policies
 from cleaner.tokens import Access
 from tests.emulator import Emulator, scenarios
 from tests.emulator.faults import Before, Status
@@ -494,6 +496,27 @@ def test_missing_arguments(operator: Operator, arguments: tuple[str, ...]) -> No
     assert (ended.code, one_line(ended).count("--help tells more")) == (2, 1)
 
 
+@pytest.mark.parametrize(
+    ("text", "where", "key", "problem"),
+    [
+        ("[]", "p.json", None, "must be an array of at least one policy"),
+        ("[5]", "p.json[0]", None, "must be an object, not the number 5"),
+        ('[{"repositories": ["**"]}, {"keep": 1}]', "p.json[1]", "repositories", "required"),
+        ('[{"repositories": ["**"], "keep": 1, "keep": 2}]', "p.json[0]", "keep", "stands twice"),
+        ('[{"repositories": ["**"], "min_age": "1: 2"}]', "p.json[0]", "min_age", "not a duration like 90m, "),
+    ],
+)
+def test_bad_policy_says_where_and_what(text: str, where: str, key: str | None, problem: str) -> None:
+    """In fields, so that nobody has to take the text apart; the text is made of them."""
+    with pytest.raises(InvalidPolicy) as caught:
+        parse_policies(text, "p.json")
+
+    error = caught.value
+    assert (error.where, error.key) == (where, key)
+    assert error.problem.startswith(problem)
+    assert str(error) == f"{where}{'' if key is None else f'.{key}'}: {error.problem}"
+
+
 def test_flags_say_what_policies_say(operator: Operator) -> None:
     """Each key has its flag."""
     operator.builds(1)
@@ -534,6 +557,24 @@ def test_bad_names(operator: Operator, name: str, said: str) -> None:
 
     assert ended.code == 2
     assert said in one_line(ended)
+
+
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (HostNotAllowed(), "allowed are gcr.io"),
+        (InvalidReference("host not allowed"), "it is HOST/PATH in lower case"),
+    ],
+)
+def test_hint_goes_by_the_error_and_not_by_its_text(operator: Operator, error: InvalidReference, hint: str) -> None:
+    """What another one says is for people."""
+
+    def refuse(*_: object) -> NoReturn:
+        raise error
+
+    operator.monkeypatch.setattr("cleaner.cli.session.parse_repository", refuse)
+
+    assert f"host not allowed: {hint}" in one_line(operator.call("plan", "quay.io/a/b"))
 
 
 def test_insecure_hosts_add_up(operator: Operator) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from cleaner.errors import ConfigurationError
+from cleaner.errors import ConfigurationError, InvalidPolicy
 from cleaner.policy import Policy, find_policy, parse_policies, policies_from_document, policy_from_mapping
 from cleaner.reference import Repository
 
@@ -90,7 +90,7 @@ def _yaml(text: str, where: str) -> object:
             del keys["<<"]
             if repeated := next((key for key, count in keys.items() if count > 1), None):
                 # PyYAML takes the last one; what the other one said would be lost unseen.
-                raise ConfigurationError(f"{where}[{position}].{repeated}: stands twice")
+                raise InvalidPolicy(f"{where}[{position}]", "stands twice", repeated)
         document: object = loader.construct_document(root) if root else None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ConfigurationError(f"{where}: neither JSON nor YAML: {error}") from error
@@ -106,6 +106,6 @@ def checked(key: str, value: object) -> object:
     entry: Mapping[str, object] = {"repositories": ["**"], key: value}
     try:
         policy_from_mapping(entry, "")
-    except ConfigurationError as error:
-        raise argparse.ArgumentTypeError(str(error).partition(": ")[2]) from error
+    except InvalidPolicy as error:
+        raise argparse.ArgumentTypeError(error.problem) from error
     return value

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from cleaner.artifact_registry import ArtifactRegistry
 from cleaner.credentials import GoogleCredentials
-from cleaner.errors import InvalidReference
+from cleaner.errors import HostNotAllowed, InvalidReference
 from cleaner.inventory import Inventory
 from cleaner.manifest import Listing
 from cleaner.plan import Plan, Running
@@ -57,7 +57,7 @@ class Session:
         try:
             return parse_repository(name, self._insecure)
         except InvalidReference as error:
-            raise InvalidReference(f"{name!a}: {error}: {_hint(name, str(error))}") from error
+            raise InvalidReference(f"{name!a}: {error}: {_hint(name, error)}") from error
 
     def run(
         self,
@@ -97,9 +97,9 @@ class Session:
         return self.running
 
 
-def _hint(name: str, error: str) -> str:
+def _hint(name: str, error: InvalidReference) -> str:
     """Return what would be right in the place of ``name``."""
-    if error != "host not allowed":
+    if not isinstance(error, HostNotAllowed):
         return "it is HOST/PATH in lower case, without tag or digest"
     if scheme := re.match("[a-z]+://", name):
         return f"leave out {scheme[0]}"
