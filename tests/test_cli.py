@@ -577,6 +577,26 @@ def test_hint_goes_by_the_error_and_not_by_its_text(operator: Operator, error: I
     assert f"host not allowed: {hint}" in one_line(operator.call("plan", "quay.io/a/b"))
 
 
+@pytest.mark.parametrize("command", ["plan", "prune"])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("us-docker.pkg.dev/acme", "that is us-docker.pkg.dev/PROJECT/REPOSITORY/IMAGE"),
+        ("us-docker.pkg.dev/acme/apps", "that is us-docker.pkg.dev/PROJECT/REPOSITORY/IMAGE"),
+        ("us-docker.pkg.dev/acme.com/p/apps", "that is us-docker.pkg.dev/DOMAIN/PROJECT/REPOSITORY/IMAGE"),
+        ("us-docker.pkg.dev/acme/gcr.io", "that is gcr.io/PROJECT/IMAGE"),
+        ("eu.gcr.io/acme", "that is eu.gcr.io/PROJECT/IMAGE"),
+        ("gcr.io/acme.com/p", "that is gcr.io/DOMAIN/PROJECT/IMAGE"),
+    ],
+)
+def test_name_that_ends_before_the_image(operator: Operator, command: str, name: str, said: str) -> None:
+    """No image can be there, whatever the credentials are: exit code 2, and how a whole name is spelled."""
+    ended = operator.call(command, name)
+
+    assert ended.code == 2
+    assert one_line(ended) == f"error: {name!r}: names no image: {said}\n"
+
+
 def test_insecure_hosts_add_up(operator: Operator) -> None:
     """Comma separated, given more than once, or as the function's setting."""
     operator.builds(1)

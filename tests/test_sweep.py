@@ -482,6 +482,23 @@ def test_command_on_a_narrow_terminal(emulator: Emulator, policies: str, width: 
         assert " ".join(numbers) == "0 2 failed"
 
 
+@pytest.mark.parametrize(
+    ("root", "said"),
+    [
+        ("us-docker.pkg.dev/acme", "that is us-docker.pkg.dev/PROJECT/REPOSITORY, or a path under it"),
+        ("us-docker.pkg.dev/acme.com/p", "that is us-docker.pkg.dev/DOMAIN/PROJECT/REPOSITORY, or a path under it"),
+        ("gcr.io/acme.com", "that is gcr.io/DOMAIN/PROJECT, or a path under it"),
+    ],
+)
+def test_command_with_a_root_that_is_none(emulator: Emulator, policies: str, root: str, said: str) -> None:
+    """A name that is invalid, so exit code 2 before anybody is asked for anything."""
+    for more in (("--dry-run",), ("--local", "--yes"), ("--topic", "projects/demo/topics/requests")):
+        ended = call(emulator, root, "--policies", policies, *more)
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert ended.stderr == f"error: {root!r}: names no root: {said}\n"
+    assert emulator.log.total == 0
+
+
 def test_command_needs_yes_to_prune_from_here(emulator: Emulator, acme: str, policies: str) -> None:
     """There is nobody to ask; nobody is asked for anything."""
     ended = call(emulator, acme, "--policies", policies, "--local")

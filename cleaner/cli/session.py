@@ -17,7 +17,7 @@ from cleaner.manifest import Listing
 from cleaner.plan import Plan, Running
 from cleaner.policy import Policy
 from cleaner.prune import Progress, Run
-from cleaner.reference import Repository, parse_repository
+from cleaner.reference import GCR_HOSTS, Repository, package_name, parse_repository
 from cleaner.registry import Registry
 from cleaner.rest import GoogleApi
 from cleaner.settings import parse_insecure_registries
@@ -49,11 +49,32 @@ class Session:
         self.deadline = self.clock() + self._time_limit_s
 
     def parse(self, name: str) -> Repository:
-        """Return the repository that ``name`` names.
+        """Return the repository of images that ``name`` names.
 
         Raises:
-            InvalidReference: It is outside the grammar, or its host is not allowed; the message says what would be.
+            InvalidReference: It is outside the grammar, its host is not allowed, or it is too short to name an image;
+                the message says what would be right.
         """
+        repository = self._parse(name)
+        package = package_name(repository)
+        if repository.is_google and not (package and package.package):
+            raise InvalidReference(f"{name!a}: names no image: that is {_spelled(repository, '/IMAGE')}")
+        return repository
+
+    def parse_root(self, name: str) -> Repository:
+        """Return what ``name`` names, to look for repositories at and under it.
+
+        Raises:
+            InvalidReference: As ``parse``, but a name may end before the image.
+        """
+        root = self._parse(name)
+        package = package_name(root)
+        # Behind a domain that no project follows nothing stands.
+        if root.is_google and (package is None or package.project.endswith(":")):
+            raise InvalidReference(f"{name!a}: names no root: that is {_spelled(root)}, or a path under it")
+        return root
+
+    def _parse(self, name: str) -> Repository:
         try:
             return parse_repository(name, self._insecure)
         except InvalidReference as error:
@@ -95,6 +116,13 @@ class Session:
         assert self._inventory is not None  # noqa: S101  # nobody else hands this out
         self.running = self._inventory.ask(repository, exchange)
         return self.running
+
+
+def _spelled(repository: Repository, image: str = "") -> str:
+    """Return how a whole name on the host of ``repository`` is spelled, up to the place of images and ``image``."""
+    project = "DOMAIN/PROJECT" if "." in repository.path.partition("/")[0] else "PROJECT"
+    place = "" if repository.host in GCR_HOSTS else "/REPOSITORY"
+    return f"{repository.host}/{project}{place}{image}"
 
 
 def _hint(name: str, error: InvalidReference) -> str:

@@ -34,7 +34,7 @@ def sweep(options: argparse.Namespace, session: Session, terminal: Terminal) -> 
     Raises:
         CleanerError: The repositories are not known completely, or the requests could not be published.
     """
-    root = session.parse(options.repository)
+    root = session.parse_root(options.repository)
     policies = read_policies(options.policies)
     if options.local and not (options.dry_run or options.yes or terminal.is_attended):
         terminal.note("error: there is no terminal to ask on: --yes prunes without a question, --dry-run only tells")
