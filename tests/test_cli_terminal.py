@@ -233,6 +233,25 @@ def test_file_gets_plain_text_and_the_terminal_the_bar(desk: Desk) -> None:
     assert "TAGS" not in screen.plain
 
 
+def test_file_is_as_wide_whatever_the_terminal_beside_it(desk: Desk) -> None:
+    """``plan > file`` has a hundred columns from a narrow window and from a wide one; the bar has the window's."""
+    desk.builds(20, "feature-that-has-a-long-name-3f2a1bc")
+    desk.emulator.faults.add(Delay(0.05), kind="manifest_get")
+    texts = []
+    for width in (50, 200):
+        reading, writing = os.pipe()
+        with desk.call("plan", *RETIRING, "--workers", "2", stdout=writing, width=width) as screen:
+            os.close(writing)
+            screen.wait_for("Reading manifests")
+            with open(reading, encoding="utf-8") as file:  # noqa: PTH123  # a descriptor
+                texts.append(file.read())
+            assert screen.end() == 0
+        assert width - 5 <= max(map(len, screen.lines)) <= width
+
+    assert texts[0] == texts[1]
+    assert 80 < max(map(len, texts[0].splitlines())) <= 100
+
+
 def test_document_on_a_terminal(desk: Desk) -> None:
     """The bar goes, the document stays."""
     desk.builds(3)

@@ -81,7 +81,7 @@ def bars(terminal: Terminal) -> Iterator[Bars]:
         TextColumn("{task.fields[remark]}", markup=False),
     )
     # A terminal shows Ctrl-C as two characters behind the bar, which must not begin another line.
-    console = Console(stderr=True, width=terminal.width - 3)
+    console = Console(stderr=True, width=terminal.bar_width - 3)
     with Drawing(
         *columns, console=console, transient=True, expand=True, redirect_stdout=False, redirect_stderr=False
     ) as drawing:

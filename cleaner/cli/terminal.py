@@ -30,7 +30,8 @@ class Terminal:
         # A bar on stderr, drawn again and again; a person who can be asked.
         self.shows_progress = self._err.isatty() and not is_dumb
         self.is_attended = self._in is not None and self._in.isatty() and self._err.isatty()
-        self.width = _width(environment, self._out, self._err)
+        self.width = _width(environment, self._out)
+        self.bar_width = _width(environment, self._err)
         # Whether a report could not be written to stdout.
         self.has_lost = False
         for stream in (self._out, self._err):
@@ -204,16 +205,13 @@ def wrapped(text: str, width: int, mark: str = "") -> list[str]:
     return pieces
 
 
-def _width(environment: Mapping[str, str], *streams: TextIO) -> int:
-    """Return how many columns there are: what ``COLUMNS`` says, or the first of ``streams`` that is a terminal."""
+def _width(environment: Mapping[str, str], stream: TextIO) -> int:
+    """Return how many columns there are: what ``COLUMNS`` says, or ``stream``, if that is a terminal."""
     columns = environment.get("COLUMNS", "")
     if columns.isascii() and columns.isdigit() and int(columns):
         return max(int(columns), _LEAST_WIDTH)
-    for stream in streams:
-        try:
-            found = os.get_terminal_size(stream.fileno()).columns
-        except (OSError, ValueError):
-            continue
-        if found:
-            return max(found, _LEAST_WIDTH)
-    return _DEFAULT_WIDTH
+    try:
+        found = os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):
+        found = 0
+    return max(found, _LEAST_WIDTH) if found else _DEFAULT_WIDTH
