@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from cleaner.cli.explain import LEAST_HEX_DIGITS
 from cleaner.cli.main import main
 from cleaner.cli.terminal import Terminal
 from cleaner.errors import HostNotAllowed, InvalidPolicy, InvalidReference
@@ -1026,6 +1027,15 @@ def test_help_explains_every_flag(operator: Operator, command: str) -> None:
         assert flag in ended.out
     assert "None" not in ended.out
     assert max(map(len, ended.out.splitlines())) <= 120
+
+
+def test_how_many_digits_explain_needs(operator: Operator) -> None:
+    """The help, the README and the program say the same number."""
+    assert LEAST_HEX_DIGITS == 4
+    words = "of a digest, the first four digits or more are enough"
+
+    assert words in " ".join(operator.call("plan", "--help").out.split())
+    assert words in (ROOT / "README.md").read_text()
 
 
 def test_help_of_the_whole(operator: Operator) -> None:

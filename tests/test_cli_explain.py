@@ -202,6 +202,24 @@ def test_manifest_is_not_found(name: str) -> None:
         find(listing(manifest("a", 9, "v1")), name)
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        (digest("a")[7:10], ": of a digest, 4 digits or more are needed"),
+        (digest("a")[:8], ": of a digest, 4 digits or more are needed"),
+        ("sha256:", ": of a digest, 4 digits or more are needed"),
+        ("v3", ""),
+        ("ffff", ""),
+    ],
+)
+def test_too_few_digits_are_told(name: str, hint: str) -> None:
+    """One manifest's digest begins so, and still it is not taken for that one."""
+    with pytest.raises(NothingToExplain) as caught:
+        find(listing(manifest("a", 9, "v1")), name)
+
+    assert str(caught.value) == f"gcr.io/acme/api: no manifest has the tag or digest {name!r}{hint}"
+
+
 def test_tag_comes_before_a_digest() -> None:
     """A commit's hash as a tag may be the beginning of another manifest's digest."""
     tag = digest("b")[7:14]

@@ -114,7 +114,8 @@ examples:
       The five newest images of each branch stay, where tags are BRANCH-COMMIT.
 
   {prog} gcr.io/acme/api --explain 3f2a1bc0d4e5
-      Why this one stays or goes, by its tag or the beginning of its digest.
+      Why this one stays or goes, by its tag or the first four digits or more of
+      its digest.
 
   {prog} gcr.io/acme/api --format json | jq -r '.delete[].digest'
       The digests that would go.
@@ -254,7 +255,8 @@ def make_parser(program: str) -> Parser:
     what.add_argument(
         "--explain",
         metavar="DIGEST|TAG",
-        help="tell rule by rule why one manifest stays or goes; the first digits of a digest are enough",
+        help="tell rule by rule why one manifest stays or goes; of a digest, the first four digits or more are"
+        " enough",
     )
     _add_registry(plan)
 

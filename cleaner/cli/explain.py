@@ -20,7 +20,7 @@ from cleaner.policy import Pattern, Policy
 from cleaner.reference import Digest
 
 # Fewer digits are more likely a tag with a typing error.
-_LEAST_HEX_DIGITS = 4
+LEAST_HEX_DIGITS = 4
 _HEX_DIGITS = frozenset("0123456789abcdef")
 # Where a rule's sentence begins.
 RULE_INDENT = 22
@@ -51,7 +51,7 @@ class Case(msgspec.Struct, frozen=True):
 
 
 def find(listing: Listing, name: str) -> Manifest:
-    """Return the manifest with the tag or digest ``name``; of a digest, the first hexadecimal digits are enough.
+    """Return the manifest with the tag or digest ``name``; of a digest, the first four digits or more are enough.
 
     Raises:
         NothingToExplain: There is none, or more than one.
@@ -60,11 +60,14 @@ def find(listing: Listing, name: str) -> Manifest:
     if tagged:
         return tagged
     digits = name.removeprefix("sha256:")
+    are_digits = _HEX_DIGITS.issuperset(digits)
     found = []
-    if len(digits) >= _LEAST_HEX_DIGITS and _HEX_DIGITS.issuperset(digits):
+    if len(digits) >= LEAST_HEX_DIGITS and are_digits:
         found = [one for one in listing.manifests.values() if one.digest.startswith(f"sha256:{digits}")]
     if not found:
-        raise NothingToExplain(f"{listing.repository}: no manifest has the tag or digest {name!r}")
+        few = f": of a digest, {LEAST_HEX_DIGITS} digits or more are needed"
+        hint = few if are_digits and len(digits) < LEAST_HEX_DIGITS else ""
+        raise NothingToExplain(f"{listing.repository}: no manifest has the tag or digest {name!r}{hint}")
     if len(found) > 1:
         raise NothingToExplain(f"{listing.repository}: {len(found)} digests begin with {name!r}: give more of it")
     return found[0]
