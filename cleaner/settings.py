@@ -22,7 +22,14 @@ CLOUD_ASSET_URL = "https://cloudasset.googleapis.com/"
 
 _HOST_AND_PORT = re.compile(r"[a-z0-9]+(?:[.-]+[a-z0-9]+)*:[0-9]{1,5}")
 _SCOPE = re.compile(r"projects/[a-z0-9][a-z0-9.:-]*|folders/[0-9]+|organizations/[0-9]+")
-_TOPIC = re.compile(r"projects/[a-z0-9.:-]+/topics/[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
+_TOPIC = re.compile(r"projects/([^/]+)/topics/([^/]+)")
+# Pub/Sub, "Guidelines to name a topic".
+_TOPIC_RULES = (
+    (1, re.compile(r"[a-z0-9.:-]+"), "of a-z, 0-9 and .:-"),
+    (2, re.compile(r"[A-Za-z](?s:.*)"), "that begins with a letter"),
+    (2, re.compile(r"[A-Za-z0-9._~+%-]+"), "of letters, digits and ._~+%-"),
+    (2, re.compile(r"(?s:.{3,255})"), "of 3 to 255 characters"),
+)
 _URL = re.compile(r"(https?://(?:\[[0-9a-fA-F:.]+\]|[^][:/?#@\s]+)(?::([0-9]{1,5}))?(?:/[^?#\s]+?)??)(?:/v1)?/?")
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -122,10 +129,16 @@ def parse_topic(text: str) -> str:
     """Return a topic's full name; empty for none.
 
     Raises:
-        ValueError: It is not ``projects/P/topics/T``.
+        ValueError: It is not ``projects/P/topics/T``; the message says which rule is broken.
     """
-    if text and not _TOPIC.fullmatch(text):
+    if not text:
+        return text
+    match = _TOPIC.fullmatch(text)
+    if match is None:
         raise ValueError(f"must be projects/P/topics/T, not {text!r}")
+    for part, rule, words in _TOPIC_RULES:
+        if not rule.fullmatch(match[part]):
+            raise ValueError(f"must be projects/P/topics/T with a {'_PT'[part]} {words}, not {text!r}")
     return text
 
 

@@ -208,6 +208,25 @@ def test_bad_setting_is_refused_by_name(name: str, text: str) -> None:
     assert len(message) > len(name) + 10
 
 
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("requests", ""),
+        ("projects/p/topics/", ""),
+        ("projects/p/topics/t/u", ""),
+        ("projects/p/topics/t", " with a T of 3 to 255 characters"),
+        (f"projects/p/topics/t{'o' * 255}", " with a T of 3 to 255 characters"),
+        ("projects/p/topics/1st", " with a T that begins with a letter"),
+        ("projects/p/topics/to pic", " with a T of letters, digits and ._~+%-"),
+        ("projects/p/topics/topic\n", " with a T of letters, digits and ._~+%-"),
+        ("projects/P/topics/topic", " with a P of a-z, 0-9 and .:-"),
+    ],
+)
+def test_topic_says_which_rule_is_broken(text: str, rule: str) -> None:
+    """What looks like a topic's name and is none would else be told that it has to look like one."""
+    assert refusal(REQUESTS_TOPIC=text) == f"REQUESTS_TOPIC: must be projects/P/topics/T{rule}, not {text!r}"
+
+
 def test_google_host_is_never_spoken_to_in_the_clear() -> None:
     """Naming one as insecure is a mistake, not a wish."""
     assert "Google's" in refusal(INSECURE_REGISTRIES="gcr.io:443")
