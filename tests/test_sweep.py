@@ -439,6 +439,14 @@ def test_command_lists_what_it_would_ask_for(emulator: Emulator, acme: str, poli
     assert ended.stderr == f"3 repositories under {acme} matched by {policies}; nothing was published\n"
 
 
+def test_command_is_told_that_nobody_asks(emulator: Emulator, acme: str, policies: str) -> None:
+    """``--yes`` answers a question of ``--local``; elsewhere that is said, and nothing else changes."""
+    without, given = (call(emulator, acme, "--policies", policies, "--dry-run", *yes) for yes in ((), ("--yes",)))
+
+    assert (given.returncode, given.stdout) == (0, without.stdout)
+    assert given.stderr == f"--yes says nothing here: only --local asks\n{without.stderr}"
+
+
 def test_command_prunes_from_here(emulator: Emulator, acme: str, policies: str) -> None:
     """Each by its policy: one only reports, one is left alone."""
     ended = call(emulator, acme, "--policies", policies, "--local", "--yes")
@@ -575,6 +583,7 @@ def test_command_without_a_place_for_the_requests(emulator: Emulator, policies: 
         ended = call(emulator, "gcr.io/acme", "--policies", policies, *given)
         assert ended.returncode == 2
         assert said in ended.stderr
+        assert ended.stderr.endswith(" sweep --help tells more)\n")
         assert ended.stderr.count("\n") == 1
     ended = call(emulator, "gcr.io/acme", "--policies", policies, REQUESTS_TOPIC="requests")
     assert ended.stderr == "error: REQUESTS_TOPIC: must be projects/P/topics/T, not 'requests'\n"

@@ -73,8 +73,8 @@ exit codes:
   1    something failed: permission denied, an incomplete listing, a deletion
        that failed, no answer, out of time, nothing that --explain names, a
        stdout that takes nothing
-  2    a flag, a name or the policies file is invalid, or there is nobody to
-       ask and no --yes: nothing was done
+  2    a flag, a name, a setting or the policies file is invalid, or there is
+       nobody to ask and no --yes: nothing was done
   130  interrupted, by Ctrl-C or SIGTERM; after a prune's first one what runs
        is finished
   141  nobody reads stdout any more, and nothing was deleted
@@ -185,7 +185,11 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], program: str
         ConfigurationError: A setting in the environment is invalid.
     """
     parser = make_parser(_MODULE if program == "__main__.py" else program)
-    options = parser.parse_args(arguments)
+    options, unknown = parser.parse_known_args(arguments)
+    # That of the command: its help has the flags.
+    refuse: Callable[[str], NoReturn] = options.refuse
+    if unknown:
+        refuse(f"unrecognized arguments: {' '.join(unknown)}")
 
     def setting(name: str, read: Callable[[str], _T], default: _T) -> _T:
         try:
@@ -195,9 +199,9 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], program: str
 
     if options.policies is not None and flags_given(options):
         flags = ", ".join(f"--{key.replace('_', '-')}" for key in flags_given(options))
-        parser.error(f"--policies and {flags} exclude one another: a policy is read from one place")
+        refuse(f"--policies and {flags} exclude one another: a policy is read from one place")
     if options.command == "plan" and options.explain is not None and options.format == "json":
-        parser.error("--explain tells in sentences, so --format json is nothing for it")
+        refuse("--explain tells in sentences, so --format json is nothing for it")
     insecure: list[frozenset[str]] = options.insecure or [
         setting("INSECURE_REGISTRIES", parse_insecure_registries, frozenset[str]())
     ]
@@ -213,7 +217,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], program: str
         if options.topic is None:
             options.topic = setting("REQUESTS_TOPIC", parse_topic, "")
         if not (options.topic or options.local or options.dry_run):
-            parser.error("where do the requests go: --topic projects/P/topics/T, or --local to prune from here?")
+            refuse("where do the requests go: --topic projects/P/topics/T, or --local to prune from here?")
     return options
 
 
@@ -237,7 +241,7 @@ def make_parser(program: str) -> Parser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
 
     def add(name: str, short: str, description: str, examples: str) -> argparse.ArgumentParser:
-        return commands.add_parser(
+        command = commands.add_parser(
             name,
             help=short,
             description=description,
@@ -245,6 +249,8 @@ def make_parser(program: str) -> Parser:
             formatter_class=_formatter,
             allow_abbrev=False,
         )
+        command.set_defaults(refuse=command.error)
+        return command
 
     plan = add("plan", "show what would be kept and deleted, and why", _PLAN, _PLAN_EXAMPLES)
     plan.add_argument("repository", metavar="REPOSITORY", help="HOST/PATH, like gcr.io/acme/api")

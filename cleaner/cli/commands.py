@@ -17,7 +17,7 @@ from cleaner.cli.document import done_document, empty_document, plan_document
 from cleaner.cli.explain import RULE_INDENT, Case, explain, find
 from cleaner.cli.images import View
 from cleaner.cli.interrupt import INTERRUPTED, interrupts
-from cleaner.cli.policies import Chosen, choose
+from cleaner.cli.policies import Chosen, choose, name_of
 from cleaner.cli.progress import Follower, bars
 from cleaner.cli.session import Session
 from cleaner.cli.table import plan_lines, summary_lines
@@ -125,7 +125,7 @@ def _plan(
     """Return the plan; None where there is no policy or no such repository, which has been said then."""
     chosen = choose(options, repository)
     if chosen is None:
-        terminal.note(f"{repository}: no policy of {options.policies} matches, so it is left alone")
+        terminal.note(f"{repository}: no policy of {name_of(options.policies)} matches, so it is left alone")
         return None
     now = datetime.now(UTC)
     try:

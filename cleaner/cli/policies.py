@@ -53,7 +53,12 @@ def choose(options: argparse.Namespace, repository: Repository) -> Chosen | None
     policy_found = find_policy(policies, repository)
     if policy_found is None:
         return None
-    return Chosen(policy_found, f"{options.policies}[{policies.index(policy_found)}]")
+    return Chosen(policy_found, f"{name_of(options.policies)}[{policies.index(policy_found)}]")
+
+
+def name_of(path: str) -> str:
+    """Return what the file of policies is called where it is spoken of: ``-`` is stdin."""
+    return "stdin" if path == "-" else path
 
 
 def read_policies(path: str) -> tuple[Policy, ...]:
@@ -68,7 +73,7 @@ def read_policies(path: str) -> tuple[Policy, ...]:
         raise ConfigurationError(f"{path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{path}: not UTF-8") from error
-    where = "stdin" if path == "-" else path
+    where = name_of(path)
     if path.endswith((".yaml", ".yml")) or not text.lstrip().startswith("["):
         return policies_from_document(_yaml(text, where), where)
     return parse_policies(text, where)

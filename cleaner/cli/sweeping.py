@@ -11,7 +11,7 @@ import msgspec
 from cleaner.cli import words
 from cleaner.cli.advice import advice
 from cleaner.cli.interrupt import INTERRUPTED, interrupts
-from cleaner.cli.policies import read_policies
+from cleaner.cli.policies import name_of, read_policies
 from cleaner.cli.progress import Bar, Bars, Follower, bars
 from cleaner.cli.session import Session
 from cleaner.cli.terminal import Table, Terminal
@@ -39,6 +39,8 @@ def sweep(options: argparse.Namespace, session: Session, terminal: Terminal) -> 
     if options.local and not (options.dry_run or options.yes or terminal.is_attended):
         terminal.note("error: there is no terminal to ask on: --yes prunes without a question, --dry-run only tells")
         return 2
+    if options.yes and not options.local:
+        terminal.note("--yes says nothing here: only --local asks")
     try:
         with bars(terminal) as drawn:
             drawn.add().show("Finding repositories")
@@ -49,12 +51,12 @@ def sweep(options: argparse.Namespace, session: Session, terminal: Terminal) -> 
         return 0
     summary = f"{words.counted(len(found), 'repository', 'repositories')} under {root}"
     if not found:
-        terminal.note(f"{summary} matched by {options.policies}")
+        terminal.note(f"{summary} matched by {name_of(options.policies)}")
     elif options.local:
         return _local(found, summary, policies, options, session, terminal)
     elif options.dry_run:
         terminal.say(*map(str, found))
-        terminal.note(f"{summary} matched by {options.policies}; nothing was published")
+        terminal.note(f"{summary} matched by {name_of(options.policies)}; nothing was published")
     else:
         return _publish(found, summary, options, session, terminal)
     return 0
@@ -116,7 +118,7 @@ def _local(
 ) -> int:
     if not (options.dry_run or options.yes):
         terminal.say(*map(str, repositories), "")
-        if not terminal.ask(f"Prune {summary}, by {options.policies}?"):
+        if not terminal.ask(f"Prune {summary}, by {name_of(options.policies)}?"):
             terminal.note("nothing was deleted")
             return 0
         session.begin()
