@@ -28,7 +28,7 @@ def duration(value: timedelta) -> str:
 
 
 def age(uploaded: datetime | None, now: datetime) -> str:
-    """Return how long ago something was uploaded, in the greatest unit that leaves two digits or more: ``36h``."""
+    """Return how long ago something was uploaded, in the greatest unit of which two or more have passed: ``36h``."""
     if uploaded is None:
         return "unknown"
     seconds = max(int((now - uploaded).total_seconds()), 0)
