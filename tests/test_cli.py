@@ -894,6 +894,70 @@ def test_prune_that_is_cut_off(operator: Operator) -> None:
     assert [one.get("outcome") for one in ended.document["keep"]] == [None, None, "left", "left"]
 
 
+def test_prune_that_is_cut_off_between_tags_and_image(operator: Operator) -> None:
+    """Tags that went for nothing are told, with the image that is still there and what it means for the next run."""
+    operator.builds(6)
+    digest = operator.emulator.store.tags(operator.name)["build-5"]
+    operator.emulator.faults.add(Status(500), method="DELETE", path="/sha256:")
+
+    ended = operator.prune(*RETIRING, "--yes", "--workers", "1", "--time-limit", "1")
+
+    assert ended.code == 1
+    assert operator.tags == {f"build-{at}" for at in range(5)}
+    assert "\ndeleted 0 manifests, " in ended.out
+    assert ended.out.endswith(
+        "\nkept    4 left\n"
+        "lost    1 tag of 1 manifest still there: one without tags is judged as untagged the next time, by\n"
+        "        keep_untagged\n"
+        f"  left     {digest[7:19]} without build-5\n"
+    )
+    assert "\n(untagged)" in operator.plan(*RETIRING).out
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome"),
+    [(Status(400, DANGLING_PARENT), "refused"), (Status(405, "UNSUPPORTED"), "failed"), (Status(500), "left")],
+    ids=["refused", "failed", "left"],
+)
+def test_document_names_tags_that_went_for_nothing(operator: Operator, fault: Status, outcome: str) -> None:
+    """What an entry of the document has in ``tags`` is there; ``lost_tags`` are those that no longer are."""
+    operator.builds(2)
+    image_of_three = image("three")
+    digest = operator.load(image_of_three, ["a", "b", "c"], days=9)
+    operator.emulator.faults.add(fault, method="DELETE", path="/sha256:")
+
+    ended = operator.prune(*RETIRING, "--yes", "--time-limit", "1", "--format", "json")
+
+    *others, entry = ended.document["keep"]
+    assert (entry["digest"], entry["outcome"]) == (digest, outcome)
+    assert (entry["tags"], entry["lost_tags"]) == ([], ["a", "b", "c"])
+    assert [one.get("lost_tags") for one in others] == [None, None]
+    assert operator.tags == {"build-0", "build-1"}
+
+
+def test_image_that_keeps_some_of_its_tags(operator: Operator) -> None:
+    """A tag that cannot be deleted stays, and so does the image; only what went before it is lost."""
+    operator.builds(2)
+    operator.load(image("three"), ["a", "b", "c"], days=9)
+    operator.emulator.faults.add(Status(403, "DENIED"), method="DELETE", path="/b$")
+
+    entry = operator.prune(*RETIRING, "--yes", "--format", "json").document["keep"][-1]
+
+    assert (entry["outcome"], entry["tags"], entry["lost_tags"]) == ("failed", ["b", "c"], ["a"])
+    assert operator.tags == {"build-0", "build-1", "b", "c"}
+
+
+def test_what_left_means_is_told(operator: Operator) -> None:
+    """Neither the help nor the README says that what is left was not begun, and both name the tags that went."""
+    text, shown = (ROOT / "README.md").read_text(), operator.call("prune", "--help").out
+    row = next(line for line in text.splitlines() if line.startswith("| `left` |"))
+
+    assert "not begun, or did not end" in row
+    assert "left (not begun, or not ended" in " ".join(shown.split())
+    assert "lost_tags" in text
+    assert "lost_tags" in shown
+
+
 def test_prune_beyond_the_time_limit(operator: Operator) -> None:
     """No further deletion begins, and the line says how to go on."""
     operator.builds(12)

@@ -17,6 +17,7 @@ from cleaner.cli.terminal import Terminal, wrapped
 from cleaner.manifest import Links, Manifest
 from cleaner.plan import Plan
 from cleaner.policy import parse_duration
+from cleaner.reference import Tag
 from tests.builders import NOW, cosign, digest, listing, manifest, planned, policy
 from tests.test_plan_properties import Case as Example, cases
 
@@ -281,6 +282,16 @@ def test_document_of_what_was_done() -> None:
     assert [one.get("outcome") for one in entries(document, "keep")] == [None, None, "refused", None]
     assert entries(document, "keep")[2]["reason"] == "expired"
     assert [one["digest"] for one in entries(document, "delete")] == [digest("e")]
+
+
+def test_document_of_tags_that_went_for_nothing() -> None:
+    """They stand apart from those that the manifest still has."""
+    plan: Plan = planned([*HELD, manifest("e", 9, "v-1 v-2 v-3")], BY)
+
+    document = done_document(plan, {digest("e"): "left"}, {digest("e"): [Tag("v-3"), Tag("v-1")]})
+
+    entry = entries(document, "keep")[-1]
+    assert (entry["tags"], entry["lost_tags"]) == (["v-2"], ["v-1", "v-3"])
 
 
 # --- words

@@ -530,6 +530,23 @@ def test_command_goes_on_behind_a_failure(emulator: Emulator, acme: str, policie
     assert ended.stdout.splitlines()[1].split() == [f"{acme}/api", "error"]
 
 
+def test_command_names_tags_that_went_for_nothing(emulator: Emulator, acme: str, policies: str) -> None:
+    """Behind the table, by repository and image, with what it means for the next run."""
+    digests = {tag: emulator.store.tags(f"{acme}/api")[tag] for tag in ("build-2", "build-3")}
+    emulator.faults.add(Status(405, "UNSUPPORTED"), method="DELETE", path="acme/api/manifests/sha256:")
+
+    ended = call(emulator, acme, "--policies", policies, "--local", "--yes", COLUMNS="200")
+
+    assert ended.returncode == 1
+    assert tags(emulator, f"{acme}/api") == ["build-0", "build-1"]
+    heading, *named = ended.stdout.splitlines()[-3:]
+    assert heading == (
+        f"{acme}/api: lost 2 tags of 2 manifests still there: one without tags is judged as untagged the next time,"
+        " by keep_untagged"
+    )
+    assert sorted(named) == sorted(f"  {digest[7:19]} without {tag}" for tag, digest in digests.items())
+
+
 def test_command_finds_nothing(emulator: Emulator, policies: str) -> None:
     """No error, one line."""
     ended = call(emulator, "us-docker.pkg.dev/acme/none", "--policies", policies, "--dry-run")

@@ -128,7 +128,8 @@ What came up after the question stays for the next time; what somebody tags,
 runs or needs meanwhile stays too.  Without a terminal to ask on, --yes is
 needed.  Ctrl-C lets what runs finish and says what was done; a second one ends
 at once; SIGTERM is taken for Ctrl-C.  An interrupted run does no harm: whatever
-is left is whole.
+is kept is whole.  An image's tags go before the image, so one that does not go
+may have lost them: that is told, and the next time it is an untagged image.
 """
 
 _PRUNE_EXAMPLES = """\
@@ -140,7 +141,8 @@ examples:
       Without a question.  "delete" is what has gone.  What was to go and did
       not is in "keep", with an "outcome": refused (something came to need it),
       failed (the registry said no), stayed (it, or what it belongs to, was
-      wanted after all), left (it was not begun).
+      wanted after all), left (not begun, or not ended: no answer, no time).
+      Tags that went all the same are its "lost_tags".
 """
 
 _SWEEP = """\

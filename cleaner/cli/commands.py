@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import msgspec
 
 from cleaner.cli import words
 from cleaner.cli.advice import advice
+from cleaner.cli.answers import registry_answers
 from cleaner.cli.document import done_document, empty_document, plan_document
 from cleaner.cli.explain import RULE_INDENT, Case, explain, find
 from cleaner.cli.images import View
@@ -24,15 +23,13 @@ from cleaner.cli.table import plan_lines, summary_lines
 from cleaner.cli.terminal import Terminal, wrapped
 from cleaner.errors import CleanerError, RepositoryNotFound
 from cleaner.executor import End
-from cleaner.logs import LOGGER
 from cleaner.manifest import Listing
 from cleaner.plan import Deletion, Plan
-from cleaner.reference import Digest, Repository
+from cleaner.reference import Digest, Repository, Tag
 from cleaner.tokens import DELETE_PERMISSION
 
 # How many of the deletions that came to nothing are named; a list of thousands helps nobody.
 _NAMED = 10
-_DENIED = 403
 _LEFT = "left"
 
 
@@ -90,7 +87,7 @@ def prune(options: argparse.Namespace, session: Session, terminal: Terminal) -> 
     else:
         done = _Done({one.manifest.digest: _LEFT for one in todo.delete})
     if options.format == "json":
-        terminal.report(done_document(todo, done.outcomes))
+        terminal.report(done_document(todo, done.outcomes, done.lost))
     elif done.seconds is not None:
         terminal.report("", *_done_lines(todo, done, terminal))
     return _end(todo, done, terminal)
@@ -108,11 +105,13 @@ class _Planned(msgspec.Struct, frozen=True):
 class _Done(msgspec.Struct, frozen=True):
     """What became of a plan.
 
-    ``outcomes`` are those of the deletions that came to nothing, ``answers`` what the registry said to them.
+    ``outcomes`` are those of the deletions that came to nothing, ``answers`` what the registry said to them, and
+    ``lost`` the tags that went all the same.
     """
 
     outcomes: Mapping[Digest, str]
     answers: Mapping[Digest, str] = msgspec.field(default_factory=dict)
+    lost: Mapping[Digest, Sequence[Tag]] = msgspec.field(default_factory=dict)
     denied: bool = False
     seconds: float | None = None
     error: CleanerError | None = None
@@ -203,7 +202,8 @@ def _carry_out(planned: _Planned, session: Session, terminal: Terminal) -> _Done
             outcomes[digest] = _LEFT if interrupt.came or failure else End.STAYED.value
         elif end is not End.DELETED:
             outcomes[digest] = end.value
-    return _Done(outcomes, answers.words, answers.denied, session.clock() - began, failure, interrupt.came)
+    lost = {digest: sorted(answers.lost[digest]) for digest in outcomes if digest in answers.lost}
+    return _Done(outcomes, answers.words, lost, answers.denied, session.clock() - began, failure, interrupt.came)
 
 
 def _end(todo: Plan, done: _Done, terminal: Terminal) -> int:
@@ -235,6 +235,11 @@ def _done_lines(todo: Plan, done: _Done, terminal: Terminal) -> list[str]:
         lines += terminal.wrap(f"  {_undone(deletion, done)}", 4)
     if len(undone) > _NAMED:
         lines.append(f"  and {len(undone) - _NAMED:,} more")
+    if done.lost:
+        lines += terminal.wrap(f"lost    {words.lost(done.lost)}", 8)
+    # All of them: nothing else knows these tags any more.
+    for digest, tags in done.lost.items():
+        lines += terminal.wrap(f"  {done.outcomes[digest]:<8} {words.short(digest)} without {', '.join(tags)}", 4)
     return lines
 
 
@@ -244,31 +249,3 @@ def _undone(deletion: Deletion, done: _Done) -> str:
     answer = done.answers.get(manifest.digest)
     outcome = done.outcomes[manifest.digest]
     return f"{outcome:<8} {words.short(manifest.digest)}{tags}{f': {answer}' if answer else ''}"
-
-
-class Answers(logging.Handler):
-    """Collects what the registry said to deletions that it did not carry out, by digest."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.words: dict[Digest, str] = {}
-        self.denied = False
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Take note of a record about such a deletion."""
-        facts = vars(record)
-        if "status" in facts and "digest" in facts:
-            self.words[facts["digest"]] = " ".join([str(facts["status"]), *facts["codes"]])
-            self.denied = self.denied or facts["status"] == _DENIED
-
-
-@contextmanager
-def registry_answers() -> Iterator[Answers]:
-    """Return what is said until the end of the context: the log has it, and nothing else does."""
-    answers = Answers()
-    logger = logging.getLogger(LOGGER)
-    logger.addHandler(answers)
-    try:
-        yield answers
-    finally:
-        logger.removeHandler(answers)

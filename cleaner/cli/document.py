@@ -6,10 +6,13 @@ Reads no clock, network, environment or log.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 
 from cleaner.plan import Plan, Verdict, newest_first
-from cleaner.reference import Digest, Repository
+from cleaner.reference import Digest, Repository, Tag
+
+_NOTHING_LOST: Mapping[Digest, Collection[Tag]] = MappingProxyType({})
 
 
 def plan_document(plan: Plan) -> str:
@@ -18,18 +21,24 @@ def plan_document(plan: Plan) -> str:
     return _document(plan.repository, map(_entry, plan.keep), map(_entry, deletions), dry_run=True)
 
 
-def done_document(plan: Plan, outcomes: Mapping[Digest, str]) -> str:
+def done_document(
+    plan: Plan, outcomes: Mapping[Digest, str], lost: Mapping[Digest, Collection[Tag]] = _NOTHING_LOST
+) -> str:
     """Return what is left after ``plan`` was carried out, and what has gone, newest first.
 
     ``outcomes`` are those of the deletions that came to nothing: they are kept, with the plan's reason and the
-    ``outcome``.
+    ``outcome``.  ``lost`` are tags of these that were deleted: no longer among their ``tags``, but ``lost_tags``.
     """
     undone = {one.manifest.digest: one.verdict for one in plan.delete if one.manifest.digest in outcomes}
     verdicts = {verdict.manifest.digest: verdict for verdict in plan.keep} | undone
     kept = []
     for manifest in newest_first(verdict.manifest for verdict in verdicts.values()):
         entry = _entry(verdicts[manifest.digest])
-        kept.append(entry | {"outcome": outcomes[manifest.digest]} if manifest.digest in undone else entry)
+        if manifest.digest in undone:
+            entry["outcome"] = outcomes[manifest.digest]
+        if tags := lost.get(manifest.digest):
+            entry |= {"tags": [tag for tag in manifest.tags if tag not in tags], "lost_tags": sorted(tags)}
+        kept.append(entry)
     gone = [_entry(deletion.verdict) for deletion in plan.delete if deletion.manifest.digest not in undone]
     return _document(plan.repository, kept, gone, dry_run=False)
 

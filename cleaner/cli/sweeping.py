@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 
 import msgspec
 
 from cleaner.cli import words
 from cleaner.cli.advice import advice
+from cleaner.cli.answers import registry_answers
 from cleaner.cli.interrupt import INTERRUPTED, interrupts
 from cleaner.cli.policies import name_of, read_policies
 from cleaner.cli.progress import Bar, Bars, Follower, bars
@@ -19,7 +20,7 @@ from cleaner.errors import CleanerError, NoCredentials, RepositoryNotFound, Time
 from cleaner.policy import Policy, find_policy
 from cleaner.prune import Report, Run
 from cleaner.publisher import TopicPublisher
-from cleaner.reference import Repository
+from cleaner.reference import Digest, Repository, Tag
 from cleaner.sweep import Publisher, find_repositories, request_prunes
 from cleaner.transport import Exchange
 
@@ -97,10 +98,14 @@ class _Counting:
 
 
 class _Ended(msgspec.Struct, frozen=True):
-    """How one repository's run ended; ``error`` is None where it ended well."""
+    """How one repository's run ended; ``error`` is None where it ended well.
+
+    ``lost`` are the tags that were deleted of manifests that were not.
+    """
 
     report: Report
     error: CleanerError | None = None
+    lost: Mapping[Digest, Collection[Tag]] = msgspec.field(default_factory=dict)
 
     @property
     def failed(self) -> bool:
@@ -126,7 +131,7 @@ def _local(
         pruning = _Pruning(repositories, policies, options, session, terminal, drawn)
         with interrupts(pruning.stop, terminal.restore) as interrupt:
             ended = pruning.ended()
-    terminal.report(*_table(ended, terminal, dry_run=options.dry_run))
+    terminal.report(*_table(ended, terminal, dry_run=options.dry_run), *_lost_lines(ended, terminal))
     for one in ended:
         if isinstance(one.error, RepositoryNotFound):
             terminal.note(str(one.error))
@@ -194,10 +199,11 @@ class _Pruning:
 
 
 def _prune(run: Run) -> _Ended:
-    try:
-        return _Ended(run.prune())
-    except CleanerError as error:
-        return _Ended(run.report, error)
+    with registry_answers() as answers:
+        try:
+            return _Ended(run.prune(), lost=answers.lost)
+        except CleanerError as error:
+            return _Ended(run.report, error, answers.lost)
 
 
 def _table(ended: Collection[_Ended], terminal: Terminal, *, dry_run: bool) -> list[str]:
@@ -216,6 +222,17 @@ def _table(ended: Collection[_Ended], terminal: Terminal, *, dry_run: bool) -> l
     where = words.counted(len(ended), "repository", "repositories")
     total = f"{count} of {where} {'would be' if dry_run else 'were'} deleted, {size} at most"
     return [*table.lines(terminal), "", *terminal.wrap(total)]
+
+
+def _lost_lines(ended: Iterable[_Ended], terminal: Terminal) -> list[str]:
+    lines = []
+    for one in ended:
+        if one.lost:
+            lines += terminal.wrap(f"{one.report.repository}: lost {words.lost(one.lost)}", 2)
+        # All of them: nothing else knows these tags any more.
+        for digest, tags in sorted(one.lost.items()):
+            lines += terminal.wrap(f"  {words.short(digest)} without {', '.join(sorted(tags))}", 4)
+    return lines
 
 
 def _row(one: _Ended) -> tuple[list[str], list[str]]:

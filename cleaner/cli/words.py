@@ -5,10 +5,11 @@ Reads no clock, network, environment or log.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from cleaner.policy import Policy
+from cleaner.reference import Digest, Tag
 
 SHORT_DIGEST_CHARS = 12
 
@@ -65,6 +66,15 @@ def listed(items: Iterable[str], last: str = "and") -> str:
     """Return ``a, b and c``."""
     *others, final = items
     return f"{', '.join(others)} {last} {final}" if others else final
+
+
+def lost(tags: Mapping[Digest, Collection[Tag]]) -> str:
+    """Return how many tags were deleted of manifests that were not, and what that means for the next run."""
+    count = counted(sum(map(len, tags.values())), "tag")
+    manifests = counted(len(tags), "manifest")
+    return (
+        f"{count} of {manifests} still there: one without tags is judged as untagged the next time, by keep_untagged"
+    )
 
 
 def short(digest: str) -> str:
