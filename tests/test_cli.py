@@ -349,6 +349,28 @@ def test_readme_examples_run(operator: Operator, tmp_path: Path) -> None:
     assert len(printed) == 3
 
 
+@pytest.mark.skipif(sys.prefix == sys.base_prefix, reason="there is no environment to activate")
+def test_readme_examples_find_what_they_need(tmp_path: Path) -> None:
+    """In a shell that knows nothing of the environment, what the README says before them makes them work."""
+    before, _, _ = (ROOT / "README.md").read_text().partition("    $ python -m cleaner plan")
+    setup = before.rpartition("\n    make setup\n")[2].partition("\n\n")[0].splitlines()
+    assert [line.strip().split(" --")[0] for line in setup] == [". .venv/bin/activate", "python -m tests.emulator"]
+    activate = setup[0].replace(".venv", sys.prefix)
+
+    ended = subprocess.run(
+        ["/bin/bash", "-c", f"{activate} && python -m tests.emulator --help && python -m cleaner plan --help"],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "`policies.yaml`:\n\n    $ cat policies.yaml" in before
+
+
 # --- policies
 
 
