@@ -48,7 +48,11 @@ output "prune_command" {
   value       = "gcloud pubsub topics publish ${local.requests_topic} --message='{\"action\":\"PRUNE\",\"repository\":\"REPOSITORY\"}'"
 }
 
+# Text, not a map: `terraform output -raw` prints it as a shell takes it, and only text.
 output "sweep_commands" {
-  description = "For each of `repositories`, the command that asks for everything in it to be pruned."
-  value       = { for repository in var.repositories : repository => "gcloud pubsub topics publish ${local.requests_topic} --message='{\"action\":\"SWEEP\",\"repository\":\"${repository}\"}'" }
+  description = "For each of `repositories`, on a line of its own, the command that asks for everything in it to be pruned."
+  value = join("", [
+    for repository in var.repositories :
+    "gcloud pubsub topics publish ${local.requests_topic} --message='{\"action\":\"SWEEP\",\"repository\":\"${repository}\"}'\n"
+  ])
 }
