@@ -49,6 +49,11 @@ resource "google_storage_bucket_object" "source" {
   # A new name for new code: the function is built again exactly when something of it has changed.
   name   = "${local.source_hash}.zip"
   source = data.archive_file.source.output_path
+
+  lifecycle {
+    # The function names the old code until it has the new.
+    create_before_destroy = true
+  }
 }
 
 # The function's image has a repository of its own, so that the build may write there and nowhere else.  Nothing

@@ -103,11 +103,11 @@ def _initialise(home: Path) -> None:
         _absent(f"terraform init found no providers: {result.stderr}")
 
 
-def _plan(home: Path, variables: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _plan(home: Path, variables: Mapping[str, Any], name: str, *options: str) -> dict[str, Any]:
     """Return the plan as ``terraform show -json`` gives it."""
     (home / f"{name}.tfvars.json").write_text(json.dumps(variables))
     planned = _terraform(
-        home, "plan", "-no-color", "-input=false", f"-var-file={name}.tfvars.json", f"-out={name}.plan"
+        home, "plan", "-no-color", "-input=false", f"-var-file={name}.tfvars.json", f"-out={name}.plan", *options
     )
     assert planned.returncode == 0, planned.stdout + planned.stderr
     assert "Warning" not in planned.stdout, planned.stdout
@@ -632,6 +632,30 @@ def test_new_code_has_a_new_name(module: Path, minimal: dict[str, Any]) -> None:
     finally:
         main.write_text(code)
     assert after["name"] != before["name"]
+
+
+def test_old_code_stays_until_the_function_has_the_new(module: Path, minimal: dict[str, Any]) -> None:
+    """On an update the new archive is uploaded first; the old one goes when nothing names it any more."""
+    address = "google_storage_bucket_object.source"
+    (planned,) = (change for change in minimal["resource_changes"] if change["address"] == address)
+    attributes = dict.fromkeys(planned["change"]["after_unknown"]) | planned["change"]["after"]
+    resource = {
+        "mode": "managed",
+        "type": planned["type"],
+        "name": planned["name"],
+        "provider": f'provider["{planned["provider_name"]}"]',
+        "instances": [{"schema_version": 0, "attributes": attributes | {"name": "old.zip"}}],
+    }
+    state = {"version": 4, "terraform_version": "1.9.0", "serial": 1, "lineage": "", "outputs": {}}
+    before = module / "terraform.tfstate"
+    before.write_text(json.dumps(state | {"resources": [resource]}))
+    try:
+        update = _plan(module, MINIMAL, "update", "-refresh=false")
+    finally:
+        before.unlink()
+
+    (change,) = (change for change in update["resource_changes"] if change["address"] == address)
+    assert change["change"]["actions"] == ["create", "delete"]
 
 
 def test_minimal_plan_grants_this_and_no_more(minimal: dict[str, Any]) -> None:
