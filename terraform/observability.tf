@@ -7,6 +7,10 @@ locals {
     "resource.labels.service_name=\"${var.name}\"",
     "resource.labels.location=\"${var.region}\"",
   ])
+  # Not the line that Cloud Run itself writes of each request: it is an ERROR wherever the function ends a message with
+  # 500 to have it delivered again, and has no message.  What the function wrote, and why it ended or did not start
+  # (`run.googleapis.com/stderr`, `run.googleapis.com/varlog/system`), is in other logs.
+  error_filter = "${local.log_filter} AND severity>=ERROR AND NOT log_id(\"run.googleapis.com/requests\")"
   # In a dry run `deleted` and `bytes` are what would go.
   pruned_filter = "${local.log_filter} AND jsonPayload.message=\"prune finished\" AND jsonPayload.dry_run=false"
 
@@ -56,8 +60,8 @@ locals {
       labels      = { dry_run = "EXTRACT(jsonPayload.dry_run)" }
     }
     errors = {
-      description = "Lines of severity ERROR and above, by their message"
-      filter      = "${local.log_filter} AND severity>=ERROR"
+      description = "Lines of severity ERROR and above, but for Cloud Run's own of each request, by their message"
+      filter      = "${local.error_filter}"
       field       = null
       unit        = "1"
       labels      = { message = "EXTRACT(jsonPayload.message)" }
@@ -206,7 +210,8 @@ locals {
             widget = {
               title = "What was deleted and why, what was refused, what went wrong"
               logsPanel = {
-                filter        = "${local.log_filter}\n(jsonPayload.message=~\"^manifest (would be )?deleted$\" OR severity>=WARNING)"
+                # Among the warnings is a delivery that was refused (403), which Cloud Run's line of the request tells alone.
+                filter        = "(${local.log_filter} AND (jsonPayload.message=~\"^manifest (would be )?deleted$\" OR severity=WARNING)) OR (${local.error_filter})"
                 resourceNames = ["projects/${var.project_id}"]
               }
             }
@@ -234,19 +239,19 @@ locals {
   alerts = {
     failed = {
       title   = "a run failed"
-      filter  = "${local.log_filter} AND severity>=ERROR AND NOT jsonPayload.message=(\"message rejected\" OR \"permission denied\")"
+      filter  = "${local.error_filter} AND NOT jsonPayload.message=(\"message rejected\" OR \"permission denied\")"
       labels  = { repository = "EXTRACT(jsonPayload.repository)", message = "EXTRACT(jsonPayload.message)", error = "EXTRACT(jsonPayload.error)" }
       content = "A run ended with an error, a deletion failed for good, or the function did not start.  What may pass is delivered again by itself; the line's `error` tells the rest."
     }
     rejected = {
       title   = "messages rejected"
-      filter  = "${local.log_filter} AND severity>=ERROR AND jsonPayload.message=\"message rejected\""
+      filter  = "${local.error_filter} AND jsonPayload.message=\"message rejected\""
       labels  = { reason = "EXTRACT(jsonPayload.reason)" }
       content = "A message was not understood or not allowed, and will not be delivered again.  The line's `reason` tells why.  Somebody publishes to a topic who should not, or a format has changed."
     }
     denied = {
       title   = "permission denied"
-      filter  = "${local.log_filter} AND severity>=ERROR AND jsonPayload.message=\"permission denied\""
+      filter  = "${local.error_filter} AND jsonPayload.message=\"permission denied\""
       labels  = { repository = "EXTRACT(jsonPayload.repository)", permission = "EXTRACT(jsonPayload.permission)" }
       content = "The function was denied.  The line's `permission` names what is likely missing.  Usually a policy matches a repository that is not under `repositories`; just after a grant, wait some minutes."
     }

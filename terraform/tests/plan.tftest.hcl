@@ -417,6 +417,19 @@ run "deleting_and_observed" {
     error_message = "metrics are made from the function's own log"
   }
 
+  # Cloud Run writes an ERROR of its own for each message that ends with 500, as one that reached its time limit does.
+  assert {
+    condition = alltrue([
+      for filter in concat(
+        [google_logging_metric.this["errors"].filter],
+        [for alert in google_monitoring_alert_policy.this : alert.conditions[0].condition_matched_log[0].filter],
+        [for tile in jsondecode(google_monitoring_dashboard.this[0].dashboard_json).mosaicLayout.tiles : tile.widget.logsPanel.filter if can(tile.widget.logsPanel)],
+      ) :
+      length(split("severity>=", filter)) == 2 && strcontains(filter, "severity>=ERROR AND NOT log_id(\"run.googleapis.com/requests\")")
+    ])
+    error_message = "an error is what the function or the platform says, not the request's line that repeats it"
+  }
+
   assert {
     condition     = alltrue([for key in ["freed_bytes", "refused", "failed"] : strcontains(google_logging_metric.this[key].filter, "jsonPayload.dry_run=false")])
     error_message = "what a dry run would do does not count as done"
