@@ -76,29 +76,52 @@ resource "google_artifact_registry_repository_iam_member" "run" {
   )
 }
 
+# -- Whether policies and repositories meet --
+
+locals {
+  # Each pattern as its segments before the first `**`; `**` takes as many more as it needs.
+  patterns = {
+    for glob in toset(flatten([for policy in var.policies : policy.repositories])) : glob => {
+      fixed = try(slice(split("/", glob), 0, index(split("/", glob), "**")), split("/", glob))
+      open  = contains(split("/", glob), "**")
+    }
+  }
+
+  # For each pattern, those of `repositories` under which it can match an image.  An image's name has at least one
+  # segment more than its repository's: LOCATION-docker.pkg.dev/PROJECT/REPOSITORY/IMAGE, gcr.io/PROJECT/IMAGE.  So the
+  # segments that both have must match, and the pattern must go on.
+  reached = {
+    for glob, pattern in local.patterns : glob => [
+      for repository in var.repositories : repository
+      if(pattern.open || length(pattern.fixed) > length(split("/", repository))) && can(regex(
+        format("^%s(/|$)", join("/", [
+          for segment in slice(pattern.fixed, 0, min(length(pattern.fixed), length(split("/", repository)))) :
+          replace(replace(segment, ".", "\\."), "*", "[^/]*")
+        ])),
+        # A pattern that begins with `**` has no segment to compare.
+        length(pattern.fixed) == 0 ? "/" : repository
+      ))
+      # What the function never matches by a wildcard.
+      && (!contains(split("/", repository), "gcf-artifacts") || contains(split("/", glob), "gcf-artifacts"))
+    ]
+  }
+}
+
 # Warnings at plan time, not errors: rights may also have been granted elsewhere.
 check "policies_and_repositories_meet" {
   assert {
-    condition = alltrue(flatten([
-      for policy in try(var.policies[*], []) : [
-        for glob in try(policy.repositories[*], []) : anytrue([
-          for repository in var.repositories :
-          startswith("${repository}/", regex("^((?:[^*]*/)?)", "${glob}/")[0]) || startswith(regex("^((?:[^*]*/)?)", "${glob}/")[0], "${repository}/")
-        ])
-      ]
-    ]))
-    error_message = "A policy has a pattern that lies outside of all `repositories`: there the function would be denied.  (LOCATION-docker.pkg.dev/PROJECT/gcr.io/… is never matched: it is read as gcr.io/PROJECT/….)"
+    condition = alltrue([for repositories in local.reached : length(repositories) > 0])
+    error_message = format(
+      "Policies have patterns that can match no image in any of `repositories`: %s.  Outside of them the function would be denied; and a pattern must go on behind the repository, as in LOCATION-docker.pkg.dev/PROJECT/REPOSITORY/** and gcr.io/PROJECT/**.  (LOCATION-docker.pkg.dev/PROJECT/gcr.io/… is never matched: it is read as gcr.io/PROJECT/….)",
+      join(", ", [for glob, repositories in local.reached : glob if length(repositories) == 0]),
+    )
   }
 
   assert {
-    condition = alltrue([
-      for repository in var.repositories : anytrue(flatten([
-        for policy in try(var.policies[*], []) : [
-          for glob in try(policy.repositories[*], []) :
-          startswith("${repository}/", regex("^((?:[^*]*/)?)", "${glob}/")[0]) || startswith(regex("^((?:[^*]*/)?)", "${glob}/")[0], "${repository}/")
-        ]
-      ]))
-    ])
-    error_message = "One of `repositories` is reached by no policy's pattern: the function gets rights there that it does not use."
+    condition = length(setsubtract(var.repositories, flatten(values(local.reached)))) == 0
+    error_message = format(
+      "No policy has a pattern that can match an image in %s: the function gets rights there that it does not use.",
+      join(", ", setsubtract(var.repositories, flatten(values(local.reached)))),
+    )
   }
 }
