@@ -151,6 +151,7 @@ resource "google_cloudfunctions2_function" "this" {
     data.google_pubsub_topic.gcr,
     time_sleep.build_rights,
     # The rights first, so that the first message finds them.
+    google_service_account_iam_member.trigger,
     google_artifact_registry_repository_iam_member.run,
     google_pubsub_topic_iam_member.run,
     google_project_iam_member.running,

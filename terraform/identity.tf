@@ -37,6 +37,20 @@ resource "google_cloud_run_v2_service_iam_member" "trigger" {
   member = google_service_account.trigger.member
 }
 
+# Pub/Sub signs in as the trigger's account with a token that its service agent makes, for the function's own trigger
+# and for each of the subscriptions beside it.  An agent of 8 April 2021 or before may not do that by its own role, as it
+# is in many a project with `gcr.io`, and every delivery would be refused with 403.  On the one account, which may
+# invoke the one service; later agents have the right on the whole project anyway.
+resource "google_service_account_iam_member" "trigger" {
+  service_account_id = google_service_account.trigger.name
+  role               = "roles/iam.serviceAccountTokenCreator"
+  # The bucket tells the project's number, so that nothing has to be looked up when the plan is made.
+  member = "serviceAccount:service-${google_storage_bucket.source.project_number}@gcp-sa-pubsub.iam.gserviceaccount.com"
+
+  # The agent comes with the API; a topic shows that it is in use.
+  depends_on = [google_pubsub_topic.requests]
+}
+
 # -- build --
 
 # The build's log.  Logging has no narrower resource for it than the project.

@@ -77,7 +77,7 @@ resource "google_pubsub_subscription" "delivery" {
     ttl = ""
   }
 
-  depends_on = [google_cloud_run_v2_service_iam_member.trigger]
+  depends_on = [google_cloud_run_v2_service_iam_member.trigger, google_service_account_iam_member.trigger]
 }
 
 # -- Sweeps --

@@ -131,10 +131,19 @@ def _function(plan: Mapping[str, Any]) -> Mapping[str, Any]:
     return service
 
 
+def _account(expression: Mapping[str, Any]) -> str:
+    """Return the name of the service account's resource to which an argument refers, if to any."""
+    references = expression.get("references", [])
+    return "".join({name.split(".")[1] for name in references if name.startswith("google_service_account.")})
+
+
 def _grants(plan: Mapping[str, Any]) -> set[tuple[str, str, str]]:
-    """Return every grant as (what it is on, role, whose it is); an account by its resource's name."""
-    members = {
-        resource["address"]: resource["expressions"]["member"]
+    """Return every grant as (what it is on, role, whose it is); an account by its resource's name.
+
+    The address of Pub/Sub's agent has the project's number, which is not known before an apply.
+    """
+    written = {
+        resource["address"]: resource["expressions"]
         for resource in plan["configuration"]["root_module"]["resources"]
         if "_iam_" in resource["type"] and "member" in resource["expressions"]
     }
@@ -150,9 +159,10 @@ def _grants(plan: Mapping[str, Any]) -> set[tuple[str, str, str]]:
         )
         for condition in values.get("condition") or []:
             on += f" if {condition['expression']}"
-        references = members[f"{resource['type']}.{resource['name']}"].get("references", [])
-        accounts = {name.split(".")[1] for name in references if name.startswith("google_service_account.")}
-        grants.add((f"{resource['type']}: {on}", values["role"], values.get("member") or "".join(accounts)))
+        expressions = written[f"{resource['type']}.{resource['name']}"]
+        on += _account(expressions.get("service_account_id", {}))
+        member = values.get("member") or _account(expressions["member"]) or "Pub/Sub"
+        grants.add((f"{resource['type']}: {on}", values["role"], member))
     return grants
 
 
@@ -777,6 +787,8 @@ def test_minimal_plan_grants_this_and_no_more(minimal: dict[str, Any]) -> None:
             "roles/run.invoker",
             "trigger",
         ),
+        # Pub/Sub: makes the trigger's tokens, where its agent is too old to have that right by itself.
+        ("google_service_account_iam_member: trigger", "roles/iam.serviceAccountTokenCreator", "Pub/Sub"),
         # build: writes its log and its image, reads the source.
         (project, "roles/logging.logWriter", "build"),
         (f"{repository} us-central1 registry-cleaner-image", "roles/artifactregistry.writer", "build"),

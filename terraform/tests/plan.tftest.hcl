@@ -150,6 +150,11 @@ run "delivery" {
     values = { service_config = { uri = "https://registry-cleaner-abc-uc.a.run.app" } }
   }
 
+  override_resource {
+    target = google_storage_bucket.source
+    values = { project_number = 123456789012 }
+  }
+
   assert {
     condition     = google_pubsub_subscription.delivery["registry-cleaner-requests"].push_config[0].push_endpoint == "https://registry-cleaner-abc-uc.a.run.app/projects/acme-prod/topics/registry-cleaner-requests"
     error_message = "the path names the topic: from it the function knows that this is a request"
@@ -161,6 +166,16 @@ run "delivery" {
       && google_pubsub_subscription.delivery["registry-cleaner-requests"].push_config[0].oidc_token[0].service_account_email == google_service_account.trigger.email
     )
     error_message = "delivered as the trigger's account, for the service's address"
+  }
+
+  assert {
+    condition = (
+      google_cloudfunctions2_function.this.event_trigger[0].service_account_email == google_service_account.trigger.email
+      && google_service_account_iam_member.trigger.service_account_id == google_service_account.trigger.name
+      && google_service_account_iam_member.trigger.role == "roles/iam.serviceAccountTokenCreator"
+      && google_service_account_iam_member.trigger.member == "serviceAccount:service-123456789012@gcp-sa-pubsub.iam.gserviceaccount.com"
+    )
+    error_message = "Pub/Sub may make the tokens of the one account that every delivery carries"
   }
 
   assert {
