@@ -93,6 +93,12 @@ variable "repositories" {
       "slash at the end.  LOCATION-docker.pkg.dev/PROJECT/gcr.io is written gcr.io/PROJECT, as the function does.",
     ])
   }
+
+  validation {
+    # A pattern may well match it; without a right there the function cannot delete what it runs from.
+    condition     = !contains(var.repositories, "${var.region}-docker.pkg.dev/${replace(var.project_id, ":", "/")}/${var.name}-image")
+    error_message = "repositories: must not hold the repository of the function's own image, which removes old images by itself."
+  }
 }
 
 variable "use_custom_role" {

@@ -24,8 +24,6 @@ run "refuses_a_wrong_value_of_each" {
     name = "registry-cleaner-of-the-platform"
     # a label with a capital letter
     labels = { Team = "platform" }
-    # no repository
-    repositories = []
     # a scope by name
     running_scopes = ["folders/prod"]
     # a schedule in words
@@ -56,7 +54,6 @@ run "refuses_a_wrong_value_of_each" {
     var.region,
     var.name,
     var.labels,
-    var.repositories,
     var.running_scopes,
     var.sweep_schedule,
     var.sweep_time_zone,
@@ -125,6 +122,16 @@ run "refuses_another_wrong_value" {
   ]
 }
 
+run "refuses_no_repository" {
+  command = plan
+
+  variables {
+    repositories = []
+  }
+
+  expect_failures = [var.repositories]
+}
+
 run "refuses_a_repository_without_its_name" {
   command = plan
 
@@ -143,6 +150,44 @@ run "refuses_a_gcr_io_repository_by_its_other_name" {
   }
 
   expect_failures = [var.repositories]
+}
+
+run "refuses_the_repository_of_its_own_image" {
+  command = plan
+
+  variables {
+    repositories = ["us-central1-docker.pkg.dev/acme-prod/registry-cleaner-image"]
+    policies     = [{ repositories = ["**"] }]
+  }
+
+  expect_failures = [var.repositories]
+}
+
+run "refuses_the_repository_of_its_own_image_in_a_domain_scoped_project" {
+  command = plan
+
+  variables {
+    project_id   = "example.com:legacy-app"
+    region       = "europe-west3"
+    name         = "pruner"
+    repositories = ["gcr.io/example.com/legacy-app", "europe-west3-docker.pkg.dev/example.com/legacy-app/pruner-image"]
+    policies     = [{ repositories = ["**"] }]
+  }
+
+  expect_failures = [var.repositories]
+}
+
+run "takes_the_image_repository_of_another_name_project_and_region" {
+  command = plan
+
+  variables {
+    repositories = [
+      "us-central1-docker.pkg.dev/acme-prod/other-image",
+      "us-central1-docker.pkg.dev/acme-data/registry-cleaner-image",
+      "us-docker.pkg.dev/acme-prod/registry-cleaner-image",
+    ]
+    policies = [{ repositories = ["**"] }]
+  }
 }
 
 run "refuses_a_repository_with_a_wildcard" {
