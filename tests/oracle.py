@@ -182,30 +182,41 @@ def decide(
     now_ms: int,
     *,
     just_pushed: Iterable[str] = (),
+    placeless: Iterable[str] = (),
 ) -> dict[str, str]:
-    """A reason for every manifest of the state; those in ``GOING`` go.  ``max_deletions`` counts as null."""
-    return _Judgement(Reading(state), policy, now_ms, frozenset(just_pushed)).reasons()
+    """A reason for every manifest of the state; those in ``GOING`` go.  ``max_deletions`` counts as null.
+
+    ``placeless`` are images that a process has left without tags: they take no other's place among the newest.
+    """
+    return _Judgement(Reading(state), policy, now_ms, frozenset(just_pushed), frozenset(placeless)).reasons()
 
 
 def may_go(
-    state: Iterable[Held], policy: Mapping[str, object], now_ms: int, *, just_pushed: Iterable[str] = ()
+    state: Iterable[Held],
+    policy: Mapping[str, object],
+    now_ms: int,
+    *,
+    just_pushed: Iterable[str] = (),
+    placeless: Iterable[str] = (),
 ) -> frozenset[str]:
     """The manifests that a run on this state may delete, ``max_deletions`` aside; none if a manifest is nonsense."""
     state = tuple(state)
     if Reading(state).is_nonsense:
         return frozenset()
-    reasons = decide(state, policy, now_ms, just_pushed=just_pushed)
+    reasons = decide(state, policy, now_ms, just_pushed=just_pushed, placeless=placeless)
     return frozenset(digest for digest, reason in reasons.items() if reason in GOING)
 
 
-def left_to_go(state: Iterable[Held], policy: Mapping[str, object], now_ms: int) -> frozenset[str]:
+def left_to_go(
+    state: Iterable[Held], policy: Mapping[str, object], now_ms: int, *, placeless: Iterable[str] = ()
+) -> frozenset[str]:
     """What a run on this state would delete, and the registry would let it.
 
     The registry refuses what something that stays refers to; that stays then, and so does what belongs to it.  With
     ``max_deletions``, images and orphans that only go together, and are more than that, stay.
     """
     state = tuple(state)
-    going = set(may_go(state, policy, now_ms))
+    going = set(may_go(state, policy, now_ms, placeless=placeless))
     if not going:
         return frozenset()
     reading = Reading(state)
@@ -229,11 +240,17 @@ def left_to_go(state: Iterable[Held], policy: Mapping[str, object], now_ms: int)
 
 class _Judgement:
     def __init__(
-        self, reading: Reading, policy: Mapping[str, object], now_ms: int, just_pushed: frozenset[str]
+        self,
+        reading: Reading,
+        policy: Mapping[str, object],
+        now_ms: int,
+        just_pushed: frozenset[str],
+        placeless: frozenset[str],
     ) -> None:
         self._reading = reading
         self._now = now_ms
         self._just_pushed = just_pushed
+        self._placeless = placeless
         self._keep = _integer(policy.get("keep"), 5)
         self._keep_untagged = _integer(policy.get("keep_untagged"), self._keep)
         self._min_age = milliseconds(str(policy.get("min_age", "1h")))
@@ -326,7 +343,7 @@ class _Judgement:
             if self._max_age is None or (self._age(digest) or 0) < self._max_age:
                 first.add(digest)
             # A child that has a tag is judged, but children never count.
-            count -= not self._reading.parents[digest]
+            count -= not self._reading.parents[digest] and digest not in self._placeless
         return first
 
 

@@ -365,3 +365,28 @@ def test_what_holds_a_referrers_signature_does_not_hold_the_subject(emulator: Em
     assert all(world.has(one.digest) for one in (signature, holder, *holder.children))
     state = [Held.of(one) for one in world.store.manifests(world.name).values()]
     assert oracle.left_to_go(state, {"keep": 1, "keep_untagged": 0, **policy}, int(time.time() * 1000)) == set()
+
+
+def test_what_hangs_on_an_image_that_was_left_untagged_takes_no_place_either(emulator: Emulator) -> None:
+    """Nor does the image itself, in the eyes of the process that left it; the judge takes the same view."""
+    policy: dict[str, object] = {"keep_untagged": 1}
+    world = World(emulator, **policy)
+    stuck = index([image("child", media_type=OCI_MANIFEST)], media_type=OCI_INDEX)
+    world.load(stuck, "old-1", days=20)
+    world.load(image("newer"), "old-2", days=10)
+    other = world.load(image("other"), days=30)
+    parent = index([stuck], media_type=OCI_INDEX)
+    world.after(lambda: world.load(parent, "v1", days=0), kind="tag_delete", path="old-1", nth=1)
+    world.prune()
+    world.store.delete_tag(world.name, "v1")
+    world.store.force_delete(world.name, parent.digest)
+    emulator.faults.add(Status(400, DANGLING_PARENT), kind="manifest_delete", path=stuck.digest)
+
+    world.prune()
+
+    assert world.has(stuck.digest)
+    assert world.has(other)
+    state = [Held.of(one) for one in world.store.manifests(world.name).values()]
+    now, rules = int(time.time() * 1000), {"keep": 1, "delete_tags": ["old.*"], **policy}
+    assert oracle.left_to_go(state, rules, now) == {other}
+    assert oracle.left_to_go(state, rules, now, placeless={stuck.digest}) == set()

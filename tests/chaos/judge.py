@@ -13,7 +13,7 @@ from tests import oracle
 from tests.chaos.cases import Case
 from tests.chaos.records import REFUSED, Asked, Delivery, Records, State, Version, now_ms
 from tests.chaos.tuning import LOOK_MAX_S, PACED_SLACK_S, SLACK_S
-from tests.oracle import Held, Reading
+from tests.oracle import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -418,8 +418,9 @@ class Judge:
             and one.ended >= view.begin
         )
         left = set(view.going_but(named))
-        stripped, others = self._without_stripped(delivery.message.repository, view.state)
-        left &= stripped | oracle.may_go(others, view.policy, int(view.listed * 1000), just_pushed=named)
+        stripped = self._stripped(delivery.message.repository, view.state)
+        now = int(view.listed * 1000)
+        left &= oracle.may_go(view.state.values(), view.policy, now, just_pushed=named, placeless=stripped)
         # An attestation stays with what it attests, which stands beside it in their index, if a message names that.
         reading = view.reading
         left -= {
@@ -432,11 +433,10 @@ class Judge:
                 left &= version.state.keys()
         return frozenset(left)
 
-    def _without_stripped(self, repository: str, state: State) -> tuple[set[str], list[Held]]:
-        """What processes have left without tags, and the rest: they let it take nobody's place among the newest."""
+    def _stripped(self, repository: str, state: State) -> set[str]:
+        """What processes have left without tags: those that know let it take nobody's place among the newest."""
         untagged = self._untagged.get(repository, set())
-        stripped = {digest for digest in untagged if digest in state and not state[digest].tags}
-        return stripped, [held for digest, held in state.items() if digest not in stripped]
+        return {digest for digest in untagged if digest in state and not state[digest].tags}
 
     def _judge_states(self, repository: str, policy: Mapping[str, object] | None) -> None:
         """What every state, and every listing that anybody was given, keeps must be there."""
@@ -478,8 +478,8 @@ class Judge:
                 continue
             state = self._records.versions[repository][-1].state
             left = oracle.left_to_go(state.values(), policy, now_ms())
-            stripped, others = self._without_stripped(repository, state)
-            left &= stripped | oracle.left_to_go(others, policy, now_ms())
+            stripped = self._stripped(repository, state)
+            left &= oracle.left_to_go(state.values(), policy, now_ms(), placeless=stripped)
             if left:
                 names = " ".join(self._label(one) for one in sorted(left))
                 self._lose(f"{repository} has come to rest, and {names} should have gone", *left)
