@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence, Set as AbstractSet
 from concurrent.futures import Executor
 from enum import Enum
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -47,7 +47,7 @@ class Conditions(Protocol):
         """Whether another deletion may begin: the plan is not too old, and there is time."""
 
     def may_repeat(self) -> bool:
-        """Whether a request may be sent again: the plan is not too old."""
+        """Whether a deletion that has begun may send another request: the plan is not too old, and there is time."""
 
     def wanted(self) -> AbstractSet[str]:
         """Return the digests that somebody has asked for by now."""
@@ -56,9 +56,9 @@ class Conditions(Protocol):
         """Take note of how ``deletion`` ended."""
 
     def standing_against(
-        self, deletions: Sequence[Deletion], going: AbstractSet[Digest], stripped: AbstractSet[Digest]
+        self, subjects: Sequence[Digest], going: AbstractSet[Digest], stripped: AbstractSet[Digest]
     ) -> Sequence[AbstractSet[Digest] | None]:
-        """Return for each of ``deletions``, which the registry refused, for the sake of which manifests of the plan.
+        """Return for each of ``subjects``, which the registry refused, for the sake of which of those ``going``.
 
         None where something else is why, or may be: then it stays.  ``stripped`` have had all their tags deleted.
         """
@@ -113,8 +113,10 @@ def execute(
     return execution.result()
 
 
-# In the place of a digest: to look why subjects are refused.
-_LOOK = Digest("look")
+class _Look(Enum):
+    """In the place of a deletion: to look why subjects were refused."""
+
+    LOOK = "look"
 
 
 class _Pause(Enum):
@@ -124,6 +126,74 @@ class _Pause(Enum):
     """It was refused, and may be for what goes as well."""
     TOO_LATE = "too late"
     """The plan has grown too old, or an error has ended it."""
+
+
+class _Refused:
+    """The subjects of one plan that the registry refused, maybe for their referrers; not safe from many threads."""
+
+    def __init__(self) -> None:
+        self._facts: dict[Digest, dict[str, object]] = {}
+        self._unclear: list[Digest] = []
+        self._referrers: dict[Digest, set[Digest]] = {}
+        self._subjects: dict[Digest, list[Digest]] = {}
+        self._absent: dict[Digest, tuple[Digest, ...]] = {}
+
+    def __contains__(self, digest: object) -> bool:
+        """Whether it is to be asked once more, and then no more."""
+        return digest in self._referrers
+
+    @property
+    def unclear(self) -> int:
+        """How many there are of which nobody has seen yet why they were refused."""
+        return len(self._unclear)
+
+    def note(self, subject: Digest, facts: dict[str, object]) -> None:
+        """Keep ``facts`` to tell of ``subject`` if it comes to nothing."""
+        self._facts[subject] = facts
+
+    def add(self, subject: Digest) -> None:
+        """Take in a subject that was refused, and of which nobody has seen why."""
+        self._unclear.append(subject)
+
+    def take(self) -> list[Digest]:
+        """Return those of which nobody has seen why, and take them for seen."""
+        taken, self._unclear = self._unclear, []
+        return taken
+
+    def put_behind(
+        self, subject: Digest, referrers: Iterable[Digest], first: Iterable[Digest], absent: tuple[Digest, ...]
+    ) -> None:
+        """Let ``subject`` be asked once more behind ``referrers``.
+
+        All that goes ``first``, for that, goes only while ``absent`` are not there.
+        """
+        self._referrers[subject] = set(referrers)
+        for referrer in self._referrers[subject]:
+            self._subjects.setdefault(referrer, []).append(subject)
+        for other in first:
+            self._absent[other] = (*self.absent(other), *absent)
+
+    def absent(self, digest: Digest) -> tuple[Digest, ...]:
+        """Return what must not be there when ``digest`` goes, for the sake of the subjects that are behind it."""
+        return self._absent.get(digest, ())
+
+    def subjects(self, referrer: Digest) -> Sequence[Digest]:
+        """Return those that are to be asked behind ``referrer``."""
+        return self._subjects.get(referrer, ())
+
+    def referrers(self, subject: Digest) -> AbstractSet[Digest]:
+        """Return those that ``subject`` still waits for."""
+        return self._referrers.get(subject, frozenset())
+
+    def went(self, referrer: Digest) -> list[Digest]:
+        """Note that ``referrer`` is gone, and return the subjects that waited for it and for nothing else."""
+        for subject in self.subjects(referrer):
+            self._referrers[subject].discard(referrer)
+        return [subject for subject in self.subjects(referrer) if not self._referrers[subject]]
+
+    def warn(self, subject: Digest) -> None:
+        """Say that it stays."""
+        logger.warning("deletion refused", extra=self._facts[subject])
 
 
 class _Execution:
@@ -140,25 +210,18 @@ class _Execution:
         self._busy: set[Digest] = set()
         self._error: CleanerError | None = None
         self._over = False
-        self._before = {digest: set(deletion.after) for digest, deletion in self._deletions.items()}
-        self._behind: dict[Digest, list[Digest]] = {}
+        self._waits_for = {digest: set(deletion.after) for digest, deletion in self._deletions.items()}
+        self._waited_for_by: dict[Digest, list[Digest]] = {}
         for digest, deletion in self._deletions.items():
             for other in deletion.after:
-                self._behind.setdefault(other, []).append(digest)
-        ready = [digest for digest, before in self._before.items() if not before]
+                self._waited_for_by.setdefault(other, []).append(digest)
+        ready = [digest for digest, others in self._waits_for.items() if not others]
         # What others may only seem to have crowded out goes last, and not where another process is seen at work.
         self._ready = deque(sorted(ready, key=lambda digest: self._deletions[digest].is_crowded_out))
         self._is_crossed = False
         self._is_put_off = False
-        # Subjects that were refused, with what to say of them if it comes to nothing; those of which nobody has seen
-        # yet why; and the others, with the referrers that have to go before they are asked once more, and the same
-        # backwards.
-        self._refusals: dict[Digest, dict[str, object]] = {}
-        self._unclear: list[Digest] = []
+        self._refused = _Refused()
         self._is_looking = False
-        self._referrers: dict[Digest, set[Digest]] = {}
-        self._subjects: dict[Digest, list[Digest]] = {}
-        self._absent: dict[Digest, tuple[Digest, ...]] = {}
         self._spared: set[str] = set()
         self._stripped: set[Digest] = set()
 
@@ -180,14 +243,14 @@ class _Execution:
 
     def work(self) -> None:
         """Carry out one deletion after another until none may begin any more."""
-        while (digest := self._begin()) is not None:
+        while (task := self._begin()) is not None:
             end: End | _Pause = _Pause.TOO_LATE
             is_broken = True
             try:
-                if digest is _LOOK:
+                if task is _Look.LOOK:
                     self._look()
                 else:
-                    end = self._carry_out(self._deletions[digest])
+                    end = self._carry_out(self._deletions[task])
                 is_broken = False
             except CleanerError as error:
                 with self._changed:
@@ -197,7 +260,7 @@ class _Execution:
                     self._over = self._over or is_broken
                     # Whatever happens, nobody waits for this worker for ever.
                     try:
-                        self._settle(digest, end)
+                        self._settle(task, end)
                     finally:
                         self._changed.notify_all()
 
@@ -221,19 +284,19 @@ class _Execution:
         result.stripped += (one for one in remaining if one.manifest.digest in self._stripped)
         return result
 
-    def _begin(self) -> Digest | None:
+    def _begin(self) -> Digest | Literal[_Look.LOOK] | None:
         """Wait for a deletion that may begin, or a look that is due; None when there will be none."""
         with self._changed:
             while not self._over:
                 while self._ready and (self._ready[0] in self._ends or self._is_doubtful(self._ready[0])):
                     self._is_put_off |= self._ready.popleft() not in self._ends
-                is_due = len(self._unclear) >= (self._workers if self._ready else 1) and not self._is_looking
+                is_due = self._is_look_due()
                 if (self._ready or is_due) and not self._conditions.may_begin():
                     self._over = True
                     self._changed.notify_all()
                 elif is_due:
                     self._is_looking = True
-                    return _LOOK
+                    return _Look.LOOK
                 elif self._ready:
                     digest = self._ready.popleft()
                     self._busy.add(digest)
@@ -246,66 +309,60 @@ class _Execution:
                     return None
             return None
 
+    def _is_look_due(self) -> bool:
+        """Whether to look why subjects were refused: at as many as there are workers, or all that there will be."""
+        if not self._refused.unclear or self._is_looking:
+            return False
+        may_be_refused = (digest for digest in self._busy if self._deletions[digest].may_be_subject)
+        are_all = not self._ready and all(digest in self._refused for digest in may_be_refused)
+        return are_all or self._refused.unclear >= self._workers
+
     def _is_doubtful(self, digest: Digest) -> bool:
         return self._is_crossed and self._deletions[digest].is_crowded_out
 
-    def _settle(self, digest: Digest, end: End | _Pause) -> None:
+    def _settle(self, task: Digest | Literal[_Look.LOOK], end: End | _Pause) -> None:
         """Note how a deletion, or a look, has ended or why it has not, and let begin what waited for it."""
-        if digest is _LOOK:
+        if task is _Look.LOOK:
             self._is_looking = False
             return
+        digest = task
         self._busy.remove(digest)
         if end is End.DELETED:
             self._note(digest, end)
-            for other in self._behind.get(digest, ()):
+            for other in self._waited_for_by.get(digest, ()):
                 self._went_before(other, digest)
-            for subject in self._subjects.get(digest, ()):
-                self._referrers[subject].discard(digest)
-                if not self._referrers[subject] and subject not in self._ends:
-                    self._ready.appendleft(subject)
+            self._ready.extendleft(subject for subject in self._refused.went(digest) if subject not in self._ends)
         elif end is _Pause.UNCLEAR:
-            self._unclear.append(digest)
+            self._refused.add(digest)
         elif end is _Pause.TOO_LATE:
             self._over = True
         else:
             self._stop(digest, end)
 
-    def _let_go_first(self, referrers: Iterable[Digest], subject: Digest) -> None:
-        """Let ``referrers`` and what has to go before them wait for ``subject`` no longer, nor for their turn.
-
-        That nothing else hangs on the subject has just been seen, and is not looked at again.
-        """
-        pending = list(referrers)
-        seen = {subject, *pending}
-        while pending:
-            digest = pending.pop()
-            following = self._before[digest] - seen
-            seen |= following
-            pending += following
-            self._went_before(digest, subject, is_next=True)
-
     def _went_before(self, digest: Digest, other: Digest, *, is_next: bool = False) -> None:
-        before = self._before[digest]
-        if other in before:
-            before.remove(other)
-            if not before and is_next:
+        others = self._waits_for[digest]
+        if other in others:
+            others.remove(other)
+            if not others and is_next:
                 self._ready.appendleft(digest)
-            elif not before:
+            elif not others:
                 self._ready.append(digest)
 
     def _stop(self, digest: Digest, end: End) -> None:
-        """Let ``digest`` stay, and all that belongs to it, but for what another worker is deleting just now."""
+        """Let ``digest`` stay, and all that belongs to it: what another worker is deleting, if it asks again."""
         self._note(digest, end)
         pending = [digest]
         while pending:
             stopped = pending.pop()
-            for subject in self._subjects.get(stopped, ()):
+            for subject in self._refused.subjects(stopped):
                 if subject not in self._ends:
                     self._note(subject, End.REFUSED)
-                    logger.warning("deletion refused", extra=self._refusals[subject])
+                    self._refused.warn(subject)
                     pending.append(subject)
-            for other in self._behind.get(stopped, ()):
-                if other not in self._ends and other not in self._busy:
+            for other in (*self._waited_for_by.get(stopped, ()), *self._refused.referrers(stopped)):
+                if other in self._busy:
+                    self.spare((other,))
+                elif other not in self._ends:
                     self._note(other, End.STAYED)
                     pending.append(other)
 
@@ -316,7 +373,7 @@ class _Execution:
     def _carry_out(self, deletion: Deletion) -> End | _Pause:
         """Delete one manifest and its tags, and return how that ended, or why it has not."""
         digest = deletion.manifest.digest
-        again = digest in self._referrers
+        again = digest in self._refused
         try:
             if not self._is_orphaned(deletion):
                 return End.STAYED
@@ -338,9 +395,9 @@ class _Execution:
         if outcome == NOT_BEGUN or outcome.named is not None:
             return End.STAYED
         facts |= {"status": outcome.status, "codes": outcome.codes}
-        if outcome.maybe_for_referrers and not again and deletion.is_subject:
+        if outcome.maybe_for_referrers and not again and deletion.may_be_subject:
             with self._changed:
-                self._refusals[digest] = facts
+                self._refused.note(digest, facts)
             return _Pause.UNCLEAR
         if outcome.refused:
             logger.warning("deletion refused", extra=facts)
@@ -351,7 +408,7 @@ class _Execution:
     def _is_orphaned(self, deletion: Deletion) -> bool:
         """Whether the subjects of an orphan, or of the one whose referrer this is, are still not there."""
         with self._changed:
-            subjects = (*deletion.absent, *self._absent.get(deletion.manifest.digest, ()))
+            subjects = (*deletion.absent, *self._refused.absent(deletion.manifest.digest))
         return all(self._deleter.digest_of(subject) is None for subject in subjects)
 
     def _asking(self, deletion: Deletion, *, is_stripped: bool = False) -> Callable[[], bool]:
@@ -395,31 +452,45 @@ class _Execution:
     def _look(self) -> None:
         """Look why subjects were refused, all at once, and ask those again whose own referrers alone are why."""
         with self._changed:
-            subjects = [self._deletions[digest] for digest in self._unclear if digest not in self._ends]
-            self._unclear.clear()
+            subjects = [digest for digest in self._refused.take() if digest not in self._ends]
+            going = {digest for digest in self._deletions if self._has_not_stayed(digest)}
             stripped = set(self._stripped)
         if not subjects:
             return
-        standing = self._conditions.standing_against(subjects, self._deletions.keys(), stripped)
+        standing = self._conditions.standing_against(subjects, going, stripped)
         with self._changed:
-            for deletion, referrers in zip(subjects, standing, strict=True):
-                if deletion.manifest.digest not in self._ends:
-                    self._ask_again(deletion.manifest.digest, referrers)
+            for digest, referrers in zip(subjects, standing, strict=True):
+                if digest not in self._ends:
+                    self._ask_again(digest, referrers)
 
     def _ask_again(self, digest: Digest, referrers: AbstractSet[Digest] | None) -> None:
         """Arrange for a refused subject to be asked again behind ``referrers``, if they go; None: it stays."""
-        if referrers is None or any(self._ends.get(other, End.DELETED) is not End.DELETED for other in referrers):
-            logger.warning("deletion refused", extra=self._refusals[digest])
+        if referrers is None or not all(map(self._has_not_stayed, referrers)):
+            self._refused.warn(digest)
             self._stop(digest, End.REFUSED)
             return
-        self._referrers[digest] = {other for other in referrers if other not in self._ends}
-        absent = (*self._deletions[digest].absent, *self._absent.get(digest, ()))
-        for other in self._referrers[digest]:
-            self._subjects.setdefault(other, []).append(digest)
-            self._absent[other] = (*self._absent.get(other, ()), *absent)
-        self._let_go_first(self._referrers[digest], digest)
-        if not self._referrers[digest]:
+        waiting = {other for other in referrers if other not in self._ends}
+        first = self._with_those_before(waiting, digest)
+        absent = (*self._deletions[digest].absent, *self._refused.absent(digest))
+        self._refused.put_behind(digest, waiting, first, absent)
+        # That nothing else hangs on the subject has just been seen, and is not looked at again: they are next.
+        for other in first:
+            self._went_before(other, digest, is_next=True)
+        if not waiting:
             self._ready.appendleft(digest)
+
+    def _has_not_stayed(self, digest: Digest) -> bool:
+        return self._ends.get(digest, End.DELETED) is End.DELETED
+
+    def _with_those_before(self, digests: Iterable[Digest], subject: Digest) -> Iterable[Digest]:
+        """Return ``digests`` and all that they wait for, directly or not, but for ``subject``."""
+        found = dict.fromkeys(digests)
+        pending = list(found)
+        while pending:
+            fresh = [one for one in self._waits_for[pending.pop()] if one != subject and one not in found]
+            found.update(dict.fromkeys(fresh))
+            pending += fresh
+        return found
 
     def _is_spared(self, digest: Digest) -> bool:
         """Whether ``digest`` has to stay: somebody asks for it by now, or for what needs it."""

@@ -98,7 +98,10 @@ class Function:
         if policy is None:
             logger.info("no policy matches", extra=facts)
             return
-        with _concluded("prune", facts), self._prunes.turn(repository, digest, deadline) as turn:
+        with (
+            _concluded("prune failed", "prune interrupted", facts),
+            self._prunes.turn(repository, digest, deadline) as turn,
+        ):
             if turn.covers(published):
                 logger.info("already covered", extra=facts)
                 return
@@ -125,7 +128,7 @@ class Function:
         from cleaner.sweep import find_repositories, request_prunes
 
         facts = {"root": str(root)}
-        with _concluded("sweep", facts), self._sweeps.turn(root, None, deadline) as turn:
+        with _concluded("sweep failed", "sweep interrupted", facts), self._sweeps.turn(root, None, deadline) as turn:
             if turn.covers(published):
                 logger.info("already covered", extra=facts)
                 return
@@ -146,7 +149,7 @@ class Function:
 
 
 @contextmanager
-def _concluded(what: str, facts: Mapping[str, object]) -> Iterator[None]:
+def _concluded(failed: str, interrupted: str, facts: Mapping[str, object]) -> Iterator[None]:
     """Log an error by who must act, and raise it only if another delivery may help."""
     try:
         yield
@@ -155,7 +158,7 @@ def _concluded(what: str, facts: Mapping[str, object]) -> Iterator[None]:
     except PermissionDenied as error:
         logger.error("permission denied", extra={**facts, "permission": error.permission, "error": str(error)})
     except PermanentError as error:
-        logger.error(f"{what} failed", extra={**facts, "error": str(error)})
+        logger.error(failed, extra={**facts, "error": str(error)})
     except TransientError as error:
-        logger.warning(f"{what} interrupted", extra={**facts, "error": str(error)})
+        logger.warning(interrupted, extra={**facts, "error": str(error)})
         raise

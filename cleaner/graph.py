@@ -124,13 +124,21 @@ class Graph(msgspec.Struct, frozen=True):
         return {other for other in referrers if self.listing.manifests[other].links.subject == subject}
 
     def maybe_referring(self, subject: Digest) -> AbstractSet[Digest]:
-        """Return those of its own that may name ``subject`` as theirs and are not read for a plan.
+        """Return those that hang together with ``subject`` and may name it as their own, which a plan does not read.
 
-        Of its referrers what has a cosign tag, and what an index lists.  None where others are known to name it.
+        Of its referrers what has a cosign tag, and what an index lists; and what stands beside it in an index.
         """
-        if self.referring(subject):
-            return frozenset()
-        return _reach(self.referrers.get(subject, ()), lambda digest: self.children.get(digest, ())).keys()
+        listed = _reach(self.referrers.get(subject, ()), lambda digest: self.children.get(digest, ())).keys()
+        beside = (other for index in self.parents.get(subject, ()) for other in self.children[index])
+        return {*listed, *beside} - {subject}
+
+    def is_knotted(self, subject: Digest) -> bool:
+        """Whether one that names ``subject`` belongs to a child of it too, and can go neither before nor after it."""
+
+        def owners(digest: Digest) -> Iterator[Digest]:
+            return (other for other in self.owners(digest) if other != subject)
+
+        return not _reach(self.referring(subject), owners).keys().isdisjoint(self.children.get(subject, ()))
 
     def predecessors(self, going: AbstractSet[Digest]) -> dict[Digest, tuple[Digest, ...]]:
         """Return for each manifest of ``going`` which others of it have to go before.
@@ -159,19 +167,15 @@ class Graph(msgspec.Struct, frozen=True):
         """Return for what is attested the attestations that can go before it.
 
         They may name it as their subject, for which the registry would refuse it; they are children, so their
-        documents are not read.  Both hang on the one index that says so, and on nothing else.
+        documents are not read.  Such an attestation hangs on the one index that says so, and on nothing else.
         """
         found: dict[Digest, list[Digest]] = {}
         for index in going:
             pairs = self.listing.manifests[index].links.attestations if index not in self.subjects else ()
-            attested = {digest for _, digest in pairs}
-            alone = {
-                digest
-                for digest in dict.fromkeys(itertools.chain.from_iterable(pairs))
-                if digest in going and [*itertools.islice(self.owners(digest), 2)] == [index]
-            }
+            attested = {digest for _, digest in pairs if digest in going and index in self.parents.get(digest, ())}
             for attestation, digest in pairs:
-                if attestation not in attested and alone.issuperset((attestation, digest)):
+                is_alone = [*itertools.islice(self.owners(attestation), 2)] == [index]
+                if digest in attested and attestation in going and attestation not in attested and is_alone:
                     found.setdefault(digest, []).append(attestation)
         return found
 

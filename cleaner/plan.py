@@ -75,16 +75,16 @@ class Deletion(msgspec.Struct, frozen=True):
     """One manifest that goes, and what has to be true before.
 
     ``after`` are those of the plan that go first; ``needs`` those that would have to stay with this one; ``absent``
-    the subjects that the registry has to call unknown; ``is_subject`` says that others of the plan refer to it, for
-    whose sake the registry may refuse; ``is_crowded_out``, that newer untagged images have its place, of which some
-    may only be untagged because another process has begun to delete them.
+    the subjects that the registry has to call unknown; ``may_be_subject`` says that others of the plan refer to it,
+    or may, for whose sake the registry may refuse; ``is_crowded_out``, that newer untagged images have its place, of
+    which some may only be untagged because another process has begun to delete them.
     """
 
     verdict: Verdict
     after: tuple[Digest, ...] = ()
     needs: tuple[Digest, ...] = ()
     absent: tuple[Digest, ...] = ()
-    is_subject: bool = False
+    may_be_subject: bool = False
     is_crowded_out: bool = False
 
     @property
@@ -359,7 +359,7 @@ def _deletions(
                 after=before[digest],
                 needs=tuple(dict.fromkeys(other for other in holds(digest) if other in digests)),
                 absent=manifest.subjects if kind is Kind.ORPHAN else (),
-                is_subject=digest in graph.referrers,
+                may_be_subject=digest in graph.referrers or digest in graph.parents,
                 is_crowded_out=kind is Kind.UNTAGGED_IMAGE and _can_be_crowded_out(manifest, policy, now),
             )
         )

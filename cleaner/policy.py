@@ -23,7 +23,7 @@ DEFAULT_MIN_AGE = timedelta(hours=1)
 # The parts of an index arrive before the index: anything shorter could delete them in between.
 SHORTEST_MIN_AGE = timedelta(minutes=10)
 
-# Where Cloud Functions keeps the images of functions, this one among them.
+# Where Cloud Functions keeps the images of functions that have no repository of their own.
 _FUNCTIONS_SEGMENT = "gcf-artifacts"
 
 _DURATION = re.compile(r"(?:[0-9]+[smhdw])+")

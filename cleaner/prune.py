@@ -7,18 +7,17 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence, Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from functools import cached_property
 
 import msgspec
 
-from cleaner.errors import CleanerError, InvalidManifest, TimeLimitReached, Unavailable
+from cleaner.errors import CleanerError, TimeLimitReached, Unavailable
 from cleaner.executor import End, Result, execute
-from cleaner.graph import Graph
 from cleaner.logs import LOGGER
 from cleaner.manifest import Links, Listing, Manifest
 from cleaner.plan import NOTHING_RUNNING, Deletion, Plan, Reason, Running, Verdict, plan
 from cleaner.policy import Policy
 from cleaner.reference import Digest, Repository
+from cleaner.refusals import Refusals
 from cleaner.registry import Map, Registry
 from cleaner.tokens import Access
 from cleaner.transport import ATTEMPTS, Exchange
@@ -149,7 +148,7 @@ class Run:
 
         Raises:
             TimeLimitReached: The deadline came first; what was done has been logged.
-            CleanerError: A reading failed: nothing was deleted on its account.
+            CleanerError: A reading failed, on whose account nothing was deleted; or a deletion, and no other began.
         """
         with ThreadPoolExecutor(self.workers, thread_name_prefix="worker") as pool:
             while True:
@@ -331,7 +330,7 @@ class _Conditions:
 
     def __init__(self, run: Run, listing: Listing) -> None:
         self._run = run
-        self._listing = listing
+        self._refusals = Refusals(run.client, listing, run.workers)
         self._clock = run.clock
         self._until = min(run.clock() + PLAN_MAX_AGE_S, run.exchange.deadline)
 
@@ -340,7 +339,7 @@ class _Conditions:
         return self._clock() < self._until and not self._run.is_stopped
 
     def may_repeat(self) -> bool:
-        """Whether the plan is young enough."""
+        """Whether the plan is young enough, and there is time."""
         return self._clock() < self._until
 
     def ended(self, deletion: Deletion, end: End) -> None:
@@ -352,43 +351,7 @@ class _Conditions:
         return self._run.wanted()
 
     def standing_against(
-        self, deletions: Sequence[Deletion], going: AbstractSet[Digest], stripped: AbstractSet[Digest]
+        self, subjects: Sequence[Digest], going: AbstractSet[Digest], stripped: AbstractSet[Digest]
     ) -> Sequence[AbstractSet[Digest] | None]:
-        """Return for each the referrers that stand against it, if nothing does but the plan; None otherwise.
-
-        The registry does not say for whose sake it refuses.  A parent, tag or referrer that came in between keeps the
-        subject, and what is kept needs its referrers.  So in a fresh listing what refers to the subject or what it
-        belongs to has to be the plan's.  What came in between is read for a subject even where it has a tag or a
-        parent: nobody would refuse what goes first.
-        """
-        client, subjects = self._run.client, [deletion.manifest.digest for deletion in deletions]
-        try:
-            listing = client.list_manifests()
-            arrived = listing.manifests.keys() - self._listing.manifests.keys()
-            also = arrived.union(*(self._planned.maybe_referring(digest) for digest in subjects))
-            # The run's own threads are at work on the plan.
-            with ThreadPoolExecutor(self._run.workers, thread_name_prefix="reader") as pool:
-                fresh = Graph.of(client.read_links(listing, pool.map, also=also))
-        except InvalidManifest:
-            # It decides nothing of the plan, and what it would name is not known.
-            return [None] * len(deletions)
-        return [
-            fresh.referring(digest) if self._is_all(fresh, digest, going, stripped) else None for digest in subjects
-        ]
-
-    @cached_property
-    def _planned(self) -> Graph:
-        return Graph.of(self._listing)
-
-    def _is_all(
-        self, fresh: Graph, subject: Digest, going: AbstractSet[Digest], stripped: AbstractSet[Digest]
-    ) -> bool:
-        """Whether nothing but ``going``, as it was planned, hangs on ``subject``, directly or not."""
-        for digest in fresh.cluster(self._planned.cluster({subject}, going), going):
-            if not going >= {*fresh.owners(digest), *fresh.referrers.get(digest, ())}:
-                return False
-            now = fresh.listing.manifests.get(digest)
-            before = set() if digest in stripped else {*self._listing.manifests[digest].tags}
-            if now and not before.issuperset(now.tags):
-                return False
-        return True
+        """Return for each of ``subjects`` the referrers that stand against it, if nothing else does; else None."""
+        return self._refusals.standing_against(subjects, going, stripped)

@@ -36,7 +36,7 @@ _LEAST_TIMEOUT_S = 1.0
 
 TOO_MANY_REQUESTS = 429
 _RETRIED = frozenset({408, TOO_MANY_REQUESTS, 500, 502, 503, 504})
-# How many runs of one host side by side keep their connections; an instance has eighty messages at most.
+# How many runs of one host side by side keep their connections; any beyond that make theirs anew.
 _RUNS = 80
 _CHUNK_BYTES = 256 * 1024
 

@@ -67,15 +67,16 @@ class Conditions:
         self.ends.append((deletion.manifest.digest, end))
 
     def standing_against(
-        self, deletions: Sequence[Deletion], going: AbstractSet[Digest], stripped: AbstractSet[Digest]
+        self, subjects: Sequence[Digest], going: AbstractSet[Digest], stripped: AbstractSet[Digest]
     ) -> Sequence[AbstractSet[Digest] | None]:
-        for deletion in deletions:
-            assert deletion.manifest.digest in going
-            assert (deletion.manifest.digest in stripped) == bool(deletion.manifest.tags)
-        held = self.listing.manifests.values() if self.listing else ()
+        manifests = self.listing.manifests if self.listing else {}
+        for subject in subjects:
+            assert subject in going
+            assert (subject in stripped) == (subject in manifests and bool(manifests[subject].tags))
+        held = manifests.values()
         return [
-            {one.digest for one in held if one.links.subject == deletion.manifest.digest} if self.planned else None
-            for deletion in deletions
+            {one.digest for one in held if one.links.subject == subject} if self.planned else None
+            for subject in subjects
         ]
 
 
@@ -327,7 +328,7 @@ def test_subjects_that_wait_for_one_another_end(world: World) -> None:
     manifests = world.listing().manifests
 
     def deletion(digest: Digest, after: tuple[Digest, ...] = ()) -> Deletion:
-        return Deletion(Verdict(manifests[digest], Reason.EXPIRED), after=after, is_subject=not after)
+        return Deletion(Verdict(manifests[digest], Reason.EXPIRED), after=after, may_be_subject=not after)
 
     todo = Plan(
         world.repository,

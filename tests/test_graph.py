@@ -333,16 +333,29 @@ def test_attestation_goes_before_what_it_attests() -> None:
     }
 
 
+def test_attestations_go_before_what_several_indexes_share() -> None:
+    """A build that changes nothing pushes the same platforms again, each time with an attestation of its own."""
+    held = (
+        manifest("first", children="amd64 a", attests="a:amd64"),
+        manifest("second", children="amd64 b", attests="b:amd64"),
+        manifest("amd64"),
+        manifest("a"),
+        manifest("b"),
+    )
+
+    assert before(*held) == {
+        "first": set(),
+        "second": set(),
+        "a": {"first"},
+        "b": {"second"},
+        "amd64": {"first", "second", "a", "b"},
+    }
+
+
 @pytest.mark.parametrize(
     "held",
     [
-        # Another index lists one of the two.
-        (
-            manifest("index", children="amd64 a", attests="a:amd64"),
-            manifest("other", children="amd64"),
-            manifest("amd64"),
-            manifest("a"),
-        ),
+        # Another index lists it.
         (
             manifest("index", children="amd64 a", attests="a:amd64"),
             manifest("other", children="a"),

@@ -37,6 +37,7 @@ FLOORS = {
     "cleaner.registry": 4,
     "cleaner.executor": 5,
     "cleaner.inventory": 5,
+    "cleaner.refusals": 5,
     "cleaner.sweep": 5,
     "cleaner.prune": 6,
     "cleaner.function": 7,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import math
 import random
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -189,7 +191,7 @@ def test_cost_of_all_in_one(google: World) -> None:
     report = google.prune(**ALL)
 
     assert google.left == frozenset()
-    costs(google, token=1, tags_list=2, manifest_get=3, manifest_head=4, tag_delete=3, manifest_delete=8)
+    costs(google, token=1, tags_list=2, manifest_get=4, manifest_head=4, tag_delete=3, manifest_delete=8)
     assert report.requests == google.log.total
     assert (report.kept, report.deleted) == (0, 7)
 
@@ -611,15 +613,17 @@ NONSENSE = raw(
 )
 
 
-def test_nonsense_that_decides_nothing_keeps_nothing(world: World) -> None:
-    """A tagged manifest is not read."""
-    nonsense = world.load(NONSENSE, tags="keep-me")
-    world.load(referrer(world.load(image("subject"))))
+@pytest.mark.parametrize("is_signature", [True, False])
+def test_nonsense_that_decides_nothing_keeps_nothing(world: World, is_signature: bool) -> None:
+    """What has a tag is not read for a plan; and as a cosign tag of the subject it names no subject."""
+    subject = world.load(image("subject"))
+    world.load(referrer(subject))
+    nonsense = world.load(NONSENSE, tags=cosign_tag(subject) if is_signature else "keep-me")
 
-    report = world.prune(keep_untagged=0)
+    report = world.prune(keep_untagged=0, delete_tags=["sha256-.*"])
 
-    assert world.left == {nonsense}
-    assert (report.deleted, report.refused, report.failed) == (2, 0, 0)
+    assert world.left == (set() if is_signature else {nonsense})
+    assert (report.refused, report.failed) == (0, 0)
 
 
 def test_nonsense_that_arrives_keeps_only_who_may_hang_on_it(world: World) -> None:
@@ -633,6 +637,90 @@ def test_nonsense_that_arrives_keeps_only_who_may_hang_on_it(world: World) -> No
 
     assert world.left == {NONSENSE.digest, subject, about}
     assert (report.deleted, report.refused, report.failed) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("how", ["tagged", "in an index"])
+def test_referrer_that_comes_back_keeps_its_subject_whole(world: World, how: str) -> None:
+    """It went as an image of this plan, and is pushed again before anybody looks why its subject is refused."""
+    subject = world.load(image("subject"), age_days=20)
+    about = world.load(referrer(subject, seed="own"), age_days=20)
+    back = referrer(subject, seed="back")
+    world.load(back, tags="old", age_days=40)
+    again = back if how == "tagged" else index([back], media_type=OCI_INDEX)
+    world.faults.add(Before(lambda: world.load(again, tags="again", age_days=0)), kind="tags_list", nth=2)
+
+    world.prune(workers=1, keep_untagged=0, delete_tags=["old"], max_age="1d")
+
+    assert {subject, about, back.digest} <= world.left
+
+
+@pytest.mark.parametrize("is_referrer", [True, False])
+def test_owner_that_comes_back_keeps_its_child_whole(world: World, is_referrer: bool) -> None:
+    """The same digest as the one that the plan lets go, and has deleted; but somebody has pushed it since."""
+    platform = image("platform", media_type=OCI_MANIFEST)
+    top = index([platform], media_type=OCI_INDEX, subject=image("other") if is_referrer else None)
+    if is_referrer:
+        world.load(image("other"), age_days=20)
+    world.load(top, age_days=20)
+    about = world.load(referrer(platform), age_days=20)
+    world.faults.add(Before(lambda: world.load(top, age_days=0)), kind="manifest_delete", path=platform.digest, nth=1)
+
+    world.prune(workers=1, keep_untagged=0)
+
+    assert {top.digest, platform.digest, about} <= world.left
+
+
+def test_listed_referrers_stay_with_a_subject_that_stays(world: World) -> None:
+    """Their index has gone before them; one of them gets a tag, and none of the others is begun after that."""
+    subject = world.load(image("subject"), age_days=20)
+    listed = [referrer(subject, seed=seed) for seed in range(3)]
+    world.load(index(listed, media_type=OCI_INDEX), tags=cosign_tag(subject, ""), age_days=20)
+    paths = "|".join(one.digest for one in listed)
+    asked: list[str] = []
+
+    def get_a_tag(digest: str) -> None:
+        if not asked:
+            world.store.tag(world.name, "mine", digest)
+        asked.append(digest)
+
+    for one in listed:
+        world.faults.add(Before(functools.partial(get_a_tag, one.digest)), kind="manifest_delete", path=one.digest)
+
+    report = world.prune(workers=1, keep_untagged=0, delete_tags=["sha256-.*"])
+
+    assert re.search(paths, asked[0])
+    assert asked == [world.tags["mine"]]
+    assert {subject, *(one.digest for one in listed)} <= world.left
+    assert (report.deleted, report.refused) == (1, 2)
+
+
+def test_orphans_fallback_index_stays_when_its_subject_is_back(world: World) -> None:
+    """Whatever goes before an orphan, so that it can go, goes only while the orphan's own subject is not there."""
+    subject = image("subject that comes back", media_type=OCI_MANIFEST)
+    orphan = world.load(referrer(subject))
+    listed = referrer(orphan, seed="listed")
+    fallback = world.load(index([listed], media_type=OCI_INDEX), tags=cosign_tag(orphan, ""))
+    world.faults.add(After(lambda: world.load(subject, tags="v9", age_days=0)), kind="tags_list", nth=2)
+
+    world.prune(workers=1, delete_tags=[".*"])
+
+    assert world.left == {subject.digest, orphan, listed.digest, fallback}
+    assert cosign_tag(orphan, "") in world.tags
+
+
+def test_referrer_that_is_about_a_child_too_holds_its_subject(world: World) -> None:
+    """It can go neither before the index nor after it, so all stay: no child goes before its index."""
+    child = image("child", media_type=OCI_MANIFEST)
+    top = index([child], media_type=OCI_INDEX)
+    world.load(top, tags="v1")
+    world.store.tag(world.name, "v2", child.digest)
+    about = world.load(index([], media_type=OCI_INDEX, subject=top), tags=cosign_tag(child, ""))
+
+    report = world.prune(**ALL)
+
+    assert world.left == {top.digest, child.digest, about}
+    assert world.tags.keys() == {"v2", cosign_tag(child, "")}
+    assert (report.deleted, report.refused) == (0, 1)
 
 
 def test_attestation_stays_with_what_it_attests(world: World) -> None:
@@ -665,25 +753,74 @@ def test_attestation_that_names_its_platform_goes_before_it(world: World, code: 
 
 
 @pytest.mark.parametrize("code", [REFERRING_MANIFEST, DANGLING_PARENT])
+def test_platform_that_two_indexes_share_goes_behind_both_attestations(world: World, code: str) -> None:
+    """The same build, pushed twice: each index brings an attestation of its own, which names the platform."""
+    world.store.referrer_code = code
+    for seed in range(4):
+        platform = image(f"platform {seed}", media_type=OCI_MANIFEST)
+        for age_days in (40, 30):
+            about = attestation(platform, as_referrer=True, seed=age_days)
+            world.load(index([platform, about], media_type=OCI_INDEX), tags=f"v{seed}.{age_days}", age_days=age_days)
+
+    report = world.prune(workers=1, **ALL)
+
+    assert world.left == frozenset()
+    assert (report.deleted, report.refused) == (20, 0)
+    assert world.log.counts["manifest_delete"] == 20
+
+
+@pytest.mark.parametrize("code", [REFERRING_MANIFEST, DANGLING_PARENT])
+@pytest.mark.parametrize("workers", [1, 8])
+def test_attestation_that_no_annotation_tells_goes_in_the_same_run(world: World, code: str, workers: int) -> None:
+    """Only its document says whose referrer it is: the platform is asked once more behind it."""
+    world.store.referrer_code = code
+    for number in range(5):
+        platform = image(f"platform {number}", media_type=OCI_MANIFEST)
+        about = attestation(platform, as_referrer=True, is_annotated=False)
+        world.load(index([platform, about], media_type=OCI_INDEX), age_days=20 + number)
+
+    report = world.prune(workers=workers, keep_untagged=0)
+
+    assert world.left == frozenset()
+    assert (report.deleted, report.refused) == (15, 0)
+
+
+def test_platform_that_got_a_parent_stays_with_the_attestation_beside_it(world: World) -> None:
+    """Refused for the new index, not for the attestation."""
+    platform = image("platform", media_type=OCI_MANIFEST)
+    about = attestation(platform, as_referrer=True, is_annotated=False)
+    world.load(index([platform, about], media_type=OCI_INDEX))
+    again = index([platform, about], media_type=OCI_INDEX, seed="again")
+    world.faults.add(After(lambda: world.load(again, tags="v1", age_days=0)), kind="manifest_delete", nth=1)
+
+    world.prune(workers=1, keep_untagged=0)
+
+    assert world.left == {again.digest, platform.digest, about.digest}
+
+
+@pytest.mark.parametrize("code", [REFERRING_MANIFEST, DANGLING_PARENT])
+@pytest.mark.parametrize("others", [0, 1])
 @pytest.mark.parametrize("is_listed", [True, False])
-def test_referrers_that_have_not_been_read_go(world: World, code: str, is_listed: bool) -> None:
+def test_referrers_that_have_not_been_read_go(world: World, code: str, is_listed: bool, others: int) -> None:
     """Of what has a cosign tag, or is listed in an index that has one, the subject is read once it matters.
 
-    Clients that know of no referrers API list referrers in such an index.
+    Clients that know of no referrers API list referrers in such an index, and others add to them.
     """
     world.store.referrer_code = code
     subject = world.load(image("subject"))
     about = referrer(subject)
     world.load(index([about], media_type=OCI_INDEX) if is_listed else about, tags=cosign_tag(subject, ""))
+    for seed in range(others):
+        world.load(referrer(subject, seed=f"other {seed}"))
     for seed in range(5):
         world.load(image(f"not read {seed}", media_type=OCI_MANIFEST), tags=f"release-{seed}")
 
     report = world.prune(keep_untagged=0, delete_tags=["sha256-.*"])
 
     assert len(world.left) == 5
-    assert (report.deleted, report.refused) == (3 if is_listed else 2, 0)
-    assert world.log.counts["manifest_get"] == (2 if is_listed else 1)
-    assert world.log.counts["manifest_delete"] == (4 if is_listed else 3)
+    assert (report.deleted, report.refused) == (2 + is_listed + others, 0)
+    assert world.log.counts["manifest_get"] == 1 + is_listed + others
+    assert world.log.counts["manifest_delete"] == 3 + is_listed + others
 
 
 def test_image_that_is_refused_takes_no_others_place(world: World) -> None:
@@ -736,16 +873,27 @@ def test_subject_with_a_child_that_stays_goes(world: World, code: str) -> None:
     assert (report.deleted, report.refused) == (3, 0)
 
 
-def test_many_refused_subjects_share_a_fresh_listing(world: World) -> None:
-    """Of twenty subjects that are refused at once, those that wait for a listing share the next one."""
-    for seed in range(20):
+@pytest.mark.parametrize("count", [1, 3, 20])
+@pytest.mark.parametrize("latency_s", [0.0, 0.03])
+def test_subjects_that_are_refused_at_once_share_a_listing(world: World, count: int, latency_s: float) -> None:
+    """Whoever is refused first waits for those who are being asked."""
+    world.emulator.faults.latency_s = latency_s
+    for seed in range(count):
         world.load(referrer(world.load(image(seed))))
-    world.faults.add(Delay(0.1, after=True), kind="tags_list")
 
     report = world.prune(workers=20, **ALL)
 
-    assert report.deleted == 40
-    assert 2 <= world.log.counts["tags_list"] <= 4
+    assert report.deleted == 2 * count
+    costs(world, tags_list=2, manifest_get=count, manifest_delete=3 * count)
+
+
+def test_subject_that_has_lost_its_tags_is_not_read(world: World) -> None:
+    """It had them for the plan, so nobody asks whose referrer it may be."""
+    world.load(referrer(world.load(image("subject", media_type=OCI_MANIFEST), tags=["v1", "v2"])))
+
+    assert world.prune(**ALL).deleted == 2
+
+    costs(world, tags_list=2, manifest_get=1, manifest_head=2, tag_delete=2, manifest_delete=3)
 
 
 class Peak:

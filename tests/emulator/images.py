@@ -134,14 +134,18 @@ def index(
     return Content(digest_of(body), media_type, body, 0, CREATED_ZERO_MS, children=tuple(children))
 
 
-def attestation(of: Content, *, as_referrer: bool = False) -> Content:
+def attestation(of: Content, *, as_referrer: bool = False, is_annotated: bool = True, seed: object = 0) -> Content:
     """BuildKit's provenance for one platform: an OCI manifest that an index lists as ``unknown/unknown``.
 
     As a referrer it is what BuildKit makes with ``oci-artifact=true``: its ``subject`` is the platform.
     """
     config = _spell({"architecture": "unknown", "os": "unknown", "config": {}})
     statement = _spell(
-        {"_type": "https://in-toto.io/Statement/v0.1", "subject": [{"digest": {"sha256": of.digest[7:]}}]}
+        {
+            "_type": "https://in-toto.io/Statement/v0.1",
+            "subject": [{"digest": {"sha256": of.digest[7:]}}],
+            **({"predicate": {"build": str(seed)}} if seed else {}),
+        }
     )
     document: dict[str, object] = {
         "schemaVersion": 2,
@@ -175,7 +179,7 @@ def attestation(of: Content, *, as_referrer: bool = False) -> Content:
         created_ms=CREATED_ZERO_MS,
         blobs=(config, statement),
         descriptor_extra=(
-            ("annotations", annotations),
+            *((("annotations", annotations),) if is_annotated else ()),
             ("platform", {"architecture": "unknown", "os": "unknown"}),
         ),
     )
