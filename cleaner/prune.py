@@ -131,10 +131,11 @@ class Run:
         self.clock = registry.transport.clock
         self._started = self.clock()
         # What stays for this run; of that, what the registry would not delete.
-        self._settled: set[Digest] = set()
-        self._unmoved: set[Digest] = set()
-        self._counted = 0
-        self._barren = 0
+        self._staying: set[Digest] = set()
+        self._undeletable: set[Digest] = set()
+        # Images and orphans, which `max_deletions` counts; and plans on end of which nothing came through.
+        self._images_gone = 0
+        self._fruitless = 0
         self.is_stopped = False
 
     def stop(self) -> None:
@@ -161,7 +162,7 @@ class Run:
                         self._finish(())
                     raise
                 # One that was refused may have gone since.
-                self.report.kept = len(basis.listing.manifests.keys() - self._unmoved)
+                self.report.kept = len(basis.listing.manifests.keys() - self._undeletable)
                 if self.report.dry_run:
                     self._preview(todo)
                     return self._finish(todo.keep)
@@ -183,7 +184,7 @@ class Run:
 
     def _prepare(self, each: Map) -> tuple[Plan, _Basis]:
         now = self._now()
-        listing = self.client.read_links(self.client.list_manifests(), self._counted_by(each))
+        listing = self.client.read_links(self.client.list_manifests(), self._reported_by(each))
         self.progress.listed(listing)
         self._stripped.difference_update(
             digest
@@ -209,7 +210,7 @@ class Run:
         again, basis = self._prepare(each)
         before = {deletion.manifest.digest for deletion in todo.delete}
         crowded_out = {deletion.manifest.digest for deletion in again.delete if deletion.is_crowded_out}
-        self._settled |= crowded_out - before
+        self._staying |= crowded_out - before
         return again, basis
 
     def _decide(self, basis: _Basis) -> Plan:
@@ -219,8 +220,8 @@ class Run:
             basis.now,
             just_pushed=self.wanted(),
             running=basis.running,
-            already_deleted=self._counted,
-            passed_over=self._settled,
+            already_deleted=self._images_gone,
+            passed_over=self._staying,
             stripped=self._stripped,
         )
 
@@ -239,7 +240,7 @@ class Run:
         while True:
             going = {deletion.manifest.digest for deletion in todo.delete}
             judged = {deletion.manifest.digest for deletion in todo.delete if deletion.counts}
-            spared = self._settled | (judged - may_go) | (set() if only is None else going - only)
+            spared = self._staying | (judged - may_go) | (set() if only is None else going - only)
             self.progress.deleting(len(todo.delete))
             result = execute(todo, self.client, conditions, pool, self.workers, spared=spared)
             self._add(result)
@@ -264,18 +265,18 @@ class Run:
         if result.left and self.clock() >= self.exchange.deadline:
             return TimeLimitReached(f"{left}, and time is over")
         came_through = result.deleted or result.refused or result.failed or not result.left
-        self._barren = 0 if came_through else self._barren + 1
+        self._fruitless = 0 if came_through else self._fruitless + 1
         # Somebody who always asks for more patience than a plan has would be asked for ever.
-        return Unavailable(f"{left}, and none comes through") if self._barren == ATTEMPTS else None
+        return Unavailable(f"{left}, and none comes through") if self._fruitless == ATTEMPTS else None
 
     def _may_pass_over(self, result: Result) -> bool:
         """Whether others may take the places of those that ``max_deletions`` let go, and that did not go."""
         limit = self._policy.max_deletions
         is_short = bool(result.refused or result.failed or result.stayed)
-        return limit is not None and is_short and self._counted < limit
+        return limit is not None and is_short and self._images_gone < limit
 
-    def _counted_by(self, each: Map) -> Map:
-        def counting(read: Callable[[Manifest], Links | None], unread: Iterable[Manifest]) -> Iterable[Links | None]:
+    def _reported_by(self, each: Map) -> Map:
+        def reporting(read: Callable[[Manifest], Links | None], unread: Iterable[Manifest]) -> Iterable[Links | None]:
             def one(manifest: Manifest) -> Links | None:
                 links = read(manifest)
                 self.progress.read()
@@ -285,7 +286,7 @@ class Run:
             self.progress.reading(len(manifests))
             return each(one, manifests)
 
-        return counting
+        return reporting
 
     def _preview(self, todo: Plan) -> None:
         for deletion in reversed(todo.delete):
@@ -297,24 +298,24 @@ class Run:
             self._went(deletion)
         # They must not push others out in the next plan, of this message delivered again for one.
         self._stripped.update(one.manifest.digest for one in result.stripped)
-        self._unmoved.update(one.manifest.digest for one in (*result.refused, *result.failed))
+        self._undeletable.update(one.manifest.digest for one in (*result.refused, *result.failed))
         self.report.refused += len(result.refused)
         self.report.failed += len(result.failed)
         self.report.kept -= len(result.refused) + len(result.failed)
         # They stay for this run, or it would ask for them again and again.
-        self._settled.update(d.manifest.digest for d in (*result.refused, *result.failed, *result.stayed))
+        self._staying.update(d.manifest.digest for d in (*result.refused, *result.failed, *result.stayed))
 
     def _went(self, deletion: Deletion) -> None:
         self.report.deleted += 1
         self.report.kept -= 1
         self.report.size += deletion.manifest.size
         self.report.reasons[deletion.verdict.reason.value] += 1
-        self._counted += deletion.counts
+        self._images_gone += deletion.counts
 
     def _finish(self, keep: Collection[Verdict]) -> Report:
         """Complete the report with what the last plan keeps, and log it."""
         self.report.reasons.update(
-            verdict.reason.value for verdict in keep if verdict.manifest.digest not in self._unmoved
+            verdict.reason.value for verdict in keep if verdict.manifest.digest not in self._undeletable
         )
         if logger.isEnabledFor(logging.DEBUG):
             for verdict in keep:
