@@ -123,7 +123,7 @@ def cases(draw: st.DrawFn) -> Case:
         "max_age": draw(st.sampled_from([None, None, "3d", "1h"])),
         "delete_tags": draw(st.sampled_from([[".*"], [".*"], [".*"], ["ci-.*", "main-.*", "pr-.*"], ["[^v].*"], []])),
         "protect_tags": draw(st.sampled_from([[], [], [], ["v[abc]"], ["sha256-.*"]])),
-        "group_by": draw(st.sampled_from([None, None, "(.+)-[a-z]", "(pr-[0-9]+|main)-(?:.*)"])),
+        "group_by": draw(st.sampled_from([None, None, "(.+)-[a-z]", "(pr-[0-9]+|main)-(?:.*)", "(.+)-[0-9a-f.]+.*"])),
     }
     rare: st.SearchStrategy[list[str]] = st.one_of(st.just([]), st.just([]), names(1, NAMES + ABSENT))
     return Case(
@@ -203,7 +203,7 @@ class Oracle:
         pattern = self.case.keys["group_by"]
         if pattern is None:
             return {"all"}
-        matches = [re.fullmatch(str(pattern), tag) for tag in one.tags if self.signs(one, tag) is None]
+        matches = [re.fullmatch(str(pattern), tag) for tag in one.tags]
         return {match.groups() for match in matches if match} or {"rest"}
 
     def in_pools(self, one: Manifest) -> bool:
