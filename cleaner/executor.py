@@ -11,7 +11,7 @@ import itertools
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence, Set as AbstractSet
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set as AbstractSet
 from concurrent.futures import Executor
 from enum import Enum
 from typing import Literal, Protocol
@@ -19,6 +19,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from cleaner.errors import CleanerError, RequestRefused
+from cleaner.graph import reach
 from cleaner.logs import LOGGER
 from cleaner.plan import Deletion, Plan
 from cleaner.reference import Digest, Tag
@@ -56,11 +57,12 @@ class Conditions(Protocol):
         """Take note of how ``deletion`` ended."""
 
     def standing_against(
-        self, subjects: Sequence[Digest], going: AbstractSet[Digest], stripped: AbstractSet[Digest]
-    ) -> Sequence[AbstractSet[Digest] | None]:
-        """Return for each of ``subjects``, which the registry refused, for the sake of which of those ``going``.
+        self, subjects: AbstractSet[Digest], going: AbstractSet[Digest], stripped: AbstractSet[Digest]
+    ) -> Mapping[Digest, AbstractSet[Digest]]:
+        """Return for each of ``subjects``, which the registry refused, the referrers that have to go before it.
 
-        None where something else is why, or may be: then it stays.  ``stripped`` have had all their tags deleted.
+        And for each of those, and so on.  What is not among the keys stays: not only those ``going`` stand against
+        it, or maybe not.  ``stripped`` have had all their tags deleted.
         """
 
 
@@ -129,52 +131,58 @@ class _Pause(Enum):
 
 
 class _Refused:
-    """The subjects of one plan that the registry refused, maybe for their referrers; not safe from many threads."""
+    """The subjects of one plan that have to go behind their referrers; not safe from many threads.
+
+    One is taken in when the registry refuses it.  Until somebody has looked why, it is unclear; then it stays, or is
+    put behind referrers, which may have to go behind others themselves.
+    """
 
     def __init__(self) -> None:
         self._facts: dict[Digest, dict[str, object]] = {}
         self._unclear: list[Digest] = []
+        self._looked_at: list[Digest] = []
         self._referrers: dict[Digest, set[Digest]] = {}
         self._subjects: dict[Digest, list[Digest]] = {}
         self._absent: dict[Digest, tuple[Digest, ...]] = {}
 
     def __contains__(self, digest: object) -> bool:
-        """Whether it is to be asked once more, and then no more."""
+        """Whether it has been put behind referrers: the next refusal is the last."""
         return digest in self._referrers
 
     @property
     def unclear(self) -> int:
-        """How many there are of which nobody has seen yet why they were refused."""
+        """How many there are of which nobody has begun to look why they were refused."""
         return len(self._unclear)
 
     def note(self, subject: Digest, facts: dict[str, object]) -> None:
-        """Keep ``facts`` to tell of ``subject`` if it comes to nothing."""
+        """Keep ``facts`` of a refusal, to tell them if ``subject`` stays."""
         self._facts[subject] = facts
 
     def add(self, subject: Digest) -> None:
-        """Take in a subject that was refused, and of which nobody has seen why."""
+        """Take in a subject that was refused, and of which nobody knows why."""
         self._unclear.append(subject)
 
-    def take(self) -> list[Digest]:
-        """Return those of which nobody has seen why, and take them for seen."""
-        taken, self._unclear = self._unclear, []
-        return taken
+    def begin_to_look(self) -> Sequence[Digest]:
+        """Return those of which nobody knows why they were refused; they are unclear until ``have_looked``."""
+        self._looked_at, self._unclear = self._unclear, []
+        return self._looked_at
 
-    def put_behind(
-        self, subject: Digest, referrers: Iterable[Digest], first: Iterable[Digest], absent: tuple[Digest, ...]
-    ) -> None:
-        """Let ``subject`` be asked once more behind ``referrers``.
+    def have_looked(self) -> None:
+        """Take note that it is known why those were refused that ``begin_to_look`` has returned."""
+        self._looked_at = []
 
-        All that goes ``first``, for that, goes only while ``absent`` are not there.
-        """
+    def put_behind(self, subject: Digest, referrers: Iterable[Digest]) -> None:
+        """Let ``subject`` be asked, for the last time, behind ``referrers``."""
         self._referrers[subject] = set(referrers)
         for referrer in self._referrers[subject]:
             self._subjects.setdefault(referrer, []).append(subject)
-        for other in first:
-            self._absent[other] = (*self.absent(other), *absent)
+
+    def demand_absence(self, digest: Digest, absent: tuple[Digest, ...]) -> None:
+        """Let ``digest`` go only while ``absent`` are not there, for the sake of a subject that goes behind it."""
+        self._absent[digest] = (*self.absent(digest), *absent)
 
     def absent(self, digest: Digest) -> tuple[Digest, ...]:
-        """Return what must not be there when ``digest`` goes, for the sake of the subjects that are behind it."""
+        """Return what must not be there when ``digest`` goes."""
         return self._absent.get(digest, ())
 
     def subjects(self, referrer: Digest) -> Sequence[Digest]:
@@ -185,15 +193,23 @@ class _Refused:
         """Return those that ``subject`` still waits for."""
         return self._referrers.get(subject, frozenset())
 
-    def went(self, referrer: Digest) -> list[Digest]:
-        """Note that ``referrer`` is gone, and return the subjects that waited for it and for nothing else."""
+    def is_in_doubt(self, referrer: Digest) -> bool:
+        """Whether a subject that is behind ``referrer`` is also behind one that is unclear, and may have to stay."""
+        unclear = {*self._unclear, *self._looked_at}
+        return any(not unclear.isdisjoint(self._referrers[subject]) for subject in self.subjects(referrer))
+
+    def went(self, referrer: Digest) -> Sequence[Digest]:
+        """Note that ``referrer`` is gone, and return the subjects that it was behind it."""
         for subject in self.subjects(referrer):
             self._referrers[subject].discard(referrer)
-        return [subject for subject in self.subjects(referrer) if not self._referrers[subject]]
+        return self.subjects(referrer)
 
-    def warn(self, subject: Digest) -> None:
-        """Say that it stays."""
-        logger.warning("deletion refused", extra=self._facts[subject])
+    def tell(self, digest: Digest) -> bool:
+        """Say that ``digest`` stays, if the registry has refused it; return whether it has."""
+        if digest not in self._facts:
+            return False
+        logger.warning("deletion refused", extra=self._facts[digest])
+        return True
 
 
 class _Execution:
@@ -220,6 +236,7 @@ class _Execution:
         self._ready = deque(sorted(ready, key=lambda digest: self._deletions[digest].is_crowded_out))
         self._is_crossed = False
         self._is_put_off = False
+        self._held_back: list[Digest] = []
         self._refused = _Refused()
         self._is_looking = False
         self._spared: set[str] = set()
@@ -274,12 +291,13 @@ class _Execution:
             End.STAYED: result.stayed,
         }
         for digest, deletion in self._deletions.items():
-            end = self._ends.get(digest)
-            if end is None and self._over:
+            if digest not in self._ends and self._over:
                 result.left.append(deletion)
-            else:
-                # Without an end although there was time: it waits for something that waits for it.
-                lists[end or End.STAYED].append(deletion)
+                continue
+            if digest not in self._ends:
+                # Although there was time: it waits for something that waits for it.
+                self._note_staying(digest)
+            lists[self._ends[digest]].append(deletion)
         remaining = (*result.refused, *result.failed, *result.stayed, *result.left)
         result.stripped += (one for one in remaining if one.manifest.digest in self._stripped)
         return result
@@ -288,8 +306,7 @@ class _Execution:
         """Wait for a deletion that may begin, or a look that is due; None when there will be none."""
         with self._changed:
             while not self._over:
-                while self._ready and (self._ready[0] in self._ends or self._is_doubtful(self._ready[0])):
-                    self._is_put_off |= self._ready.popleft() not in self._ends
+                self._skip_what_waits()
                 is_due = self._is_look_due()
                 if (self._ready or is_due) and not self._conditions.may_begin():
                     self._over = True
@@ -309,6 +326,20 @@ class _Execution:
                     return None
             return None
 
+    def _skip_what_waits(self) -> None:
+        """Take from the head of the queue what has ended or may not begin now."""
+        while self._ready:
+            digest = self._ready[0]
+            if digest in self._ends or self._refused.referrers(digest):
+                pass
+            elif self._is_crossed and self._deletions[digest].is_crowded_out:
+                self._is_put_off = True
+            elif self._refused.is_in_doubt(digest):
+                self._held_back.append(digest)
+            else:
+                break
+            self._ready.popleft()
+
     def _is_look_due(self) -> bool:
         """Whether to look why subjects were refused: at as many as there are workers, or all that there will be."""
         if not self._refused.unclear or self._is_looking:
@@ -317,13 +348,13 @@ class _Execution:
         are_all = not self._ready and all(digest in self._refused for digest in may_be_refused)
         return are_all or self._refused.unclear >= self._workers
 
-    def _is_doubtful(self, digest: Digest) -> bool:
-        return self._is_crossed and self._deletions[digest].is_crowded_out
-
     def _settle(self, task: Digest | Literal[_Look.LOOK], end: End | _Pause) -> None:
         """Note how a deletion, or a look, has ended or why it has not, and let begin what waited for it."""
         if task is _Look.LOOK:
             self._is_looking = False
+            self._refused.have_looked()
+            self._ready.extendleft(reversed(self._held_back))
+            self._held_back.clear()
             return
         digest = task
         self._busy.remove(digest)
@@ -331,7 +362,9 @@ class _Execution:
             self._note(digest, end)
             for other in self._waited_for_by.get(digest, ()):
                 self._went_before(other, digest)
-            self._ready.extendleft(subject for subject in self._refused.went(digest) if subject not in self._ends)
+            for subject in self._refused.went(digest):
+                if self._is_free(subject):
+                    self._ready.appendleft(subject)
         elif end is _Pause.UNCLEAR:
             self._refused.add(digest)
         elif end is _Pause.TOO_LATE:
@@ -340,13 +373,17 @@ class _Execution:
             self._stop(digest, end)
 
     def _went_before(self, digest: Digest, other: Digest, *, is_next: bool = False) -> None:
-        others = self._waits_for[digest]
-        if other in others:
-            others.remove(other)
-            if not others and is_next:
-                self._ready.appendleft(digest)
-            elif not others:
-                self._ready.append(digest)
+        if other not in self._waits_for[digest]:
+            return
+        self._waits_for[digest].remove(other)
+        if self._is_free(digest) and is_next:
+            self._ready.appendleft(digest)
+        elif self._is_free(digest):
+            self._ready.append(digest)
+
+    def _is_free(self, digest: Digest) -> bool:
+        """Whether ``digest`` waits for nothing any more."""
+        return not self._waits_for[digest] and not self._refused.referrers(digest) and digest not in self._ends
 
     def _stop(self, digest: Digest, end: End) -> None:
         """Let ``digest`` stay, and all that belongs to it: what another worker is deleting, if it asks again."""
@@ -356,8 +393,7 @@ class _Execution:
             stopped = pending.pop()
             for subject in self._refused.subjects(stopped):
                 if subject not in self._ends:
-                    self._note(subject, End.REFUSED)
-                    self._refused.warn(subject)
+                    self._note_staying(subject)
                     pending.append(subject)
             for other in (*self._waited_for_by.get(stopped, ()), *self._refused.referrers(stopped)):
                 if other in self._busy:
@@ -366,6 +402,10 @@ class _Execution:
                     self._note(other, End.STAYED)
                     pending.append(other)
 
+    def _note_staying(self, digest: Digest) -> None:
+        """Note that ``digest`` stays for the sake of others, or for want of them."""
+        self._note(digest, End.REFUSED if self._refused.tell(digest) else End.STAYED)
+
     def _note(self, digest: Digest, end: End) -> None:
         self._ends[digest] = end
         self._conditions.ended(self._deletions[digest], end)
@@ -373,11 +413,11 @@ class _Execution:
     def _carry_out(self, deletion: Deletion) -> End | _Pause:
         """Delete one manifest and its tags, and return how that ended, or why it has not."""
         digest = deletion.manifest.digest
-        again = digest in self._refused
+        is_last = digest in self._refused
         try:
             if not self._is_orphaned(deletion):
                 return End.STAYED
-            outcome = GONE if again else self._delete_tags(deletion)
+            outcome = GONE if digest in self._stripped else self._delete_tags(deletion)
             if outcome.gone:
                 if deletion.manifest.tags:
                     with self._changed:
@@ -395,7 +435,7 @@ class _Execution:
         if outcome == NOT_BEGUN or outcome.named is not None:
             return End.STAYED
         facts |= {"status": outcome.status, "codes": outcome.codes}
-        if outcome.maybe_for_referrers and not again and deletion.may_be_subject:
+        if outcome.maybe_for_referrers and not is_last and deletion.may_be_subject:
             with self._changed:
                 self._refused.note(digest, facts)
             return _Pause.UNCLEAR
@@ -452,45 +492,47 @@ class _Execution:
     def _look(self) -> None:
         """Look why subjects were refused, all at once, and ask those again whose own referrers alone are why."""
         with self._changed:
-            subjects = [digest for digest in self._refused.take() if digest not in self._ends]
+            subjects = [digest for digest in self._refused.begin_to_look() if digest not in self._ends]
             going = {digest for digest in self._deletions if self._has_not_stayed(digest)}
             stripped = set(self._stripped)
         if not subjects:
             return
-        standing = self._conditions.standing_against(subjects, going, stripped)
+        referrers = self._conditions.standing_against(frozenset(subjects), going, stripped)
         with self._changed:
-            for digest, referrers in zip(subjects, standing, strict=True):
-                if digest not in self._ends:
+            self._refused.have_looked()
+            for digest in subjects:
+                # One may have been put behind others as the referrer of another.
+                if digest not in self._ends and digest not in self._refused:
                     self._ask_again(digest, referrers)
 
-    def _ask_again(self, digest: Digest, referrers: AbstractSet[Digest] | None) -> None:
-        """Arrange for a refused subject to be asked again behind ``referrers``, if they go; None: it stays."""
-        if referrers is None or not all(map(self._has_not_stayed, referrers)):
-            self._refused.warn(digest)
-            self._stop(digest, End.REFUSED)
+    def _ask_again(self, subject: Digest, referrers: Mapping[Digest, AbstractSet[Digest]]) -> None:
+        """Arrange for a refused subject to be asked again behind its ``referrers``, if they go; else it stays."""
+        chain = reach([subject], lambda digest: referrers.get(digest, ()))
+        if subject not in referrers or not all(map(self._has_not_stayed, chain)):
+            self._refused.tell(subject)
+            self._stop(subject, End.REFUSED)
             return
-        waiting = {other for other in referrers if other not in self._ends}
-        first = self._with_those_before(waiting, digest)
-        absent = (*self._deletions[digest].absent, *self._refused.absent(digest))
-        self._refused.put_behind(digest, waiting, first, absent)
-        # That nothing else hangs on the subject has just been seen, and is not looked at again: they are next.
-        for other in first:
-            self._went_before(other, digest, is_next=True)
-        if not waiting:
-            self._ready.appendleft(digest)
+        behind = {subject}
+        for digest in chain:
+            waiting = [other for other in referrers.get(digest, ()) if other not in self._ends]
+            if digest == subject or (waiting and self._has_not_begun(digest)):
+                self._refused.put_behind(digest, waiting)
+                behind.add(digest)
+        absent = (*self._deletions[subject].absent, *self._refused.absent(subject))
+        first = reach(chain, lambda digest: self._waits_for[digest]).keys() - {subject}
+        # That nothing else hangs on them has just been seen, and is not looked at again: they are next.
+        for digest in first:
+            self._refused.demand_absence(digest, absent)
+            for other in (self._waits_for[digest] & behind).difference(self._deletions[digest].listed_by):
+                self._went_before(digest, other, is_next=True)
+        if self._is_free(subject):
+            self._ready.appendleft(subject)
+
+    def _has_not_begun(self, digest: Digest) -> bool:
+        return digest not in self._ends and digest not in self._busy and digest not in self._refused
 
     def _has_not_stayed(self, digest: Digest) -> bool:
         return self._ends.get(digest, End.DELETED) is End.DELETED
-
-    def _with_those_before(self, digests: Iterable[Digest], subject: Digest) -> Iterable[Digest]:
-        """Return ``digests`` and all that they wait for, directly or not, but for ``subject``."""
-        found = dict.fromkeys(digests)
-        pending = list(found)
-        while pending:
-            fresh = [one for one in self._waits_for[pending.pop()] if one != subject and one not in found]
-            found.update(dict.fromkeys(fresh))
-            pending += fresh
-        return found
 
     def _is_spared(self, digest: Digest) -> bool:
         """Whether ``digest`` has to stay: somebody asks for it by now, or for what needs it."""

@@ -96,11 +96,11 @@ class Graph(msgspec.Struct, frozen=True):
 
     def closure(self, start: Iterable[Digest]) -> AbstractSet[Digest]:
         """Return ``start`` and all that it needs, directly or not."""
-        return _reach(start, self.needs).keys()
+        return reach(start, self.needs).keys()
 
     def belongings(self, start: Iterable[Digest]) -> AbstractSet[Digest]:
         """Return ``start`` and all that belongs to it, directly or not."""
-        return _reach(start, self.followers).keys()
+        return reach(start, self.followers).keys()
 
     def groups(self, digests: AbstractSet[Digest]) -> list[tuple[Digest, ...]]:
         """Split ``digests`` into those that need one another, and so stay or go together.
@@ -109,36 +109,23 @@ class Graph(msgspec.Struct, frozen=True):
         """
         return _components(digests, self.needs, self.needed_by)
 
-    def cluster(self, start: Iterable[Digest], within: AbstractSet[Digest]) -> AbstractSet[Digest]:
-        """Return ``start`` and all of ``within`` that refers to it or that it belongs to, directly or not."""
-
-        def step(digest: Digest) -> Iterator[Digest]:
-            neighbours = itertools.chain(self.referrers.get(digest, ()), self.owners(digest))
-            return (other for other in neighbours if other in within)
-
-        return _reach(start, step).keys()
-
     def referring(self, subject: Digest) -> AbstractSet[Digest]:
         """Return those whose document names ``subject`` as theirs: a registry refuses to delete it before them."""
         referrers = self.referrers.get(subject, ())
         return {other for other in referrers if self.listing.manifests[other].links.subject == subject}
 
-    def maybe_referring(self, subject: Digest) -> AbstractSet[Digest]:
-        """Return those that hang together with ``subject`` and may name it as their own, which a plan does not read.
+    def maybe_referring(self, subjects: AbstractSet[Digest]) -> AbstractSet[Digest]:
+        """Return those that hang together with ``subjects``, may name one as theirs, and are not read for a plan.
 
-        Of its referrers what has a cosign tag, and what an index lists; and what stands beside it in an index.
+        Of their referrers, and those referrers' own, what has a cosign tag, and what an index lists; and what stands
+        beside them in an index.
         """
-        listed = _reach(self.referrers.get(subject, ()), lambda digest: self.children.get(digest, ())).keys()
-        beside = (other for index in self.parents.get(subject, ()) for other in self.children[index])
-        return {*listed, *beside} - {subject}
-
-    def is_knotted(self, subject: Digest) -> bool:
-        """Whether one that names ``subject`` belongs to a child of it too, and can go neither before nor after it."""
-
-        def owners(digest: Digest) -> Iterator[Digest]:
-            return (other for other in self.owners(digest) if other != subject)
-
-        return not _reach(self.referring(subject), owners).keys().isdisjoint(self.children.get(subject, ()))
+        referrers = reach(subjects, lambda digest: self.referrers.get(digest, ())).keys() - subjects
+        found = {*reach(referrers, lambda digest: self.children.get(digest, ()))}
+        for index in {index for digest in subjects for index in self.parents.get(digest, ())}:
+            listed = {*self.children[index]}
+            found |= listed if len(listed & subjects) > 1 else listed - subjects
+        return found
 
     def predecessors(self, going: AbstractSet[Digest]) -> dict[Digest, tuple[Digest, ...]]:
         """Return for each manifest of ``going`` which others of it have to go before.
@@ -243,14 +230,14 @@ def _components(
     unplaced = dict.fromkeys(left)
     for root in reversed(left):
         if root in unplaced:
-            found = _reach((root,), lambda digest: (other for other in backwards(digest) if other in unplaced))
+            found = reach((root,), lambda digest: (other for other in backwards(digest) if other in unplaced))
             components.append(tuple(found))
             for digest in found:
                 del unplaced[digest]
     return components
 
 
-def _reach(start: Iterable[Digest], step: Callable[[Digest], Iterable[Digest]]) -> dict[Digest, None]:
+def reach(start: Iterable[Digest], step: Callable[[Digest], Iterable[Digest]]) -> dict[Digest, None]:
     """Return ``start`` and all that ``step`` leads to from there, as a set in the order of the walk."""
     reached = dict.fromkeys(start)
     pending = list(reached)

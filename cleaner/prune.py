@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence, Set as AbstractSet
+from collections.abc import Callable, Collection, Iterable, Mapping, Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -352,7 +352,7 @@ class _Conditions:
         return self._run.wanted()
 
     def standing_against(
-        self, subjects: Sequence[Digest], going: AbstractSet[Digest], stripped: AbstractSet[Digest]
-    ) -> Sequence[AbstractSet[Digest] | None]:
-        """Return for each of ``subjects`` the referrers that stand against it, if nothing else does; else None."""
+        self, subjects: AbstractSet[Digest], going: AbstractSet[Digest], stripped: AbstractSet[Digest]
+    ) -> Mapping[Digest, AbstractSet[Digest]]:
+        """Return the referrers that go before each of ``subjects``, if nothing else stands against it."""
         return self._refusals.standing_against(subjects, going, stripped)

@@ -6,17 +6,22 @@ that came in between keeps it, and what is kept needs its referrers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence, Set as AbstractSet
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from functools import cached_property
 
 import msgspec
 
 from cleaner.errors import InvalidManifest
-from cleaner.graph import Graph
+from cleaner.graph import Graph, reach
 from cleaner.manifest import NO_LINKS, Links, Listing, Manifest
 from cleaner.reference import Digest
 from cleaner.registry import RepositoryClient
+
+# The two APIs that list a repository round one upload to different fractions of a second.
+_SAME_UPLOAD = timedelta(seconds=1)
 
 
 class Refusals:
@@ -28,31 +33,37 @@ class Refusals:
         self._workers = workers
 
     def standing_against(
-        self, subjects: Sequence[Digest], going: AbstractSet[Digest], stripped: AbstractSet[Digest]
-    ) -> Sequence[AbstractSet[Digest] | None]:
-        """Return for each of ``subjects`` the referrers that stand against it, if nothing does but those ``going``.
+        self, subjects: AbstractSet[Digest], going: AbstractSet[Digest], stripped: AbstractSet[Digest]
+    ) -> Mapping[Digest, AbstractSet[Digest]]:
+        """Return the referrers that go before each of ``subjects``, before each of those in turn, and so on.
 
-        None otherwise.  ``stripped`` have had all their tags deleted.
+        A subject that is not among the keys stays: what stands against it is not among those ``going``, or may not
+        be.  ``stripped`` have had all their tags deleted.
 
         Raises:
             CleanerError: The repository cannot be listed.
         """
         listing, arrived = self._since_the_plan(self._client.list_manifests(), stripped)
-        own = {digest for subject in subjects for digest in self._planned.maybe_referring(subject)}
+        own = self._planned.maybe_referring(subjects)
         fresh, nonsense = self._read(listing, arrived | own)
         if not nonsense <= own:
             # What it would name, nobody knows.
-            return [None] * len(subjects)
+            return {}
 
-        def is_as_planned(digest: Digest) -> bool:
-            hanging = {digest, *fresh.owners(digest), *fresh.referrers.get(digest, ())}
-            return going >= hanging and arrived.isdisjoint(hanging)
+        def needed_by(digest: Digest) -> Iterator[Digest]:
+            both = itertools.chain(self._planned.needed_by(digest), fresh.needed_by(digest))
+            return (other for other in both if other in going)
 
-        def is_explained(subject: Digest) -> bool:
-            cluster = fresh.cluster(self._planned.cluster({subject}, going), going)
-            return all(map(is_as_planned, cluster)) and not fresh.is_knotted(subject)
+        def needs(digest: Digest) -> Iterator[Digest]:
+            return itertools.chain(self._planned.needs(digest), fresh.needs(digest))
 
-        return [fresh.referring(subject) if is_explained(subject) else None for subject in subjects]
+        expected = going - arrived
+        unexpected = [
+            digest for digest in reach(subjects, needed_by) if not expected >= {digest, *fresh.needed_by(digest)}
+        ]
+        staying = reach(unexpected, needs).keys()
+        first = reach(subjects - staying, fresh.referring)
+        return {digest: fresh.referring(digest) for digest in first}
 
     @cached_property
     def _planned(self) -> Graph:
@@ -68,7 +79,7 @@ class Refusals:
         arrived = set()
         for digest, manifest in listing.manifests.items():
             before = self._listing.manifests.get(digest)
-            if before is None or before.uploaded != manifest.uploaded:
+            if before is None or _was_pushed_again(before, manifest):
                 arrived.add(digest)
             elif digest in stripped and not manifest.tags:
                 manifests[digest] = msgspec.structs.replace(manifest, tags=before.tags)
@@ -95,3 +106,9 @@ class Refusals:
                 return pool.map(one, manifests)
 
             return Graph.of(self._client.read_links(listing, each, also=also)), nonsense
+
+
+def _was_pushed_again(before: Manifest, now: Manifest) -> bool:
+    if before.uploaded is None or now.uploaded is None:
+        return before.uploaded is not now.uploaded
+    return abs(now.uploaded - before.uploaded) >= _SAME_UPLOAD

@@ -16,7 +16,7 @@ from cleaner.errors import (
     RepositoryNotFound,
     Unavailable,
 )
-from cleaner.manifest import OCI_INDEX
+from cleaner.manifest import OCI_INDEX, OCI_MANIFEST
 from cleaner.plan import Reason, plan
 from cleaner.policy import policy_from_mapping
 from cleaner.reference import Digest, Repository, Tag, parse_repository
@@ -25,10 +25,12 @@ from cleaner.rest import GoogleApi
 from cleaner.transport import Exchange, Transport
 from tests.conftest import GOOGLE_TOKEN, NOW, Clock, World
 from tests.emulator import Emulator
-from tests.emulator.faults import BrokenJson, CutBody, Status
+from tests.emulator.faults import Before, BrokenJson, CutBody, Status
 from tests.emulator.images import image, load, multi_arch, referrer
 
 API = parse_repository("gcr.io/acme/api")
+# The REST API tells an upload's time to the microsecond.
+FINER = timedelta(microseconds=321)
 
 
 class Account:
@@ -86,11 +88,11 @@ def test_listing_that_is_cut_short_comes_from_the_rest_api(rest: Rest) -> None:
 
     assert set(listing.manifests) == rest.store.digests("gcr.io/acme/api")
     found = listing.manifests[Digest(first)]
-    assert (found.tags, found.uploaded, found.has_unnamed_tags) == (("latest", "v1"), NOW, False)
+    assert (found.tags, found.uploaded, found.has_unnamed_tags) == (("latest", "v1"), NOW + FINER, False)
     assert found.size > 0
     found = listing.manifests[Digest(top)]
     assert found.media_type == OCI_INDEX or found.is_index
-    assert found.uploaded == datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
+    assert found.uploaded == datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC) + FINER
 
 
 def test_run_on_a_listing_that_is_cut_short_prunes_it(long: World) -> None:
@@ -105,6 +107,22 @@ def test_run_on_a_listing_that_is_cut_short_prunes_it(long: World) -> None:
     assert len(long.left) == 5
     assert report.deleted == 25
     assert long.log.counts["rest_versions"] == 1
+
+
+def test_look_that_the_other_api_answers_takes_nothing_for_new(long: World) -> None:
+    """Deletions bring a large repository below what one listing holds; the two tell times of different precision."""
+    for seed in range(10):
+        long.load(image(f"kept {seed}", media_type=OCI_MANIFEST), tags=f"keep{seed}")
+    for seed in range(5):
+        long.load(referrer(long.load(image(seed), tags=f"v{seed}", age_days=10)), age_days=10)
+    behaviour = long.emulator.behaviour
+    long.faults.add(Before(lambda: setattr(behaviour, "cut_at", None)), kind="manifest_delete", nth=1)
+
+    report = long.prune(workers=8, delete_tags=["v.*"], max_age="1d")
+
+    assert (report.deleted, report.refused) == (10, 0)
+    assert (long.log.counts["rest_versions"], long.log.counts["tags_list"]) == (1, 2)
+    assert long.log.counts["manifest_get"] == 5
 
 
 def test_listing_of_many_pages_is_read_to_its_end(rest: Rest) -> None:

@@ -840,7 +840,7 @@ def test_version_says_what_the_listing_says(emulator: Emulator, client: Client) 
     full = client("GET", f"/v1/{name}/versions?view=FULL").json()["versions"][0]
     basic = client("GET", f"/v1/{name}/versions").json()["versions"][0]
 
-    assert full["createTime"] == "2020-08-12T01:15:59.140000Z"
+    assert full["createTime"] == "2020-08-12T01:15:59.140321Z"
     assert [tag["name"] for tag in full["relatedTags"]] == [f"{name}/tags/v1", f"{name}/tags/a"]
     assert full["metadata"]["imageSizeBytes"] == str(content.size)
     assert full["metadata"]["mediaType"] == OCI_MANIFEST

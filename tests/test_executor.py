@@ -27,7 +27,7 @@ from tests.emulator.store import OCI_INDEX, OCI_MANIFEST
 from tests.local import DEADLINE_S, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence, Set as AbstractSet
+    from collections.abc import Callable, Mapping, Set as AbstractSet
 
     from cleaner.registry import Outcome, RepositoryClient
     from tests.conftest import World
@@ -67,17 +67,18 @@ class Conditions:
         self.ends.append((deletion.manifest.digest, end))
 
     def standing_against(
-        self, subjects: Sequence[Digest], going: AbstractSet[Digest], stripped: AbstractSet[Digest]
-    ) -> Sequence[AbstractSet[Digest] | None]:
+        self, subjects: AbstractSet[Digest], going: AbstractSet[Digest], stripped: AbstractSet[Digest]
+    ) -> Mapping[Digest, AbstractSet[Digest]]:
         manifests = self.listing.manifests if self.listing else {}
         for subject in subjects:
             assert subject in going
             assert (subject in stripped) == (subject in manifests and bool(manifests[subject].tags))
-        held = manifests.values()
-        return [
-            {one.digest for one in held if one.links.subject == subject} if self.planned else None
+        if not self.planned:
+            return {}
+        return {
+            subject: {one.digest for one in manifests.values() if one.links.subject == subject}
             for subject in subjects
-        ]
+        }
 
 
 @dataclass

@@ -402,21 +402,39 @@ def test_attestation_of_what_stays_orders_nothing() -> None:
 # --- what hangs together
 
 
-def test_cluster_is_what_refers_and_what_is_belonged_to() -> None:
-    """From there on and on, within what is looked at; a child of it is not among them."""
+def test_what_hangs_together_with_a_subject_may_name_it() -> None:
+    """What a plan has not read of that: signatures, theirs too, what an index lists, and what stands beside it."""
     graph = Graph.of(
         listing(
-            manifest("index", children="subject other"),
-            manifest("subject", children="below"),
-            manifest("below"),
-            manifest("other"),
-            manifest("sbom", subject="subject"),
-            manifest("signature", tags=cosign("sbom")),
-            manifest("elsewhere", tags=cosign("subject")),
+            manifest("index", children="subject beside nested"),
+            manifest("nested", children="cousin"),
+            manifest("cousin"),
+            manifest("subject"),
+            manifest("beside"),
+            manifest("fallback", tags=cosign("subject"), children="listed"),
+            manifest("listed"),
+            manifest("signature", tags=cosign("subject")),
+            manifest("signature of it", tags=cosign("signature")),
+            manifest("elsewhere", tags="v1"),
         )
     )
-    within = graph.listing.manifests.keys() - {digest("elsewhere")}
 
-    found = graph.cluster({digest("subject")}, within)
+    found = graph.maybe_referring({digest("subject")})
+    expected = {"beside", "nested", "fallback", "listed", "signature", "signature of it"}
 
-    assert {name_of(each) for each in found} == {"subject", "index", "sbom", "signature"}
+    assert {name_of(each) for each in found} == expected
+    both = graph.maybe_referring({digest("subject"), digest("beside")})
+    assert {name_of(each) for each in both} == {*expected, "subject"}
+
+
+def test_who_names_a_subject_is_told_from_its_signatures() -> None:
+    """The registry knows the one and not the other."""
+    graph = Graph.of(
+        listing(
+            manifest("subject"),
+            manifest("sbom", subject="subject"),
+            manifest("signature", tags=cosign("subject")),
+        )
+    )
+
+    assert {name_of(each) for each in graph.referring(digest("subject"))} == {"sbom"}

@@ -487,19 +487,89 @@ def test_lost_answers_do_no_harm(world: World, fault: Any, kind: str) -> None:
 @pytest.mark.parametrize("code", [REFERRING_MANIFEST, DANGLING_PARENT])
 @pytest.mark.parametrize("workers", [1, 8])
 def test_referrers_of_referrers_go_first(world: World, logged: Logged, code: str, workers: int) -> None:
-    """A chain of them is asked for from its end, and no refusal is worth a warning."""
+    """One refusal tells of a whole chain; it goes from its end, and nothing of it is worth a warning."""
     world.store.referrer_code = code
     chain = [world.load(image("subject"), tags="v1")]
-    for number in range(4):
+    for number in range(12):
         chain.append(world.load(referrer(chain[-1], seed=number)))
 
     report = world.prune(workers=workers, **ALL)
 
     assert world.left == frozenset()
     assert world.gone() == ["v1", *reversed(chain)]
-    assert (report.deleted, report.refused) == (5, 0)
+    assert (report.deleted, report.refused) == (13, 0)
     assert logged("deletion refused") == []
-    assert world.log.counts["manifest_delete"] == 9
+    costs(world, tags_list=2, manifest_get=12, manifest_head=1, tag_delete=1, manifest_delete=14)
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_referrer_that_signs_the_top_as_well_goes_first(world: World, workers: int) -> None:
+    """By its cosign tag it would go behind the subject; but it goes before the referrer that goes before that."""
+    subject = world.load(image("subject"), tags="v1")
+    about = world.load(referrer(subject))
+    world.load(index([], media_type=OCI_INDEX, subject=about), tags=cosign_tag(subject, "att"))
+
+    report = world.prune(workers=workers, **ALL)
+
+    assert world.left == frozenset()
+    assert (report.deleted, report.refused) == (3, 0)
+
+
+def test_referrer_of_a_referrer_that_has_not_been_read_goes_first(world: World) -> None:
+    """It has the subject's cosign tag, and its document names the referrer, of which no plan knows that it is one."""
+    subject = world.load(image("subject"))
+    about = world.load(referrer(subject))
+    world.load(referrer(about), tags=cosign_tag(subject))
+
+    report = world.prune(**ALL)
+
+    assert world.left == frozenset()
+    assert (report.deleted, report.refused) == (3, 0)
+
+
+def test_subjects_that_wait_for_each_other_are_refused(world: World, logged: Logged) -> None:
+    """Each one's referrer is the other's signature, which goes behind it: no order is right, and that is told."""
+    first, second = world.load(image(1)), world.load(image(2))
+    world.load(referrer(first), tags=cosign_tag(second))
+    world.load(referrer(second), tags=cosign_tag(first))
+
+    report = world.prune(**ALL)
+
+    assert len(world.left) == 4
+    assert (report.deleted, report.refused) == (0, 2)
+    assert {one["digest"] for one in logged("deletion refused")} == {first, second}
+
+
+@pytest.mark.parametrize("how", ["referrer", "parent"])
+@pytest.mark.parametrize(("workers", "most"), [(1, 0), (4, 30)])
+def test_referrers_are_held_back_while_one_of_them_is_unclear(
+    world: World, how: str, workers: int, most: int
+) -> None:
+    """It was refused, nobody has seen why, and if it stays so do the subject and all of them."""
+    subject = world.load(image("subject"), age_days=20)
+    listed = [referrer(subject, seed=seed) for seed in range(60)]
+    world.load(index(listed, media_type=OCI_INDEX), tags=cosign_tag(subject, ""), age_days=20)
+    refused: list[str] = []
+
+    def attach(digest: str) -> None:
+        if refused:
+            return
+        refused.append(digest)
+        if how == "referrer":
+            world.load(referrer(digest, seed="new"), age_days=0)
+        else:
+            world.load(index([], absent=[digest], media_type=OCI_INDEX), tags="keep-me", age_days=0)
+
+    for one in listed:
+        world.faults.add(Before(functools.partial(attach, one.digest)), kind="manifest_delete", path=one.digest)
+    world.faults.add(Delay(0.02), kind="manifest_delete")
+
+    world.prune(workers=workers, **ALL)
+
+    assert subject in world.left
+    asked = world.asked("manifest_delete")
+    behind = asked[asked.index(("DELETE", refused[0], 400)) + 1 :]
+    assert [status for *_, status in behind].count(202) <= most
 
 
 ARRIVALS: dict[str, Callable[[World, Digest, Digest], Any]] = {

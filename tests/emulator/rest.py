@@ -30,6 +30,9 @@ _ASSETS: Final = re.compile(r"/v1/(?P<scope>(?:projects|folders|organizations)/[
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+_FINER_US = 321
+
+
 def kind_of(path: str) -> str:
     """The kind that the log names a request to these APIs by."""
     match = _REST.fullmatch(path)
@@ -152,11 +155,11 @@ def _version(one: Manifest, prefix: str, *, full: bool) -> dict[str, object]:
 
 
 def timestamp(ms: int | str | None) -> str | None:
-    """Milliseconds as RFC 3339, as Google spells it; None for what is no time."""
+    """Milliseconds as RFC 3339, as Google spells it: finer than the registry does; None for what is no time."""
     if not isinstance(ms, int):
         return None
     try:
-        when = _EPOCH + timedelta(milliseconds=ms)
+        when = _EPOCH + timedelta(milliseconds=ms, microseconds=_FINER_US if ms > 0 else 0)
     except OverflowError:
         return None
     return when.strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0") + f".{when.microsecond:06d}Z"
