@@ -168,6 +168,18 @@ class Reading:
         """``digest`` and whatever cannot stay without it."""
         return self.reach({digest}, lambda one: {other for other in self.held if one in self.needs(other)})
 
+    def blocked_behind(self, digest: str, subject: str) -> set[str]:
+        """``subject`` and those above it, which the registry deletes only behind ``digest`` or what that lists."""
+        for start in (digest, *sorted(self.children[digest])):
+            above: list[str] = []
+            one = start
+            while one in self.held and one not in above:
+                above.append(one)
+                one = document_subject(self.held[one].media_type, self.held[one].body) or ""
+            if subject in above[1:]:
+                return set(above[above.index(subject) :])
+        return set()
+
     def blockers(self, digest: str) -> set[str]:
         """For whose sake the registry refuses to delete ``digest``: indexes, and whatever names it as subject."""
         by_subject = {

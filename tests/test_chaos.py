@@ -283,15 +283,15 @@ def test_referrers_stay_when_their_subject_got_a_parent_since_the_listing(emulat
 
 
 def test_referrers_of_referrers_stay_when_the_top_got_a_tag_meanwhile(emulator: Emulator) -> None:
-    """The second refusal's listing shows that the subject of it all is wanted again, so nothing of it goes."""
+    """The listing that follows the refusal shows that the subject of it all is wanted again: nothing of it goes."""
     world = World(emulator)
     subject = image("subject", media_type=OCI_MANIFEST)
     world.load(subject)
     about = referrer(subject)
     world.load(about)
     about_that = world.load(referrer(about))
-    # The first listing is the plan's, the second follows the refusal of the subject.
-    world.after(lambda: world.store.tag(world.name, "v1", subject.digest), kind="tags_list", nth=2)
+    tag = Before(lambda: world.store.tag(world.name, "v1", subject.digest))
+    emulator.faults.add(tag, kind="tags_list", nth=2)
 
     world.prune()
 

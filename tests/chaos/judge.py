@@ -250,16 +250,16 @@ class Judge:
             # Within a loop of cosign tags nothing is first.
             if any(subject in view.reading.reach({digest}, view.reading.belonging) for view in plans):
                 continue
+            blocked = first.reading.blocked_behind(digest, subject)
             refused = [
                 one
                 for one in entries
                 if one.kind == "manifest_delete"
-                and one.reference == subject
+                and one.reference in blocked
                 and one.status == one.answered == REFUSED
                 and plans[0].listed < one.time < entry.arrived
             ]
-            held = first.state[digest]
-            if not refused or oracle.document_subject(held.media_type, held.body) != subject:
+            if not refused:
                 self._lose(
                     f"{self._label(digest)} is asked to go before its subject {self._label(subject)}", digest, subject
                 )
