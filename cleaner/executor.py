@@ -115,6 +115,10 @@ def execute(
     return execution.result()
 
 
+# An orphan waits for a look at each subject of all that hangs together with it: nobody may make that ever so many.
+_ABSENT_MAX = 16
+
+
 class _Look(Enum):
     """In the place of a deletion: to look why subjects were refused."""
 
@@ -141,9 +145,10 @@ class _Refused:
         self._facts: dict[Digest, dict[str, object]] = {}
         self._unclear: list[Digest] = []
         self._looked_at: list[Digest] = []
+        self._doubtful: AbstractSet[Digest] = frozenset()
         self._referrers: dict[Digest, set[Digest]] = {}
         self._subjects: dict[Digest, list[Digest]] = {}
-        self._absent: dict[Digest, tuple[Digest, ...]] = {}
+        self._absent: dict[Digest, AbstractSet[Digest]] = {}
 
     def __contains__(self, digest: object) -> bool:
         """Whether it has been put behind referrers: the next refusal is the last."""
@@ -161,6 +166,11 @@ class _Refused:
     def add(self, subject: Digest) -> None:
         """Take in a subject that was refused, and of which nobody knows why."""
         self._unclear.append(subject)
+        self._doubt()
+
+    def is_unclear(self, digest: Digest) -> bool:
+        """Whether it was refused, and nobody has begun to look why."""
+        return digest in self._unclear
 
     def begin_to_look(self) -> Sequence[Digest]:
         """Return those of which nobody knows why they were refused; they are unclear until ``have_looked``."""
@@ -170,6 +180,7 @@ class _Refused:
     def have_looked(self) -> None:
         """Take note that it is known why those were refused that ``begin_to_look`` has returned."""
         self._looked_at = []
+        self._doubt()
 
     def put_behind(self, subject: Digest, referrers: Iterable[Digest]) -> None:
         """Let ``subject`` be asked, for the last time, behind ``referrers``."""
@@ -177,13 +188,13 @@ class _Refused:
         for referrer in self._referrers[subject]:
             self._subjects.setdefault(referrer, []).append(subject)
 
-    def demand_absence(self, digest: Digest, absent: tuple[Digest, ...]) -> None:
+    def demand_absence(self, digest: Digest, absent: AbstractSet[Digest]) -> None:
         """Let ``digest`` go only while ``absent`` are not there, for the sake of a subject that goes behind it."""
-        self._absent[digest] = (*self.absent(digest), *absent)
+        self._absent[digest] = self.absent(digest) | absent
 
-    def absent(self, digest: Digest) -> tuple[Digest, ...]:
+    def absent(self, digest: Digest) -> AbstractSet[Digest]:
         """Return what must not be there when ``digest`` goes."""
-        return self._absent.get(digest, ())
+        return self._absent.get(digest, frozenset())
 
     def subjects(self, referrer: Digest) -> Sequence[Digest]:
         """Return those that are to be asked behind ``referrer``."""
@@ -194,15 +205,17 @@ class _Refused:
         return self._referrers.get(subject, frozenset())
 
     def is_in_doubt(self, referrer: Digest) -> bool:
-        """Whether a subject that is behind ``referrer`` is also behind one that is unclear, and may have to stay."""
-        unclear = {*self._unclear, *self._looked_at}
-        return any(not unclear.isdisjoint(self._referrers[subject]) for subject in self.subjects(referrer))
+        """Whether a subject that is behind ``referrer`` is behind one that is unclear, too, directly or not."""
+        return not self._doubtful.isdisjoint(self.subjects(referrer))
 
     def went(self, referrer: Digest) -> Sequence[Digest]:
         """Note that ``referrer`` is gone, and return the subjects that it was behind it."""
         for subject in self.subjects(referrer):
             self._referrers[subject].discard(referrer)
         return self.subjects(referrer)
+
+    def _doubt(self) -> None:
+        self._doubtful = reach((*self._unclear, *self._looked_at), self.subjects).keys()
 
     def tell(self, digest: Digest) -> bool:
         """Say that ``digest`` stays, if the registry has refused it; return whether it has."""
@@ -234,9 +247,11 @@ class _Execution:
         ready = [digest for digest, others in self._waits_for.items() if not others]
         # What others may only seem to have crowded out goes last, and not where another process is seen at work.
         self._ready = deque(sorted(ready, key=lambda digest: self._deletions[digest].is_crowded_out))
+        self._held_back: list[Digest] = []
+        # What is in one of the two; nothing is twice.
+        self._queued = set(ready)
         self._is_crossed = False
         self._is_put_off = False
-        self._held_back: list[Digest] = []
         self._refused = _Refused()
         self._is_looking = False
         self._spared: set[str] = set()
@@ -316,6 +331,7 @@ class _Execution:
                     return _Look.LOOK
                 elif self._ready:
                     digest = self._ready.popleft()
+                    self._queued.remove(digest)
                     self._busy.add(digest)
                     return digest
                 elif self._busy or self._is_looking:
@@ -330,15 +346,14 @@ class _Execution:
         """Take from the head of the queue what has ended or may not begin now."""
         while self._ready:
             digest = self._ready[0]
-            if digest in self._ends or self._refused.referrers(digest):
-                pass
-            elif self._is_crossed and self._deletions[digest].is_crowded_out:
+            if self._is_free(digest):
+                if self._refused.is_in_doubt(digest):
+                    self._held_back.append(self._ready.popleft())
+                    continue
+                if not self._is_crossed or not self._deletions[digest].is_crowded_out:
+                    break
                 self._is_put_off = True
-            elif self._refused.is_in_doubt(digest):
-                self._held_back.append(digest)
-            else:
-                break
-            self._ready.popleft()
+            self._queued.remove(self._ready.popleft())
 
     def _is_look_due(self) -> bool:
         """Whether to look why subjects were refused: at as many as there are workers, or all that there will be."""
@@ -363,8 +378,7 @@ class _Execution:
             for other in self._waited_for_by.get(digest, ()):
                 self._went_before(other, digest)
             for subject in self._refused.went(digest):
-                if self._is_free(subject):
-                    self._ready.appendleft(subject)
+                self._let_begin(subject, is_next=True)
         elif end is _Pause.UNCLEAR:
             self._refused.add(digest)
         elif end is _Pause.TOO_LATE:
@@ -376,9 +390,16 @@ class _Execution:
         if other not in self._waits_for[digest]:
             return
         self._waits_for[digest].remove(other)
-        if self._is_free(digest) and is_next:
+        self._let_begin(digest, is_next=is_next)
+
+    def _let_begin(self, digest: Digest, *, is_next: bool) -> None:
+        """Put ``digest`` into the queue if it waits for nothing any more, before or behind all others."""
+        if not self._is_free(digest) or digest in self._queued:
+            return
+        self._queued.add(digest)
+        if is_next:
             self._ready.appendleft(digest)
-        elif self._is_free(digest):
+        else:
             self._ready.append(digest)
 
     def _is_free(self, digest: Digest) -> bool:
@@ -448,7 +469,7 @@ class _Execution:
     def _is_orphaned(self, deletion: Deletion) -> bool:
         """Whether the subjects of an orphan, or of the one whose referrer this is, are still not there."""
         with self._changed:
-            subjects = (*deletion.absent, *self._refused.absent(deletion.manifest.digest))
+            subjects = {*deletion.absent, *self._refused.absent(deletion.manifest.digest)}
         return all(self._deleter.digest_of(subject) is None for subject in subjects)
 
     def _asking(self, deletion: Deletion, *, is_stripped: bool = False) -> Callable[[], bool]:
@@ -508,9 +529,14 @@ class _Execution:
     def _ask_again(self, subject: Digest, referrers: Mapping[Digest, AbstractSet[Digest]]) -> None:
         """Arrange for a refused subject to be asked again behind its ``referrers``, if they go; else it stays."""
         chain = reach([subject], lambda digest: referrers.get(digest, ()))
-        if subject not in referrers or not all(map(self._has_not_stayed, chain)):
+        absent = self._refused.absent(subject) | {*self._deletions[subject].absent}
+        if subject not in referrers or not all(map(self._has_not_stayed, chain)) or len(absent) > _ABSENT_MAX:
             self._refused.tell(subject)
             self._stop(subject, End.REFUSED)
+            return
+        if any(map(self._refused.is_unclear, chain)):
+            # What has been refused since the listing may have been for what has come since.
+            self._refused.add(subject)
             return
         behind = {subject}
         for digest in chain:
@@ -518,15 +544,13 @@ class _Execution:
             if digest == subject or (waiting and self._has_not_begun(digest)):
                 self._refused.put_behind(digest, waiting)
                 behind.add(digest)
-        absent = (*self._deletions[subject].absent, *self._refused.absent(subject))
         first = reach(chain, lambda digest: self._waits_for[digest]).keys() - {subject}
         # That nothing else hangs on them has just been seen, and is not looked at again: they are next.
         for digest in first:
             self._refused.demand_absence(digest, absent)
-            for other in (self._waits_for[digest] & behind).difference(self._deletions[digest].listed_by):
+            for other in self._waits_for[digest] & behind & {*self._deletions[digest].subjects}:
                 self._went_before(digest, other, is_next=True)
-        if self._is_free(subject):
-            self._ready.appendleft(subject)
+        self._let_begin(subject, is_next=True)
 
     def _has_not_begun(self, digest: Digest) -> bool:
         return digest not in self._ends and digest not in self._busy and digest not in self._refused

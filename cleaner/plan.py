@@ -74,7 +74,7 @@ class Verdict(msgspec.Struct, frozen=True):
 class Deletion(msgspec.Struct, frozen=True):
     """One manifest that goes, and what has to be true before.
 
-    ``after`` are those of the plan that go first, ``listed_by`` the indexes among them; ``needs`` those that would
+    ``after`` are those of the plan that go first, ``subjects`` its subjects among them; ``needs`` those that would
     have to stay with this one; ``absent`` the subjects that the registry has to call unknown.  ``may_be_subject``:
     others of the plan refer to it, or may, for whose sake the registry may refuse.  ``is_crowded_out``: newer
     untagged images have its place, of which some may only be untagged because another process has begun to delete
@@ -83,7 +83,7 @@ class Deletion(msgspec.Struct, frozen=True):
 
     verdict: Verdict
     after: tuple[Digest, ...] = ()
-    listed_by: tuple[Digest, ...] = ()
+    subjects: tuple[Digest, ...] = ()
     needs: tuple[Digest, ...] = ()
     absent: tuple[Digest, ...] = ()
     may_be_subject: bool = False
@@ -359,7 +359,11 @@ def _deletions(
             Deletion(
                 Verdict(manifest, reason),
                 after=before[digest],
-                listed_by=tuple(index for index in graph.parents.get(digest, ()) if index in digests),
+                subjects=tuple(
+                    subject
+                    for subject in graph.subjects.get(digest, ())
+                    if subject in digests and subject not in graph.parents.get(digest, ())
+                ),
                 needs=tuple(dict.fromkeys(other for other in holds(digest) if other in digests)),
                 absent=manifest.subjects if kind is Kind.ORPHAN else (),
                 may_be_subject=digest in graph.referrers or digest in graph.parents,

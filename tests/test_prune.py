@@ -572,6 +572,90 @@ def test_referrers_are_held_back_while_one_of_them_is_unclear(
     assert [status for *_, status in behind].count(202) <= most
 
 
+def test_referrers_are_held_back_while_one_below_them_is_unclear(world: World) -> None:
+    """If it stays, so does the one that it is about, and then the subject of all."""
+    subject = world.load(image("subject"), age_days=20)
+    about = [world.load(referrer(subject, seed=seed), age_days=20) for seed in range(60)]
+    listed = referrer(about[-1], seed="listed")
+    world.load(index([listed], media_type=OCI_INDEX), tags=cosign_tag(about[-1], ""), age_days=20)
+    new = Before(lambda: world.load(referrer(listed, seed="new"), tags="keep-me", age_days=0))
+    world.faults.add(new, kind="manifest_delete", path=listed.digest, nth=1)
+
+    world.prune(workers=1, **ALL)
+
+    asked = world.asked("manifest_delete")
+    behind = asked[asked.index(("DELETE", listed.digest, 400)) + 1 :]
+    assert {status for *_, status in behind} <= {400}
+    assert {subject, about[-1], listed.digest} <= world.left
+
+
+@pytest.mark.parametrize("depth", [1, 8])
+@pytest.mark.parametrize("how", ["referrer", "parent"])
+def test_refusal_during_a_look_is_looked_at(world: World, how: str, depth: int) -> None:
+    """What was refused since that listing may have been for what has come since, whatever the listing says of it."""
+    platform, other = (image(name, media_type=OCI_MANIFEST) for name in ("platform", "other"))
+    about = attestation(platform, as_referrer=True, is_annotated=False)
+    for age_days, one in zip((30, 29, 28), (platform, other, about), strict=True):
+        world.load(one, age_days=age_days)
+    world.load(index([platform, other, about], media_type=OCI_INDEX), tags="v1", age_days=20)
+    world.load(referrer(other), age_days=10)
+    chain = [about.digest]
+    for number in range(depth):
+        chain.append(world.load(referrer(chain[-1], seed=number), age_days=20))
+
+    def arrive() -> None:
+        if how == "referrer":
+            world.load(referrer(about, seed="new"), tags="keep-me", age_days=0)
+        else:
+            world.load(index([about], media_type=OCI_INDEX), tags="keep-me", age_days=0)
+
+    world.faults.add(Delay(0.3), kind="manifest_delete", path=about.digest, nth=1)
+    world.faults.add(Before(arrive), kind="manifest_delete", path=about.digest, nth=1)
+    world.faults.add(Delay(1.0, after=True), kind="tags_list", nth=2)
+    world.faults.add(Delay(0.05), kind="manifest_delete")
+
+    world.prune(workers=2, **ALL)
+
+    assert world.left >= {*chain}
+
+
+def test_nothing_is_begun_twice(world: World) -> None:
+    """What is ready when a look puts it behind its own referrers is asked once, when those are gone."""
+    platforms = [image(f"platform {seed}", media_type=OCI_MANIFEST) for seed in range(2)]
+    slow = image("slow", media_type=OCI_MANIFEST)
+    about = [attestation(one, as_referrer=True, is_annotated=False) for one in platforms]
+    for age, one in enumerate([*platforms, slow, *about]):
+        world.load(one, age_days=30 - age)
+    world.load(index([*platforms, slow, *about], media_type=OCI_INDEX), tags="v1", age_days=20)
+    for one in about:
+        world.load(referrer(one), age_days=20)
+    world.faults.add(Delay(0.5), kind="manifest_delete", path=slow.digest)
+    world.faults.add(Delay(1.0), kind="manifest_delete", path=about[1].digest)
+
+    report = world.prune(workers=2, **ALL)
+
+    assert world.left == frozenset()
+    assert (report.deleted, report.refused) == (8, 0)
+    assert [status for _, digest, status in world.asked("manifest_delete") if digest == about[1].digest] == [202]
+
+
+@pytest.mark.parametrize("workers", [1, 8])
+@pytest.mark.parametrize("count", [4, 40])
+def test_orphans_that_hang_together_are_looked_for_so_often_and_no_more(
+    world: World, count: int, workers: int
+) -> None:
+    """Each goes only while the subjects of all are not there; where those are many, they stay."""
+    orphans = [world.load(referrer(image(f"gone {seed}"))) for seed in range(count)]
+    listed = [referrer(orphan) for orphan in orphans]
+    world.load(index(listed, media_type=OCI_INDEX), tags=[cosign_tag(orphan, "") for orphan in orphans])
+
+    report = world.prune(workers=workers, **ALL)
+
+    assert report.deleted + len(world.left) == 2 * count + 1
+    assert (world.left == frozenset()) == (count == 4)
+    assert world.log.counts["manifest_head"] <= 4 * count * min(count, 16) + 10
+
+
 ARRIVALS: dict[str, Callable[[World, Digest, Digest], Any]] = {
     "referrer": lambda world, subject, _: world.load(referrer(subject, seed="new"), age_days=0),
     "parent": lambda world, subject, _: world.load(
