@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
     from tests.emulator.images import Content
 
-SECONDS = 20
+SECONDS = 10
 HISTORIES = 250
 
 
 @pytest.mark.timeout(300)
 def test_chaos_loses_nothing() -> None:
-    """Twenty seconds of rounds, always the same ones; `make chaos` goes on from there."""
+    """Ten seconds of rounds, always the same ones; `make chaos` goes on from there."""
     end = time.monotonic() + SECONDS
     deleted = 0
     for seed in range(1_000_000):
