@@ -159,10 +159,12 @@ class Graph(msgspec.Struct, frozen=True):
         found: dict[Digest, list[Digest]] = {}
         for index in going:
             pairs = self.listing.manifests[index].links.attestations if index not in self.subjects else ()
-            attested = {digest for _, digest in pairs if digest in going and index in self.parents.get(digest, ())}
+            listed = {*self.children.get(index, ())} if pairs else set()
+            attested = {digest for _, digest in pairs if digest in going and digest in listed}
             for attestation, digest in pairs:
-                is_alone = [*itertools.islice(self.owners(attestation), 2)] == [index]
-                if digest in attested and attestation in going and attestation not in attested and is_alone:
+                if digest not in attested or attestation in attested or attestation not in going:
+                    continue
+                if [*itertools.islice(self.owners(attestation), 2)] == [index]:
                     found.setdefault(digest, []).append(attestation)
         return found
 

@@ -354,16 +354,14 @@ def _deletions(
     deletions = []
     for manifest in going:
         digest, kind = manifest.digest, kinds[manifest.digest]
+        subjects = graph.subjects.get(digest, ())
+        listed_by = {*graph.parents.get(digest, ())} if subjects else set()
         reason = _GOING.get(kind, Reason.FOLLOWS)
         deletions.append(
             Deletion(
                 Verdict(manifest, reason),
                 after=before[digest],
-                subjects=tuple(
-                    subject
-                    for subject in graph.subjects.get(digest, ())
-                    if subject in digests and subject not in graph.parents.get(digest, ())
-                ),
+                subjects=tuple(one for one in subjects if one in digests and one not in listed_by),
                 needs=tuple(dict.fromkeys(other for other in holds(digest) if other in digests)),
                 absent=manifest.subjects if kind is Kind.ORPHAN else (),
                 may_be_subject=digest in graph.referrers or digest in graph.parents,

@@ -1152,7 +1152,9 @@ def attested() -> list[Manifest]:
     """Return an index with very many attestations of one child."""
     names = [f"t{n}" for n in range(DEPTH)]
     pairs = " ".join(f"{name}:c" for name in names)
-    index = manifest("index", tags="v", children=f"c {' '.join(names)}", attests=pairs)
+    # Among the last of all that list the child, wherever somebody goes through those.
+    name = max((f"index{n}" for n in range(1000)), key=digest)
+    index = manifest(name, tags="v", children=f"c {' '.join(names)}", attests=pairs)
     return [index, *map(manifest, names), manifest("c")]
 
 
