@@ -520,7 +520,6 @@ class _Execution:
             return
         referrers = self._conditions.standing_against(frozenset(subjects), going, stripped)
         with self._changed:
-            self._refused.have_looked()
             for digest in subjects:
                 # One may have been put behind others as the referrer of another.
                 if digest not in self._ends and digest not in self._refused:
@@ -548,7 +547,7 @@ class _Execution:
         # That nothing else hangs on them has just been seen, and is not looked at again: they are next.
         for digest in first:
             self._refused.demand_absence(digest, absent)
-            for other in self._waits_for[digest] & behind & {*self._deletions[digest].subjects}:
+            for other in behind.intersection(self._deletions[digest].subjects):
                 self._went_before(digest, other, is_next=True)
         self._let_begin(subject, is_next=True)
 

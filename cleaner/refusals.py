@@ -7,10 +7,10 @@ that came in between keeps it, and what is kept needs its referrers.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set as AbstractSet
+from collections.abc import Callable, Iterator, Mapping, Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 
 import msgspec
 
@@ -90,22 +90,20 @@ class Refusals:
     def _read(self, listing: Listing, also: AbstractSet[Digest]) -> tuple[Graph, AbstractSet[Digest]]:
         """Return the graph of ``listing``, and what makes no sense: a plan need not have read it."""
         nonsense: set[Digest] = set()
+
+        def tolerant(read: Callable[[Manifest], Links | None], manifest: Manifest) -> Links | None:
+            try:
+                return read(manifest)
+            except InvalidManifest:
+                nonsense.add(manifest.digest)
+                return NO_LINKS
+
         # The run's own threads are at work on the plan.
         with ThreadPoolExecutor(self._workers, thread_name_prefix="reader") as pool:
-
-            def each(
-                read: Callable[[Manifest], Links | None], manifests: Iterable[Manifest]
-            ) -> Iterable[Links | None]:
-                def one(manifest: Manifest) -> Links | None:
-                    try:
-                        return read(manifest)
-                    except InvalidManifest:
-                        nonsense.add(manifest.digest)
-                        return NO_LINKS
-
-                return pool.map(one, manifests)
-
-            return Graph.of(self._client.read_links(listing, each, also=also)), nonsense
+            found = self._client.read_links(
+                listing, lambda read, manifests: pool.map(partial(tolerant, read), manifests), also=also
+            )
+        return Graph.of(found), nonsense
 
 
 def _was_pushed_again(before: Manifest, now: Manifest) -> bool:

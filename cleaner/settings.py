@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from string import ascii_letters, ascii_lowercase, digits
 from typing import TypeVar
 
 import msgspec
@@ -23,13 +24,8 @@ CLOUD_ASSET_URL = "https://cloudasset.googleapis.com/"
 _HOST_AND_PORT = re.compile(r"[a-z0-9]+(?:[.-]+[a-z0-9]+)*:[0-9]{1,5}")
 _SCOPE = re.compile(r"projects/[a-z0-9][a-z0-9.:-]*|folders/[0-9]+|organizations/[0-9]+")
 _TOPIC = re.compile(r"projects/([^/]+)/topics/([^/]+)")
-# Pub/Sub, "Guidelines to name a topic".
-_TOPIC_RULES = (
-    (1, re.compile(r"[a-z0-9.:-]+"), "of a-z, 0-9 and .:-"),
-    (2, re.compile(r"[A-Za-z](?s:.*)"), "that begins with a letter"),
-    (2, re.compile(r"[A-Za-z0-9._~+%-]+"), "of letters, digits and ._~+%-"),
-    (2, re.compile(r"(?s:.{3,255})"), "of 3 to 255 characters"),
-)
+_PROJECT_CHARS = frozenset(f"{ascii_lowercase}{digits}.:-")
+_TOPIC_CHARS = frozenset(f"{ascii_letters}{digits}._~+%-")
 _URL = re.compile(r"(https?://(?:\[[0-9a-fA-F:.]+\]|[^][:/?#@\s]+)(?::([0-9]{1,5}))?(?:/[^?#\s]+?)??)(?:/v1)?/?")
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -136,9 +132,17 @@ def parse_topic(text: str) -> str:
     match = _TOPIC.fullmatch(text)
     if match is None:
         raise ValueError(f"must be projects/P/topics/T, not {text!r}")
-    for part, rule, words in _TOPIC_RULES:
-        if not rule.fullmatch(match[part]):
-            raise ValueError(f"must be projects/P/topics/T with a {'_PT'[part]} {words}, not {text!r}")
+    project, topic = match.groups()
+    # Pub/Sub, "Guidelines to name a topic".
+    rules = (
+        (_PROJECT_CHARS.issuperset(project), "P of a-z, 0-9 and .:-"),
+        (topic[0] in ascii_letters, "T that begins with a letter"),
+        (_TOPIC_CHARS.issuperset(topic), "T of letters, digits and ._~+%-"),
+        (3 <= len(topic) <= 255, "T of 3 to 255 characters"),
+    )
+    for holds, words in rules:
+        if not holds:
+            raise ValueError(f"must be projects/P/topics/T with a {words}, not {text!r}")
     return text
 
 

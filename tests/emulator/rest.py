@@ -28,9 +28,8 @@ _REST: Final = re.compile(
 )
 _ASSETS: Final = re.compile(r"/v1/(?P<scope>(?:projects|folders|organizations)/[^/]+)/assets")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-_FINER_US = 321
+# These APIs tell a time to the microsecond, and the registry to the millisecond.
+_FINER_US: Final = 321
 
 
 def kind_of(path: str) -> str:
