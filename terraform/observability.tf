@@ -61,7 +61,7 @@ locals {
     }
     errors = {
       description = "Lines of severity ERROR and above, but for Cloud Run's own of each request, by their message"
-      filter      = "${local.error_filter}"
+      filter      = local.error_filter
       field       = null
       unit        = "1"
       labels      = { message = "EXTRACT(jsonPayload.message)" }

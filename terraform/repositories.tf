@@ -105,23 +105,26 @@ locals {
       && (!contains(split("/", repository), "gcf-artifacts") || contains(split("/", glob), "gcf-artifacts"))
     ]
   }
+
+  idle_patterns     = [for glob, repositories in local.reached : glob if length(repositories) == 0]
+  idle_repositories = setsubtract(var.repositories, flatten(values(local.reached)))
 }
 
 # Warnings at plan time, not errors: rights may also have been granted elsewhere.
 check "policies_and_repositories_meet" {
   assert {
-    condition = alltrue([for repositories in local.reached : length(repositories) > 0])
+    condition = length(local.idle_patterns) == 0
     error_message = format(
       "Policies have patterns that can match no image in any of `repositories`: %s.  Outside of them the function would be denied; and a pattern must go on behind the repository, as in LOCATION-docker.pkg.dev/PROJECT/REPOSITORY/** and gcr.io/PROJECT/**.  (LOCATION-docker.pkg.dev/PROJECT/gcr.io/… is never matched: it is read as gcr.io/PROJECT/….)",
-      join(", ", [for glob, repositories in local.reached : glob if length(repositories) == 0]),
+      join(", ", local.idle_patterns),
     )
   }
 
   assert {
-    condition = length(setsubtract(var.repositories, flatten(values(local.reached)))) == 0
+    condition = length(local.idle_repositories) == 0
     error_message = format(
       "No policy has a pattern that can match an image in %s: the function gets rights there that it does not use.",
-      join(", ", setsubtract(var.repositories, flatten(values(local.reached)))),
+      join(", ", local.idle_repositories),
     )
   }
 }
