@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 gc.disable()
 try:
     from cleaner import logs
-    from cleaner.errors import ConfigurationError, TransientError
+    from cleaner.core.errors import ConfigurationError, TransientError
     from cleaner.function import Function
     from cleaner.settings import Settings
 finally:

@@ -14,8 +14,8 @@ from datetime import datetime
 
 import msgspec
 
-from cleaner.errors import TimeLimitReached
-from cleaner.reference import Digest, Repository
+from cleaner.core.errors import TimeLimitReached
+from cleaner.core.reference import Digest, Repository
 
 # How many repositories' last runs a process remembers.
 _REMEMBERED_MAX = 10_000

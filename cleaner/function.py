@@ -9,23 +9,28 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from cleaner.coalescing import Coalescing
-from cleaner.credentials import GoogleCredentials
-from cleaner.errors import InvalidNotification, PermanentError, PermissionDenied, RepositoryNotFound, TransientError
-from cleaner.logs import LOGGER
-from cleaner.notification import PruneRequest, Pushed, Removed, SweepRequest, parse_delivery
-from cleaner.policy import find_policy
-from cleaner.prune import AskRunning, Run
-from cleaner.publisher import TopicPublisher
-from cleaner.reference import Digest, Repository
-from cleaner.registry import Registry
+from cleaner.core.errors import (
+    InvalidNotification,
+    PermanentError,
+    PermissionDenied,
+    RepositoryNotFound,
+    TransientError,
+)
+from cleaner.core.notification import PruneRequest, Pushed, Removed, SweepRequest, parse_delivery
+from cleaner.core.policy import find_policy
+from cleaner.core.reference import Digest, Repository
+from cleaner.core.times import parse_time
+from cleaner.engine.run import AskRunning, Run
+from cleaner.google.credentials import GoogleCredentials
+from cleaner.google.pubsub import TopicPublisher
+from cleaner.google.registry import Registry
+from cleaner.google.transport import Exchange, Transport
 from cleaner.settings import Settings
-from cleaner.times import parse_time
-from cleaner.transport import Exchange, Transport
 
 if TYPE_CHECKING:
-    from cleaner.artifact_registry import ArtifactRegistry
+    from cleaner.google.artifact_registry import ArtifactRegistry
 
-logger = logging.getLogger(LOGGER)
+logger = logging.getLogger(__name__)
 
 
 class Event(Protocol):
@@ -54,8 +59,8 @@ class Function:
         self._ask_running: AskRunning | None = None
         if settings.running_scopes:
             # What only some deployments or messages need is not imported at a cold start without need.
-            from cleaner.inventory import Inventory
-            from cleaner.rest import GoogleApi
+            from cleaner.google.inventory import Inventory
+            from cleaner.google.rest import GoogleApi
 
             api = GoogleApi(transport, credentials, settings.cloud_asset_url)
             self._ask_running = Inventory(api, settings.running_scopes, self._clock).ask
@@ -125,7 +130,7 @@ class Function:
             turn.ended_well(began)
 
     def _sweep(self, root: Repository, published: datetime, deadline: float) -> None:
-        from cleaner.sweep import find_repositories, request_prunes
+        from cleaner.engine.sweep import find_repositories, request_prunes
 
         facts = {"root": str(root)}
         with _concluded("sweep failed", "sweep interrupted", facts), self._sweeps.turn(root, None, deadline) as turn:
@@ -142,8 +147,8 @@ class Function:
 
     def _artifact_registry(self) -> ArtifactRegistry:
         """Return what lists where the registry itself cannot."""
-        from cleaner.artifact_registry import ArtifactRegistry
-        from cleaner.rest import GoogleApi
+        from cleaner.google.artifact_registry import ArtifactRegistry
+        from cleaner.google.rest import GoogleApi
 
         return ArtifactRegistry(GoogleApi(self._transport, self._credentials, self._settings.artifact_registry_url))
 

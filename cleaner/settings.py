@@ -9,9 +9,9 @@ from typing import TypeVar
 
 import msgspec
 
-from cleaner.errors import ConfigurationError
-from cleaner.policy import Policy, parse_policies
-from cleaner.reference import is_google_host
+from cleaner.core.errors import ConfigurationError
+from cleaner.core.policy import Policy, parse_policies
+from cleaner.core.reference import is_google_host
 
 DEFAULT_WORKERS = 20
 MAX_WORKERS = 100

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cleaner.errors import CleanerError, NoCredentials, PermissionDenied, TimeLimitReached, Unavailable
-from cleaner.transport import TryAgain
+from cleaner.core.errors import CleanerError, NoCredentials, PermissionDenied, TimeLimitReached, Unavailable
+from cleaner.google.transport import TryAgain
 
 
 def advice(error: CleanerError) -> str:

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from cleaner.core.reference import Digest, Tag
 from cleaner.logs import LOGGER
-from cleaner.reference import Digest, Tag
 
 _DENIED = 403
 

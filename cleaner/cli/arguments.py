@@ -10,8 +10,8 @@ from datetime import timedelta
 from typing import Final, NoReturn, TypeVar
 
 from cleaner.cli.policies import checked, flags_given
-from cleaner.errors import ConfigurationError
-from cleaner.policy import DEFAULT_KEEP, parse_duration
+from cleaner.core.errors import ConfigurationError
+from cleaner.core.policy import DEFAULT_KEEP, parse_duration
 from cleaner.settings import (
     ARTIFACT_REGISTRY_URL,
     CLOUD_ASSET_URL,

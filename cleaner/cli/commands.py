@@ -21,12 +21,12 @@ from cleaner.cli.progress import Follower, bars
 from cleaner.cli.session import Session
 from cleaner.cli.table import plan_lines, summary_lines
 from cleaner.cli.terminal import Terminal, wrapped
-from cleaner.errors import CleanerError, RepositoryNotFound
-from cleaner.executor import End
-from cleaner.manifest import Listing
-from cleaner.plan import Deletion, Plan
-from cleaner.reference import Digest, Repository, Tag
-from cleaner.tokens import DELETE_PERMISSION
+from cleaner.core.errors import CleanerError, RepositoryNotFound
+from cleaner.core.manifest import Listing
+from cleaner.core.plan import Deletion, Plan
+from cleaner.core.reference import Digest, Repository, Tag
+from cleaner.engine.executor import End
+from cleaner.google.tokens import DELETE_PERMISSION
 
 # How many of the deletions that came to nothing are named; a list of thousands helps nobody.
 _NAMED = 10

@@ -9,8 +9,8 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 
-from cleaner.plan import Plan, Verdict, newest_first
-from cleaner.reference import Digest, Repository, Tag
+from cleaner.core.plan import Plan, Verdict, newest_first
+from cleaner.core.reference import Digest, Repository, Tag
 
 _NOTHING_LOST: Mapping[Digest, Collection[Tag]] = MappingProxyType({})
 

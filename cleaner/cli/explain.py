@@ -12,12 +12,12 @@ from datetime import datetime
 import msgspec
 
 from cleaner.cli import words
-from cleaner.errors import CleanerError
-from cleaner.graph import Graph, Kind
-from cleaner.manifest import Listing, Manifest
-from cleaner.plan import Plan, Reason, Running, Verdict, newest_first
-from cleaner.policy import Pattern, Policy
-from cleaner.reference import Digest
+from cleaner.core.errors import CleanerError
+from cleaner.core.graph import Graph, Kind
+from cleaner.core.manifest import Listing, Manifest
+from cleaner.core.plan import Plan, Reason, Running, Verdict, newest_first
+from cleaner.core.policy import Pattern, Policy
+from cleaner.core.reference import Digest
 
 # Fewer digits are more likely a tag with a typing error.
 LEAST_HEX_DIGITS = 4

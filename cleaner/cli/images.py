@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from cleaner.graph import Graph, Kind
-from cleaner.manifest import Listing, Manifest
-from cleaner.plan import Plan, Verdict, newest_first
-from cleaner.reference import Digest
+from cleaner.core.graph import Graph, Kind
+from cleaner.core.manifest import Listing, Manifest
+from cleaner.core.plan import Plan, Verdict, newest_first
+from cleaner.core.reference import Digest
 
 # BuildKit's in-toto attestations are children of this platform.
 _NO_PLATFORM = "unknown/unknown"

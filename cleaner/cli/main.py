@@ -18,7 +18,7 @@ from cleaner.cli.interrupt import INTERRUPTED, interrupt_at_sigterm
 from cleaner.cli.session import Session
 from cleaner.cli.sweeping import sweep
 from cleaner.cli.terminal import Terminal, hang_up, open_closed_streams
-from cleaner.errors import CleanerError, ConfigurationError, InvalidReference
+from cleaner.core.errors import CleanerError, ConfigurationError, InvalidReference
 from cleaner.logs import LOGGER, JsonFormatter
 
 # 128 and the number of SIGPIPE: what shells expect of whoever wrote to `head`.

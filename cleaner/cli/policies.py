@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from cleaner.errors import ConfigurationError, InvalidPolicy
-from cleaner.policy import Policy, find_policy, parse_policies, policies_from_document, policy_from_mapping
-from cleaner.reference import Repository
+from cleaner.core.errors import ConfigurationError, InvalidPolicy
+from cleaner.core.policy import Policy, find_policy, parse_policies, policies_from_document, policy_from_mapping
+from cleaner.core.reference import Repository
 
 # Flags named as the keys of a policy, by their names among the options.
 KEYS = (

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from cleaner.cli.terminal import Terminal
-from cleaner.executor import End
-from cleaner.manifest import Listing
-from cleaner.plan import Deletion
-from cleaner.prune import Progress
-from cleaner.reference import Digest
+from cleaner.core.manifest import Listing
+from cleaner.core.plan import Deletion
+from cleaner.core.reference import Digest
+from cleaner.engine.executor import End
+from cleaner.engine.run import Progress
 
 
 class Bar(Protocol):

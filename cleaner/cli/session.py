@@ -9,19 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 
-from cleaner.artifact_registry import ArtifactRegistry
-from cleaner.credentials import GoogleCredentials
-from cleaner.errors import HostNotAllowed, InvalidReference
-from cleaner.inventory import Inventory
-from cleaner.manifest import Listing
-from cleaner.plan import Plan, Running
-from cleaner.policy import Policy
-from cleaner.prune import Progress, Run
-from cleaner.reference import GCR_HOSTS, Repository, package_name, parse_repository
-from cleaner.registry import Registry
-from cleaner.rest import GoogleApi
+from cleaner.core.errors import HostNotAllowed, InvalidReference
+from cleaner.core.manifest import Listing
+from cleaner.core.plan import Plan, Running
+from cleaner.core.policy import Policy
+from cleaner.core.reference import GCR_HOSTS, Repository, package_name, parse_repository
+from cleaner.engine.run import Progress, Run
+from cleaner.google.artifact_registry import ArtifactRegistry
+from cleaner.google.credentials import GoogleCredentials
+from cleaner.google.inventory import Inventory
+from cleaner.google.registry import Registry
+from cleaner.google.rest import GoogleApi
+from cleaner.google.transport import Exchange, Transport
 from cleaner.settings import parse_insecure_registries
-from cleaner.transport import Exchange, Transport
 
 
 class Session:

@@ -16,13 +16,13 @@ from cleaner.cli.policies import name_of, read_policies
 from cleaner.cli.progress import Bar, Bars, Follower, bars
 from cleaner.cli.session import Session
 from cleaner.cli.terminal import Table, Terminal
-from cleaner.errors import CleanerError, NoCredentials, RepositoryNotFound, TimeLimitReached
-from cleaner.policy import Policy, find_policy
-from cleaner.prune import Report, Run
-from cleaner.publisher import TopicPublisher
-from cleaner.reference import Digest, Repository, Tag
-from cleaner.sweep import Publisher, find_repositories, request_prunes
-from cleaner.transport import Exchange
+from cleaner.core.errors import CleanerError, NoCredentials, RepositoryNotFound, TimeLimitReached
+from cleaner.core.policy import Policy, find_policy
+from cleaner.core.reference import Digest, Repository, Tag
+from cleaner.engine.run import Report, Run
+from cleaner.engine.sweep import Publisher, find_repositories, request_prunes
+from cleaner.google.pubsub import TopicPublisher
+from cleaner.google.transport import Exchange
 
 # Columns by number, from all of them to those that the narrowest terminal has room for; the second END says also what
 # the columns that are left out would.

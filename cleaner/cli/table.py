@@ -11,9 +11,9 @@ import msgspec
 from cleaner.cli import words
 from cleaner.cli.images import Part, Row, View, attached_as
 from cleaner.cli.terminal import Table, Terminal
-from cleaner.graph import Kind
-from cleaner.manifest import Manifest
-from cleaner.plan import Reason, Verdict
+from cleaner.core.graph import Kind
+from cleaner.core.manifest import Manifest
+from cleaner.core.plan import Reason, Verdict
 
 _SHOWN_TAGS = 3
 _BRIEFLY = {"SBOM": "sbom", "attestation": "att", "referrer": "ref", "signature": "sig"}

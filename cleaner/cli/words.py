@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
-from cleaner.policy import Policy
-from cleaner.reference import Digest, Tag
+from cleaner.core.policy import Policy
+from cleaner.core.reference import Digest, Tag
 
 SHORT_DIGEST_CHARS = 12
 

@@ -18,7 +18,7 @@ from tests.emulator.images import (
     referrer,
 )
 from tests.emulator.store import DANGLING_PARENT, REFERRING_MANIFEST, Store
-from tests.oracle import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from tests.support.oracle import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from tests import oracle
 from tests.chaos.cases import HOST, Case, some_tag
 from tests.chaos.records import Asked, Pushed, Records, Watched, now_ms
 from tests.emulator.images import Content, cosign_signature, cosign_tag, image, index, referrer
 from tests.emulator.store import NOW, Refusal
-from tests.oracle import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from tests.support import oracle
+from tests.support.oracle import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

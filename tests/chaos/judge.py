@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from tests import oracle
 from tests.chaos.cases import Case
 from tests.chaos.records import REFUSED, Asked, Delivery, Records, State, Version, now_ms
 from tests.chaos.tuning import LOOK_MAX_S, PACED_SLACK_S, SLACK_S
-from tests.oracle import Reading
+from tests.support import oracle
+from tests.support.oracle import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -20,13 +20,13 @@ from typing import Protocol
 
 import requests
 
-from cleaner.errors import TransientError
+from cleaner.core.errors import TransientError
 from cleaner.function import Function
 from cleaner.settings import Settings
 from tests.chaos.cases import Case
 from tests.chaos.records import Delivery, Message, Records
 from tests.chaos.tuning import REST_S, tuned
-from tests.local import ROOT, free_port
+from tests.support.processes import ROOT, free_port
 
 
 class Process(Protocol):

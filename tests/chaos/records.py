@@ -20,7 +20,7 @@ from tests.emulator.faults import Action, BrokenJson, CutBody
 from tests.emulator.images import Content
 from tests.emulator.server import Registry, Route, _drop
 from tests.emulator.store import Store
-from tests.oracle import Held
+from tests.support.oracle import Held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -18,7 +18,6 @@ import requests
 from aiohttp import web
 
 from cleaner.logs import LOGGER
-from tests import oracle
 from tests.chaos.cases import HOST, Case, History
 from tests.chaos.clients import Clients
 from tests.chaos.judge import Judge, Loss
@@ -39,7 +38,8 @@ from tests.emulator.faults import (
     Status,
     too_many_requests,
 )
-from tests.oracle import Reading
+from tests.support import oracle
+from tests.support.oracle import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Final
 
-import cleaner.prune
-import cleaner.transport
+import cleaner.engine.run
+import cleaner.google.transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,24 +29,24 @@ REST_S: Final = 60.0
 @contextlib.contextmanager
 def tuned(plan_age_s: float) -> Iterator[None]:
     """Shorten the product's time constants."""
-    defaults = cleaner.transport.Transport.__init__.__kwdefaults__
+    defaults = cleaner.google.transport.Transport.__init__.__kwdefaults__
     assert defaults is not None
     before = (
-        cleaner.transport.FIRST_BACKOFF_S,
-        cleaner.transport.BACKOFF_MAX_S,
-        cleaner.prune.PLAN_MAX_AGE_S,
+        cleaner.google.transport.FIRST_BACKOFF_S,
+        cleaner.google.transport.BACKOFF_MAX_S,
+        cleaner.engine.run.PLAN_MAX_AGE_S,
         defaults["read_timeout_s"],
     )
-    cleaner.transport.FIRST_BACKOFF_S = FIRST_BACKOFF_S
-    cleaner.transport.BACKOFF_MAX_S = BACKOFF_MAX_S
-    cleaner.prune.PLAN_MAX_AGE_S = plan_age_s
+    cleaner.google.transport.FIRST_BACKOFF_S = FIRST_BACKOFF_S
+    cleaner.google.transport.BACKOFF_MAX_S = BACKOFF_MAX_S
+    cleaner.engine.run.PLAN_MAX_AGE_S = plan_age_s
     defaults["read_timeout_s"] = READ_TIMEOUT_S
     try:
         yield
     finally:
         (
-            cleaner.transport.FIRST_BACKOFF_S,
-            cleaner.transport.BACKOFF_MAX_S,
-            cleaner.prune.PLAN_MAX_AGE_S,
+            cleaner.google.transport.FIRST_BACKOFF_S,
+            cleaner.google.transport.BACKOFF_MAX_S,
+            cleaner.engine.run.PLAN_MAX_AGE_S,
             defaults["read_timeout_s"],
         ) = before

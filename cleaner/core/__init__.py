@@ -1,0 +1,1 @@
+"""Values and the decisions made from them: no I/O, clock, environment or log."""

@@ -1,0 +1,275 @@
+"""What a repository holds, decoded from the registry's two documents: the tags list and a manifest.
+
+The only place that knows how the wire spells them.  Reads no clock, network, environment or log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+from collections.abc import Container, Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from cleaner.core.errors import IncompleteListing, InvalidManifest, InvalidReference, Unavailable
+from cleaner.core.reference import Digest, Repository, Tag, parse_digest, parse_tag
+from cleaner.core.times import EPOCH
+
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+
+MEDIA_TYPES = (DOCKER_MANIFEST, DOCKER_INDEX, OCI_MANIFEST, OCI_INDEX)
+_KNOWN = {media_type: media_type for media_type in MEDIA_TYPES}
+
+# cosign, "Storage specification", and the OCI referrers tag schema.
+_COSIGN_TAG = re.compile(r"sha256-([a-f0-9]{64})(?:\..+)?")
+# image-spec, "Digests".  A subject becomes part of a request's path, so nothing else may stand there.
+_ANY_DIGEST = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]{1,256}")
+_PLATFORM = re.compile(r"[a-zA-Z0-9._-]{1,32}(?:/[a-zA-Z0-9._-]{1,32}){1,2}")
+# 14 digits of milliseconds reach the year 5138: more is no upload time, and datetime ends at 9999.
+_NUMBER_MAX = 10**14 - 1
+_NUMBER = re.compile(r"[0-9]{1,14}")
+
+
+class Links(msgspec.Struct, frozen=True):
+    """What one manifest's document names: ``children`` in its order, and its ``subject``.
+
+    ``attestations`` are the pairs of children of which the first attests the second.  ``platforms`` says of each
+    child what it is for, like ``linux/arm64``, and is empty where that is not known; it decides nothing.
+    """
+
+    children: tuple[Digest, ...] = ()
+    subject: Digest | None = None
+    attestations: tuple[tuple[Digest, Digest], ...] = ()
+    platforms: tuple[str, ...] = ()
+
+    def within(self, present: Container[Digest]) -> Links:
+        """Return the links without the children that are not in ``present``."""
+        if all(child in present for child in self.children):
+            return self
+        pairs = zip(self.children, self.platforms or ("",) * len(self.children), strict=True)
+        kept = {child: platform for child, platform in pairs if child in present}
+        attestations = tuple(pair for pair in self.attestations if kept.keys() >= set(pair))
+        return Links(tuple(kept), self.subject, attestations, tuple(kept.values()) if self.platforms else ())
+
+
+NO_LINKS = Links()
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """One manifest of a repository.
+
+    ``tags`` are sorted; ``uploaded`` is aware UTC, or None where the registry names no usable time; ``size`` is
+    in bytes (0 for an index); ``media_type`` is empty where the listing has none; ``has_unnamed_tags`` says that
+    ``tags`` are not all.
+    """
+
+    digest: Digest
+    media_type: str
+    tags: tuple[Tag, ...] = ()
+    uploaded: datetime | None = None
+    size: int = 0
+    links: Links = NO_LINKS
+    has_unnamed_tags: bool = False
+
+    @property
+    def is_index(self) -> bool:
+        """Whether it lists other manifests."""
+        return self.media_type in (OCI_INDEX, DOCKER_INDEX)
+
+    @property
+    def is_oci(self) -> bool:
+        """Whether it is of a kind that can have a subject."""
+        return self.media_type in (OCI_MANIFEST, OCI_INDEX)
+
+    @property
+    def has_known_type(self) -> bool:
+        """Whether its media type is one of the four that this program understands."""
+        return self.media_type in _KNOWN
+
+    def cosign_subject(self, tag: Tag) -> Digest | None:
+        """Return the subject that ``tag`` names here, or None where it is an ordinary tag.
+
+        A Docker manifest has no cosign tags: whatever their spelling, they are ordinary.
+        """
+        if not tag.startswith("sha256-") or not self.is_oci:
+            return None
+        match = _COSIGN_TAG.fullmatch(tag)
+        return Digest(f"sha256:{match[1]}") if match else None
+
+    @property
+    def has_ordinary_tag(self) -> bool:
+        """Whether any of its tags is not a cosign tag."""
+        return self.has_unnamed_tags or any(self.cosign_subject(tag) is None for tag in self.tags)
+
+    @property
+    def subjects(self) -> tuple[Digest, ...]:
+        """The manifests that it is about: its document's ``subject``, then those of its cosign tags, each once."""
+        if not self.tags:
+            return (self.links.subject,) if self.links.subject else ()
+        named = (self.links.subject, *(self.cosign_subject(tag) for tag in self.tags))
+        return tuple(dict.fromkeys(digest for digest in named if digest))
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """Every manifest of one repository; one that is missing here could not protect what it needs."""
+
+    repository: Repository
+    manifests: Mapping[Digest, Manifest] = msgspec.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, repository: Repository, manifests: Iterable[Manifest]) -> Listing:
+        """Return a listing of ``manifests``, whatever their order."""
+        return cls(repository, {manifest.digest: manifest for manifest in manifests})
+
+
+class TagsPage(msgspec.Struct, frozen=True):
+    """One body of ``tags/list``.
+
+    ``tags`` is None where the body has none; ``children`` are the names of the repositories one level down.
+    """
+
+    manifests: tuple[Manifest, ...]
+    tags: frozenset[str] | None
+    children: tuple[str, ...] = ()
+
+
+class _Entry(msgspec.Struct, gc=False):
+    # Artifact Registry has sent times and sizes as strings and as numbers: decoded one by one below.
+    tag: list[str] | None = None
+    media_type: Any = msgspec.field(default=None, name="mediaType")
+    uploaded: Any = msgspec.field(default=None, name="timeUploadedMs")
+    size: Any = msgspec.field(default=None, name="imageSizeBytes")
+
+
+class _TagsList(msgspec.Struct):
+    # Each entry is decoded when its turn comes: the decoded ones take three times the body's memory.
+    manifest: dict[str, msgspec.Raw] | None = None
+    child: list[str] | None = None
+    tags: list[str] | None = None
+
+
+class _Descriptor(msgspec.Struct):
+    digest: str
+    annotations: Any = None
+    # Only shown, so it must not spoil the rest.
+    platform: Any = None
+
+
+class _Document(msgspec.Struct):
+    manifests: list[_Descriptor] | msgspec.UnsetType | None = msgspec.UNSET
+    subject: _Descriptor | None = None
+
+
+_tags_list_decoder = msgspec.json.Decoder(_TagsList)
+# No time or size is a fraction; one that no float holds must not spoil the rest.
+_entry_decoder = msgspec.json.Decoder(_Entry, float_hook=lambda _: None)
+_document_decoder = msgspec.json.Decoder(_Document)
+
+
+def decode_tags_page(body: bytes | bytearray) -> TagsPage:
+    """Return one page of a repository's ``tags/list``.
+
+    Raises:
+        Unavailable: The body is not JSON: it was damaged on its way.
+        IncompleteListing: It is JSON, but not a listing: neither a ``manifest`` map nor ``child`` names, or an
+            entry that is none.
+    """
+    try:
+        page = _tags_list_decoder.decode(body)
+        if page.manifest is None and not page.child:
+            raise IncompleteListing("the tags list has neither a manifest map nor child names")
+        entries = page.manifest or {}
+        manifests = []
+        while entries:
+            digest, entry = entries.popitem()
+            manifests.append(_manifest(digest, _entry_decoder.decode(entry)))
+    except (msgspec.ValidationError, InvalidReference, RecursionError) as error:
+        raise IncompleteListing(f"the tags list makes no sense: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Unavailable(f"the tags list is not JSON: {error}") from error
+    tags = None if page.tags is None else frozenset(page.tags)
+    return TagsPage(tuple(manifests), tags, tuple(page.child or ()))
+
+
+def decode_links(body: bytes | bytearray, digest: Digest, media_type: str) -> Links:
+    """Return what the manifest ``digest`` of the given media type names.
+
+    Raises:
+        Unavailable: The body does not match ``digest``: it was damaged on its way.
+        InvalidManifest: The body matches, and is no manifest of this type.
+    """
+    if "sha256:" + hashlib.sha256(body).hexdigest() != digest:
+        raise Unavailable(f"the body of {digest} does not match its digest")
+    try:
+        document = _document_decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidManifest(f"manifest {digest} makes no sense: {error}") from error
+    subject = None
+    if document.subject and media_type in (OCI_MANIFEST, OCI_INDEX):
+        subject = Digest(document.subject.digest)
+        if not _ANY_DIGEST.fullmatch(subject):
+            raise InvalidManifest(f"manifest {digest} makes no sense: its subject is no digest")
+    if media_type not in (OCI_INDEX, DOCKER_INDEX):
+        return Links(subject=subject) if subject else NO_LINKS
+    if document.manifests is msgspec.UNSET:
+        raise InvalidManifest(f"index {digest} makes no sense: it lists no manifests")
+    # Go writes an empty list as null.
+    descriptors = document.manifests or []
+    children = {Digest(child.digest): _platform(child.platform) for child in descriptors}
+    # What is not listed here is not attested by it, and one descriptor can stand ten thousand times.
+    attestations = {pair: None for child in descriptors for pair in _attested_by(child) if pair[1] in children}
+    return Links(tuple(children), subject, tuple(attestations), tuple(children.values()))
+
+
+def parse_upload_time(value: object) -> datetime | None:
+    """Return milliseconds since 1970, a number or its decimal string, as aware UTC.
+
+    None where they are missing, zero, negative or unreadable: an unknown age.
+    """
+    milliseconds = parse_number(value)
+    return EPOCH + timedelta(milliseconds=milliseconds) if milliseconds else None
+
+
+def parse_number(value: object) -> int:
+    """Return a non-negative number or its decimal string; 0 where it is neither, or longer than 14 digits."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _NUMBER_MAX:
+        return value
+    return 0
+
+
+def _attested_by(descriptor: _Descriptor) -> Iterator[tuple[Digest, Digest]]:
+    """Yield the attestation that a descriptor of an index is, with what it attests, as BuildKit annotates it."""
+    notes = descriptor.annotations
+    if isinstance(notes, dict) and notes.get("vnd.docker.reference.type") == "attestation-manifest":
+        attested = notes.get("vnd.docker.reference.digest")
+        if isinstance(attested, str):
+            yield Digest(descriptor.digest), Digest(attested)
+
+
+def _manifest(digest: str, entry: _Entry) -> Manifest:
+    media_type = entry.media_type if isinstance(entry.media_type, str) else ""
+    return Manifest(
+        digest=parse_digest(digest),
+        media_type=_KNOWN.get(media_type, media_type),
+        tags=tuple(sorted({parse_tag(tag) for tag in entry.tag})) if entry.tag else (),
+        uploaded=parse_upload_time(entry.uploaded),
+        size=parse_number(entry.size),
+    )
+
+
+def _platform(value: object) -> str:
+    """Return ``OS/ARCHITECTURE`` and the variant, if there is one; empty where it is none that can be shown."""
+    if not isinstance(value, dict):
+        return ""
+    parts = [value.get(key) for key in ("os", "architecture", "variant")]
+    text = "/".join(part for part in parts if isinstance(part, str) and part)
+    # The same few, again and again.
+    return sys.intern(text) if _PLATFORM.fullmatch(text) else ""

@@ -1,0 +1,170 @@
+"""Names of repositories, tags and digests, parsed whole by the distribution spec's grammar.
+
+A ``gcr.io`` repository also answers to an Artifact Registry name; both are read as the ``gcr.io`` one, so that
+no repository has two policies, two locks or two names in the log.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Set as AbstractSet
+from typing import NewType
+
+import msgspec
+
+from cleaner.core.errors import HostNotAllowed, InvalidReference
+
+Digest = NewType("Digest", str)
+Tag = NewType("Tag", str)
+
+# distribution-spec, "Pulling manifests": <name>, <reference> as a tag.  Always matched with fullmatch: `$` would
+# let a trailing newline through.
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
+# image-spec, "Digests": Google's registries compute sha256 alone.
+_DIGEST = re.compile(r"sha256:[a-f0-9]{64}")
+# distribution-spec: "the length of the concatenation of the registry hostname (and optional port), /, and <name>".
+_NAME_MAX_CHARS = 255
+
+GCR_HOSTS = frozenset({"gcr.io", "us.gcr.io", "eu.gcr.io", "asia.gcr.io"})
+# us, europe, us-central1, northamerica-northeast1: Google's multi-regions and regions.
+_ARTIFACT_REGISTRY_HOST = re.compile(r"([a-z]+(?:-[a-z]+[0-9]+)?)-docker\.pkg\.dev")
+
+# Where the repositories behind the gcr.io hosts live: host -> Artifact Registry location.
+_GCR_LOCATIONS = {"gcr.io": "us", "us.gcr.io": "us", "eu.gcr.io": "europe", "asia.gcr.io": "asia"}
+
+
+class Repository(msgspec.Struct, frozen=True, order=True):
+    """A repository by its one canonical name; ``str()`` gives ``HOST/PATH``."""
+
+    host: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.host}/{self.path}"
+
+    @property
+    def is_google(self) -> bool:
+        """Whether the host is one of Google's, to be spoken to over HTTPS with credentials."""
+        return is_google_host(self.host)
+
+
+class PackageName(msgspec.Struct, frozen=True):
+    """Where Artifact Registry's REST API keeps what the registry calls ``HOST/PATH``.
+
+    ``project`` is spelled ``example.com:project`` where it is domain-scoped; ``package`` is empty for a name that
+    ends at its Artifact Registry repository.
+    """
+
+    project: str
+    location: str
+    repository: str
+    package: str
+
+
+def is_google_host(host: str) -> bool:
+    """Whether ``host`` is ``gcr.io``, one of its siblings or ``LOCATION-docker.pkg.dev``, whole."""
+    return host in GCR_HOSTS or _ARTIFACT_REGISTRY_HOST.fullmatch(host) is not None
+
+
+def parse_digest(text: str) -> Digest:
+    """Return ``text`` as a digest.
+
+    Raises:
+        InvalidReference: It is not ``sha256:`` and 64 lower-case hexadecimal digits.
+    """
+    if not _DIGEST.fullmatch(text):
+        raise InvalidReference("not a sha256 digest")
+    return Digest(text)
+
+
+def parse_tag(text: str) -> Tag:
+    """Return ``text`` as a tag.
+
+    Raises:
+        InvalidReference: It is outside the distribution spec's grammar.
+    """
+    if not _TAG.fullmatch(text):
+        raise InvalidReference("not a tag")
+    return Tag(text)
+
+
+def parse_repository(text: str, insecure: AbstractSet[str] = frozenset()) -> Repository:
+    """Return the repository that ``HOST/PATH`` names, by its canonical name.
+
+    ``insecure`` holds the ``HOST:PORT`` that are allowed beside Google's hosts.
+
+    Raises:
+        HostNotAllowed: Its host is none of these.
+        InvalidReference: The name is outside the grammar.
+    """
+    host, slash, path = text.partition("/")
+    if not (is_google_host(host) or host in insecure):
+        raise HostNotAllowed
+    if not slash or len(text) > _NAME_MAX_CHARS or not _PATH.fullmatch(path):
+        raise InvalidReference("not a repository name")
+    return _canonical(host, path)
+
+
+def parse_digest_reference(text: str, insecure: AbstractSet[str] = frozenset()) -> tuple[Repository, Digest]:
+    """Split ``HOST/PATH@sha256:HEX``.
+
+    Raises:
+        InvalidReference: Either part is invalid.
+    """
+    name, _, digest = text.partition("@")
+    return parse_repository(name, insecure), parse_digest(digest)
+
+
+def parse_tag_reference(text: str, insecure: AbstractSet[str] = frozenset()) -> tuple[Repository, Tag]:
+    """Split ``HOST/PATH:TAG``; a colon before the last slash belongs to the host's port.
+
+    Raises:
+        InvalidReference: Either part is invalid.
+    """
+    folder, slash, last = text.rpartition("/")
+    name, _, tag = last.partition(":")
+    return parse_repository(f"{folder}{slash}{name}", insecure), parse_tag(tag)
+
+
+def package_name(repository: Repository) -> PackageName | None:
+    """Return the REST name of a repository on a Google host, or None where it has none.
+
+    A path shorter than a project and a repository names nothing in Artifact Registry.
+    """
+    project, rest = _split_project(repository.path)
+    if repository.host in GCR_HOSTS:
+        return PackageName(project, _GCR_LOCATIONS[repository.host], repository.host, rest)
+    location = _ARTIFACT_REGISTRY_HOST.fullmatch(repository.host)
+    if location is None or not rest:
+        return None
+    name, _, package = rest.partition("/")
+    return PackageName(project, location[1], name, package)
+
+
+def from_package_name(name: PackageName) -> Repository:
+    """Return the repository that a REST name stands for; the inverse of ``package_name``."""
+    project = name.project.replace(":", "/", 1)
+    return _canonical(
+        f"{name.location}-docker.pkg.dev", "/".join(filter(None, (project, name.repository, name.package)))
+    )
+
+
+def _canonical(host: str, path: str) -> Repository:
+    location = _ARTIFACT_REGISTRY_HOST.fullmatch(host)
+    if location:
+        project, rest = _split_project(path)
+        gcr_host, _, package = rest.partition("/")
+        if _GCR_LOCATIONS.get(gcr_host) == location[1]:
+            return Repository(gcr_host, "/".join(filter(None, (project.replace(":", "/"), package))))
+    return Repository(host, path)
+
+
+def _split_project(path: str) -> tuple[str, str]:
+    """Split a path behind its project; a first segment with a dot is the domain of a domain-scoped one."""
+    first, _, rest = path.partition("/")
+    if "." in first:
+        second, _, rest = rest.partition("/")
+        return f"{first}:{second}", rest
+    return first, rest

@@ -1,0 +1,1 @@
+"""Plans carried out: the loop that lists, plans and executes."""

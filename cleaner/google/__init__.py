@@ -1,0 +1,1 @@
+"""What lies outside: Google's registries and APIs, over HTTP."""

@@ -1,0 +1,169 @@
+"""Artifact Registry's REST API: listings without the registry's limit, and the repositories under a root."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import quote, unquote
+
+import msgspec
+
+from cleaner.core.errors import (
+    IncompleteListing,
+    InvalidReference,
+    PermanentError,
+    RepositoryNotFound,
+    RequestRefused,
+    Unavailable,
+)
+from cleaner.core.manifest import Listing, Manifest, parse_number
+from cleaner.core.reference import (
+    PackageName,
+    Repository,
+    from_package_name,
+    package_name,
+    parse_digest,
+    parse_repository,
+    parse_tag,
+)
+from cleaner.core.times import EPOCH, parse_time
+from cleaner.google.rest import GoogleApi
+from cleaner.google.transport import Exchange
+
+_PAGE_SIZE = "1000"
+# A version names no more tags than these; one that has so many may have others.
+RELATED_TAGS_MAX = 100
+
+
+class _Tag(msgspec.Struct):
+    name: str
+
+
+class _Metadata(msgspec.Struct, rename="camel"):
+    media_type: str = ""
+    image_size_bytes: str | int = 0
+
+
+class _Version(msgspec.Struct, rename="camel"):
+    name: str
+    create_time: str | None = None
+    related_tags: list[_Tag] = []
+    metadata: _Metadata | None = None
+
+
+class _Versions(msgspec.Struct, rename="camel"):
+    versions: list[_Version] = []
+    next_page_token: str = ""
+
+
+class _Package(msgspec.Struct):
+    name: str
+
+
+class _Packages(msgspec.Struct, rename="camel"):
+    packages: list[_Package] = []
+    next_page_token: str = ""
+
+
+class _Repository(msgspec.Struct):
+    mode: str = ""
+
+
+_versions_decoder = msgspec.json.Decoder(_Versions)
+_packages_decoder = msgspec.json.Decoder(_Packages)
+_repository_decoder = msgspec.json.Decoder(_Repository)
+
+
+class ArtifactRegistry:
+    """The API for one process.  Safe to use from many threads."""
+
+    def __init__(self, api: GoogleApi) -> None:
+        self._api = api
+
+    def list_manifests(self, repository: Repository, exchange: Exchange) -> Listing:
+        """Return every manifest of ``repository``, however many, without what their documents name.
+
+        A manifest with a hundred tags has tags that are not named: ``has_unnamed_tags``.
+
+        Raises:
+            RepositoryNotFound: There is no such package.
+            IncompleteListing: The repository has no REST name, or a page makes no sense.
+            PermissionDenied, RequestRefused, Unavailable: A page cannot be read.
+        """
+        name = package_name(repository)
+        if name is None or not name.package:
+            raise IncompleteListing(f"{repository}: the listing is cut short, and there is no REST API to ask")
+        path = f"{_repository_path(name)}/packages/{quote(name.package, safe='')}/versions"
+        manifests = []
+        parameters = [("view", "FULL"), ("pageSize", _PAGE_SIZE)]
+        permission = "artifactregistry.versions.list"
+        try:
+            for page in self._api.pages(exchange, path, parameters, permission, _versions_decoder.decode):
+                manifests += [_manifest(version) for version in page.versions]
+        except RequestRefused as error:
+            if error.status == 404:
+                raise RepositoryNotFound(f"{repository}: no such repository") from error
+            raise
+        except InvalidReference as error:
+            raise IncompleteListing(f"{repository}: a version makes no sense: {error}") from error
+        return Listing.of(repository, manifests)
+
+    def list_repositories(self, root: Repository, exchange: Exchange) -> Iterator[Repository]:
+        """Yield every repository at or under ``root``, in the order of the API; none of a remote or virtual one.
+
+        Raises:
+            RepositoryNotFound: The Artifact Registry repository of ``root`` does not exist.
+            PermanentError: ``root`` names none.
+            PermissionDenied, RequestRefused, Unavailable: A page cannot be read.
+        """
+        name = package_name(root)
+        if name is None:
+            raise PermanentError(f"{root}: a root is gcr.io/PROJECT or LOCATION-docker.pkg.dev/PROJECT/REPOSITORY")
+        path = _repository_path(name)
+        try:
+            answer = self._api.get(exchange, path, [], "artifactregistry.repositories.get")
+        except RequestRefused as error:
+            if error.status == 404:
+                raise RepositoryNotFound(f"{root}: no such repository") from error
+            raise
+        if _mode(answer) in ("REMOTE_REPOSITORY", "VIRTUAL_REPOSITORY"):
+            return
+        parameters = [("pageSize", _PAGE_SIZE)]
+        permission = "artifactregistry.packages.list"
+        for page in self._api.pages(exchange, f"{path}/packages", parameters, permission, _packages_decoder.decode):
+            for item in page.packages:
+                package = unquote(item.name.rpartition("/packages/")[2])
+                if not name.package or package == name.package or package.startswith(f"{name.package}/"):
+                    yield _repository(name, package)
+
+
+def _repository_path(name: PackageName) -> str:
+    return f"v1/projects/{name.project}/locations/{name.location}/repositories/{name.repository}"
+
+
+def _manifest(version: _Version) -> Manifest:
+    metadata = version.metadata or _Metadata()
+    uploaded = parse_time(version.create_time)
+    return Manifest(
+        digest=parse_digest(version.name.rpartition("/")[2]),
+        media_type=metadata.media_type,
+        tags=tuple(sorted({parse_tag(tag.name.rpartition("/tags/")[2]) for tag in version.related_tags})),
+        # 1970 is how a time that is not set is spelled.
+        uploaded=uploaded if uploaded and uploaded > EPOCH else None,
+        size=parse_number(metadata.image_size_bytes),
+        has_unnamed_tags=len(version.related_tags) >= RELATED_TAGS_MAX,
+    )
+
+
+def _repository(root: PackageName, package: str) -> Repository:
+    found = from_package_name(PackageName(root.project, root.location, root.repository, package))
+    try:
+        return parse_repository(str(found))
+    except InvalidReference as error:
+        raise IncompleteListing(f"{found}: a package makes no sense: {error}") from error
+
+
+def _mode(answer: bytes | bytearray) -> str:
+    try:
+        return _repository_decoder.decode(answer).mode
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Unavailable(f"the repository's description is not JSON: {error}") from error

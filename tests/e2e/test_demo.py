@@ -1,0 +1,268 @@
+"""The demo as whoever types ``make demo`` sees it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.processes import Child, is_listening, pubsub_command, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+# "It ends by itself with exit 0 within 30 s after set-up."
+LIMIT_S = 30
+
+# Somebody expects of a repository's first image that {stays} the opposite of what the policy says.
+WRONG = """
+import sys
+from tests import demo
+
+def histories(host, now, right=demo.histories):
+    found = right(host, now)
+    expected = next(one.expected for one in found if one.path == "{path}")
+    digest = next(digest for digest, one in expected.items() if one.stays is {stays})
+    expected[digest] = demo.{instead}(expected[digest].reason, "wrong on purpose")
+    return found
+
+demo.histories = histories
+sys.exit(demo.main())
+"""
+
+
+# The command line does something else than it should.
+MEDDLED = """
+import sys
+from tests import demo
+
+def run(self, *arguments, right=demo.Stage._run):
+    command = arguments[0]
+    {meddle}
+    return right(self, *arguments)
+
+demo.Stage._run = run
+sys.exit(demo.main())
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Child]]:
+    """Start the demo, or a program about it; in the end no process of it may be left."""
+    started: list[Child] = []
+
+    def run(*arguments: str, **environment: str) -> Child:
+        # Inherited by whatever it starts, so that this can be found.
+        environment = {**os.environ, "TMPDIR": str(tmp_path), "COLUMNS": "100", **environment}
+        child = Child("the demo", [sys.executable, *(arguments or ("-m", "tests.demo"))], environment)
+        started.append(child)
+        return child
+
+    yield run
+    try:
+        for child in started:
+            assert child.returncode is not None
+            assert_nothing_left(child, str(tmp_path))
+    finally:
+        for child in started:
+            child.kill()
+
+
+def assert_nothing_left(child: Child, mark: str) -> None:
+    """No process that the demo started runs, and none of the ports that it has named is open."""
+    left = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/environ") if mark in _read(path)]
+    listening = [
+        port for port in re.findall(r"127\.0\.0\.1:([0-9]+)", "\n".join(child.lines)) if is_listening(int(port))
+    ]
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert (left, listening) == ([], [])
+
+
+def commands(mark: str) -> list[str]:
+    """What the processes that the demo started were started with."""
+    found = [path.parent for path in Path("/proc").glob("[0-9]*/environ") if mark in _read(path)]
+    return [_read(path / "cmdline").replace("\0", " ") for path in found]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def test_shows_the_main_job(start: Callable[..., Child], tmp_path: Path) -> None:
+    """Every repository before and after, what went, what stayed and why, requests and seconds; exit 0 in time.
+
+    A plan comes first, a sweep last.
+    """
+    demo = start()
+
+    code = demo.wait_for_end(LIMIT_S)
+
+    text = "\n".join(demo.lines)
+    assert code == 0, text + "\n".join(demo.errors)
+    assert demo.errors == []
+    assert "\x1b" not in text, "colours are for a terminal"
+    assert max(map(len, demo.lines)) <= 100
+    for path in ("acme/api", "acme/jib-service", "acme/proxy", "acme/vendor", "acme/attic"):
+        assert re.search(rf"^{path}: .*─", text, re.MULTILINE), path
+    assert text.count("Before, with the push") == 4
+    assert text.count("\nBefore\n") == 1
+    assert text.count("\nAfter") == 5
+    for line in (
+        r"main-e4d909c \w{8} +now +stays +too-young +the push",
+        r"main-81fe2d0 \w{8} +3 d +goes +expired +3rd newest of main",
+        r"main-5b0c7aa, v1\.4\.2 \w{8} +6 d +stays +protected-tag +a release",
+        r"\(no tag\) ca978112 +\d+ y +goes +expired",
+        r"├─ linux/arm64 \w{8} +5 d +stays +needed +v1\.4\.2 needs it",
+        r"└─ signature \w{8} +5 d +goes +follows",
+        r"signature \w{8} +33 d +goes +orphan",
+        r"└─ linux/amd64, linux/arm64, 2 attestations, signature, SBOM",
+        r"8 of 27 manifests went, 41 MB: 8 messages, [12] runs?, \d+ requests, \d\.\d\d s",
+        r"untouched: 2 messages, no request",
+        r"nightly-410 \w{8} +192 d +goes +expired +3rd newest with a tag",
+        r"nightly-409, v0\.9\.0 \w{8} +193 d +stays +protected-tag +a release",
+        r"3 of 6 manifests went, 225 MB: (1 message|no messages), 1 run, \d+ requests, \d\.\d\d s",
+        r"The sweep asked for 4 repositories, this one among them; the other 3 had nothing more to lose\.",
+        r"\nacme/attic +[01] +1 +\d+ +\d\.\d\d +3 +3 +225 MB",
+        r"27 messages, acknowledged with no requests to the registry",
+    ):
+        assert re.search(line, text), line
+    plan = text[text.index("Before anything happens") : text.index("The pushes ─")]
+    assert re.search(r"^\$ python -m cleaner plan \S+/acme/proxy \\\n +--policies \S+ --insecure \S+$", plan, re.M)
+    assert re.search(r"^main-2ab4e90 +b03bdf61 .* keep +newest$", plan, re.M), "before the push it stays"
+    assert re.search(r"^delete  1 image, 1 orphan and 2 manifests of images", plan, re.M)
+    assert (
+        text.index("no request\n") < text.index("And a sweep") < text.index("acme/attic: ") < text.index("All in all")
+    )
+    assert demo.lines[-1].startswith("What is left is what the policies say.")
+    assert str(tmp_path) not in text
+    assert str(Path.cwd()) not in text
+    if pubsub_command() is not None:
+        assert "the Cloud SDK's emulator at 127.0.0.1:" in text
+        assert re.search(r' sweep  \{"action":"SWEEP","repository":"127\.0\.0\.1:\d+/acme"\} published\n', text)
+        assert "python -m cleaner sweep" not in text
+
+
+def test_without_pubsub_the_demo_delivers_itself(start: Callable[..., Child], tmp_path: Path) -> None:
+    """One line says so, and the picture is the same; the command line sweeps, and one line says that."""
+    demo = start(CLOUDSDK_ROOT_DIR=str(tmp_path))
+
+    assert demo.wait_for_end(LIMIT_S) == 0, demo.tail()
+
+    assert sum("the demo sends the same requests itself" in line for line in demo.lines) == 1
+    assert sum("no Pub/Sub: the command line does the same" in line for line in demo.lines) == 1
+    text = "\n".join(demo.lines)
+    assert re.search(r"^\$ python -m cleaner sweep 127\.0\.0\.1:\d+/acme \\$", text, re.MULTILINE)
+    assert "3 manifests of 4 repositories were deleted, 225 MB at most" in text
+    assert re.search(r"nightly-410 \w{8} +192 d +goes +expired +3rd newest with a tag", text)
+    assert re.search(r"3 of 6 manifests went, 225 MB: no messages, 1 run, \d+ requests", text)
+    assert "The sweep asked for 4 repositories" in text
+    assert "Google announces those deletions too: 27 messages, acknowledged with no requests" in text
+    assert demo.lines[-1].startswith("What is left is what the policies say.")
+
+
+@pytest.mark.parametrize(
+    ("path", "stays", "instead", "complaint"),
+    [
+        ("acme/api", True, "goes", "should go, and does not"),
+        ("acme/api", False, "stays", "should stay, and does not"),
+        ("acme/attic", True, "goes", "should go, and does not"),
+    ],
+)
+def test_what_is_not_as_expected_fails(
+    start: Callable[..., Child], tmp_path: Path, path: str, stays: bool, instead: str, complaint: str
+) -> None:
+    """Whether too little or too much went, after a push or a sweep: exit 1, and the image is named."""
+    demo = start("-c", WRONG.format(path=path, stays=stays, instead=instead), CLOUDSDK_ROOT_DIR=str(tmp_path))
+
+    assert demo.wait_for_end(LIMIT_S) == 1, demo.tail()
+
+    assert re.search(rf"{path}: [a-z]+-\w+ .*wrong on purpose.*: {complaint}", complaints(demo))
+
+
+def complaints(demo: Child) -> str:
+    at = next(at for at, line in enumerate(demo.lines) if "What is left is not what the policies say" in line)
+    return " ".join(demo.lines[at + 1 :])
+
+
+def test_plan_that_deletes_fails(start: Callable[..., Child], tmp_path: Path) -> None:
+    """Nothing else happens then."""
+    meddle = "if command[0] == 'plan': command[0] = 'prune'; arguments[1].append('--yes')"
+
+    demo = start("-c", MEDDLED.format(meddle=meddle), CLOUDSDK_ROOT_DIR=str(tmp_path))
+
+    assert demo.wait_for_end(LIMIT_S) == 1, demo.tail()
+    assert demo.lines[-1] == "The demo failed: the plan has changed what is in the registry"
+
+
+def test_command_that_fails_fails_the_demo(start: Callable[..., Child], tmp_path: Path) -> None:
+    """With what it said."""
+    meddle = "arguments[1][1] = 'none.json'"
+
+    demo = start("-c", MEDDLED.format(meddle=meddle), CLOUDSDK_ROOT_DIR=str(tmp_path))
+
+    assert demo.wait_for_end(LIMIT_S) == 1, demo.tail()
+    assert demo.lines[-2] == "The demo failed: plan ended with 2:"
+    assert demo.lines[-1].startswith("error: none.json: No such file")
+
+
+def test_sweep_that_does_something_else_fails(start: Callable[..., Child], tmp_path: Path) -> None:
+    """It leaves repositories out, and changes another: exit 1, and each is named."""
+    meddle = (
+        "if command[0] == 'sweep': command[1] += '/attic';"
+        " self._emulator.store.remove_repository(self._host + '/acme/vendor')"
+    )
+
+    demo = start("-c", MEDDLED.format(meddle=meddle), CLOUDSDK_ROOT_DIR=str(tmp_path))
+
+    assert demo.wait_for_end(LIMIT_S) == 1, demo.tail()
+    said = complaints(demo)
+    for path in ("acme/api", "acme/jib-service", "acme/proxy"):
+        assert f"{path}: the sweep has left it out" in said
+    assert "acme/vendor: the sweep has changed it, and had no reason to" in said
+    assert "acme/attic" not in said
+
+
+@pytest.mark.parametrize(
+    ("number", "after"),
+    [(signal.SIGINT, "registry"), (signal.SIGINT, "pushed"), (signal.SIGTERM, "pub/sub"), (signal.SIGINT, "sweep")],
+)
+def test_a_signal_ends_it_with_all_it_started(
+    start: Callable[..., Child], number: signal.Signals, after: str
+) -> None:
+    """Ctrl-C at any moment leaves no process behind."""
+    demo = start()
+    demo.wait_for(lambda: any(line.lstrip().startswith(after) for line in demo.lines), f"it says {after}")
+
+    os.kill(demo.pid, number)
+
+    assert ended(demo) == 128 + number
+
+
+@pytest.mark.parametrize("what", ["plan", "sweep"])
+def test_a_signal_ends_a_command(start: Callable[..., Child], tmp_path: Path, what: str) -> None:
+    """One that would still be waiting for the registry."""
+    meddle = f"self._emulator.faults.latency_s = 60 if command[0] == {what!r} else 0"
+    demo = start("-c", MEDDLED.format(meddle=meddle), CLOUDSDK_ROOT_DIR=str(tmp_path))
+    command = f"-m cleaner {what} "
+    demo.wait_for(lambda: any(command in text for text in commands(str(tmp_path))), f"it runs {command}")
+
+    os.kill(demo.pid, signal.SIGINT)
+
+    assert ended(demo) == 128 + signal.SIGINT
+
+
+def ended(demo: Child) -> int | None:
+    """The exit code, at once: what it left behind could keep its stdout open, and must not be waited for."""
+    wait_for(lambda: demo.returncode is not None, "the demo ends", LIMIT_S)
+    return demo.returncode

@@ -1,0 +1,309 @@
+"""Artifact Registry's REST API: long listings, and what is under a root."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from cleaner.core.errors import (
+    CutShort,
+    IncompleteListing,
+    PermanentError,
+    PermissionDenied,
+    RepositoryNotFound,
+    Unavailable,
+)
+from cleaner.core.manifest import OCI_INDEX, OCI_MANIFEST
+from cleaner.core.plan import Reason, plan
+from cleaner.core.policy import policy_from_mapping
+from cleaner.core.reference import Digest, Repository, Tag, parse_repository
+from cleaner.google.artifact_registry import ArtifactRegistry
+from cleaner.google.registry import Registry
+from cleaner.google.rest import GoogleApi
+from cleaner.google.transport import Exchange, Transport
+from tests.emulator import Emulator
+from tests.emulator.faults import Before, BrokenJson, CutBody, Status
+from tests.emulator.images import image, load, multi_arch, referrer
+from tests.support.world import GOOGLE_TOKEN, NOW, Clock, World
+
+API = parse_repository("gcr.io/acme/api")
+# The REST API tells an upload's time to the microsecond.
+FINER = timedelta(microseconds=321)
+
+
+class Account:
+    """A service account: hands out one token, and names no project."""
+
+    project: str | None = None
+
+    def access_token(self, refused: str | None = None) -> str:
+        return GOOGLE_TOKEN if refused is None else "ya29.fresh"
+
+    def quota_project(self) -> str | None:
+        return self.project
+
+
+class Rest:
+    """The API of an emulator, spoken to over plain HTTP."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self.emulator = emulator
+        self.store = emulator.store
+        clock = Clock()
+        self.transport = Transport(clock=clock, sleep=clock.sleep, read_timeout_s=5)
+        self.api = ArtifactRegistry(GoogleApi(self.transport, Account(), f"{emulator.url}/"))
+
+    def under(self, root: str) -> list[str]:
+        return [str(found) for found in self.api.list_repositories(parse_repository(root), Exchange(1e9))]
+
+    def fill(self, *names: str) -> None:
+        for name in names:
+            load(self.store, name, image(name), uploaded=NOW)
+
+
+@pytest.fixture
+def rest() -> Iterator[Rest]:
+    with Emulator() as emulator:
+        yield Rest(emulator)
+
+
+@pytest.fixture
+def long(google: World) -> World:
+    """A Google host whose tags list is cut before its first entry, and whose REST API has them all."""
+    google.emulator.behaviour.cut_at = 0
+    google.emulator.behaviour.access_token = GOOGLE_TOKEN
+    api = ArtifactRegistry(GoogleApi(google.transport, Account(), "https://artifactregistry.googleapis.com/"))
+    google.registry = Registry(google.transport, lambda _refused: GOOGLE_TOKEN, frozenset(), lambda: api)
+    return google
+
+
+def test_listing_that_is_cut_short_comes_from_the_rest_api(rest: Rest) -> None:
+    """Digest, type, tags, upload time and size are those of the registry."""
+    first = load(rest.store, "gcr.io/acme/api", image(1), tags=["v1", "latest"], uploaded=NOW)
+    top = load(rest.store, "gcr.io/acme/api", multi_arch(2), uploaded=datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC))
+
+    listing = rest.api.list_manifests(API, Exchange(1e9))
+
+    assert set(listing.manifests) == rest.store.digests("gcr.io/acme/api")
+    found = listing.manifests[Digest(first)]
+    assert (found.tags, found.uploaded, found.has_unnamed_tags) == (("latest", "v1"), NOW + FINER, False)
+    assert found.size > 0
+    found = listing.manifests[Digest(top)]
+    assert found.media_type == OCI_INDEX or found.is_index
+    assert found.uploaded == datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC) + FINER
+
+
+def test_run_on_a_listing_that_is_cut_short_prunes_it(long: World) -> None:
+    """The rest of the list is not lost, and neither is what a kept index needs."""
+    kept = long.load(multi_arch("kept", attestations=True), tags="v1", age_days=40)
+    for seed in range(5):
+        long.load(multi_arch(seed, attestations=True), age_days=30)
+
+    report = long.prune()
+
+    assert kept in long.left
+    assert len(long.left) == 5
+    assert report.deleted == 25
+    assert long.log.counts["rest_versions"] == 1
+
+
+def test_look_that_the_other_api_answers_takes_nothing_for_new(long: World) -> None:
+    """Deletions bring a large repository below what one listing holds; the two tell times of different precision."""
+    for seed in range(10):
+        long.load(image(f"kept {seed}", media_type=OCI_MANIFEST), tags=f"keep{seed}")
+    for seed in range(5):
+        long.load(referrer(long.load(image(seed), tags=f"v{seed}", age_days=10)), age_days=10)
+    behaviour = long.emulator.behaviour
+    long.faults.add(Before(lambda: setattr(behaviour, "cut_at", None)), kind="manifest_delete", nth=1)
+
+    report = long.prune(workers=8, delete_tags=["v.*"], max_age="1d")
+
+    assert (report.deleted, report.refused) == (10, 0)
+    assert (long.log.counts["rest_versions"], long.log.counts["tags_list"]) == (1, 2)
+    assert long.log.counts["manifest_get"] == 5
+
+
+def test_listing_of_many_pages_is_read_to_its_end(rest: Rest) -> None:
+    """A page has a thousand versions."""
+    for seed in range(2_300):
+        load(rest.store, "us-docker.pkg.dev/acme/apps/team/api", image(seed), uploaded=NOW)
+
+    listing = rest.api.list_manifests(parse_repository("us-docker.pkg.dev/acme/apps/team/api"), Exchange(1e9))
+
+    assert set(listing.manifests) == rest.store.digests("us-docker.pkg.dev/acme/apps/team/api")
+    assert rest.emulator.log.counts["rest_versions"] == 3
+
+
+@pytest.mark.parametrize(("count", "reason"), [(99, Reason.EXPIRED), (100, Reason.TAGGED), (130, Reason.TAGGED)])
+def test_manifest_of_a_hundred_tags_stays(rest: Rest, count: int, reason: Reason) -> None:
+    """The API names no more than a hundred, and one that it does not name may be one that has to stay."""
+    tags = [f"b{at}" for at in range(count)]
+    digest = load(rest.store, "gcr.io/acme/api", image(1), tags=tags, uploaded=NOW - timedelta(days=30))
+    everything = policy_from_mapping({"repositories": ["**"], "delete_tags": [".*"], "max_age": "1d"}, "policy")
+
+    todo = plan(rest.api.list_manifests(API, Exchange(1e9)), everything, NOW)
+
+    verdicts = {one.manifest.digest: one.reason for one in (*todo.keep, *(one.verdict for one in todo.delete))}
+    assert verdicts == {digest: reason}
+
+
+@pytest.mark.parametrize("time", [0, -1, 1, "nonsense", None], ids=str)
+def test_time_that_is_none_is_an_unknown_age(rest: Rest, time: int | str | None) -> None:
+    """1970 is how a time that was never set is spelled."""
+    load(rest.store, "gcr.io/acme/api", image(1), uploaded=time)
+
+    (manifest,) = rest.api.list_manifests(API, Exchange(1e9)).manifests.values()
+
+    assert (manifest.uploaded is None) == (time != 1)
+
+
+def test_rest_api_that_fails_deletes_nothing(long: World) -> None:
+    """A page that cannot be read shortens no list."""
+    for seed in range(5):
+        long.load(image(seed), tags=f"v{seed}")
+    long.faults.add(Status(503), kind="rest_versions")
+
+    with pytest.raises(Unavailable):
+        long.run().prune()
+
+    assert len(long.left) == 5
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (Status(403, "DENIED"), PermissionDenied),
+        (Status(401), PermissionDenied),
+        (Status(404), RepositoryNotFound),
+        (BrokenJson(), Unavailable),
+        (CutBody(), Unavailable),
+        (Status(200, body=b'{"versions": 5}'), IncompleteListing),
+        (Status(200, body=b'{"versions": [{"name": "x/versions/latest"}]}'), IncompleteListing),
+        (Status(200, body=b"[" * 100_000), (IncompleteListing, Unavailable)),
+        (Status(200, body=b'{"nextPageToken": "again"}'), IncompleteListing),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else repr(value)[:40],
+)
+def test_rest_listing_that_cannot_be_read(rest: Rest, fault: object, error: type[Exception]) -> None:
+    """Every way of not getting a whole answer is an error of its kind."""
+    rest.fill("gcr.io/acme/api")
+    rest.emulator.faults.add(fault, kind="rest_versions")  # type: ignore[arg-type]  # any of the actions
+
+    with pytest.raises(error):
+        rest.api.list_manifests(API, Exchange(1e9))
+
+
+def test_name_that_is_no_package_has_no_rest_listing(rest: Rest) -> None:
+    """A project alone holds no images in Artifact Registry."""
+    with pytest.raises(IncompleteListing):
+        rest.api.list_manifests(Repository("us-docker.pkg.dev", "acme/apps"), Exchange(1e9))
+
+    assert rest.emulator.log.total == 0
+
+
+def test_registry_that_is_not_googles_has_no_rest_api(world: World) -> None:
+    """A list that was cut short there cannot be asked for elsewhere."""
+    world.load(image(1), tags="a")
+    world.load(image(2), tags="b")
+    world.emulator.behaviour.cut_at = 1
+    api = ArtifactRegistry(GoogleApi(world.transport, Account(), f"{world.emulator.url}/"))
+    world.registry.rest = lambda: api
+
+    with pytest.raises(CutShort):
+        world.client().list_manifests()
+
+    assert world.log.counts["rest_versions"] == 0
+
+
+def test_credential_goes_to_https_alone(long: World, rest: Rest) -> None:
+    """Whoever stands in for Google over plain HTTP gets none; Google gets its own."""
+    long.load(image(1), tags="a")
+    long.load(image(2), tags="b")
+    rest.fill("gcr.io/acme/api")
+
+    long.client().list_manifests()
+    rest.api.list_manifests(API, Exchange(1e9))
+
+    assert [entry.authorization for entry in long.log.of("rest_versions")] == ["credential"]
+    assert [entry.authorization for entry in rest.emulator.log.entries] == [""]
+
+
+def test_project_of_a_persons_credentials_is_charged(long: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Google refuses to charge gcloud's own."""
+    monkeypatch.setattr(Account, "project", "acme-billing")
+    sent: list[str | None] = []
+    send = long.transport.send
+
+    def watched(exchange: Exchange, method: str, url: str, headers: dict[str, str], *, max_bytes: int) -> object:
+        sent.append(headers.get("X-Goog-User-Project"))
+        return send(exchange, method, url, headers, max_bytes=max_bytes)
+
+    monkeypatch.setattr(long.transport, "send", watched)
+    long.load(image(1), tags="a")
+
+    assert long.registry.rest is not None
+    long.registry.rest().list_manifests(long.repository, long.client().exchange)
+
+    assert sent == ["acme-billing"]
+
+
+@pytest.mark.parametrize(
+    ("root", "found"),
+    [
+        ("gcr.io/acme", ["gcr.io/acme/api", "gcr.io/acme/web/front", "gcr.io/acme/web/shop/cart"]),
+        ("us-docker.pkg.dev/acme/gcr.io", ["gcr.io/acme/api", "gcr.io/acme/web/front", "gcr.io/acme/web/shop/cart"]),
+        ("gcr.io/acme/web", ["gcr.io/acme/web/front", "gcr.io/acme/web/shop/cart"]),
+        ("gcr.io/acme/api", ["gcr.io/acme/api"]),
+        ("gcr.io/acme/we", []),
+        ("us-docker.pkg.dev/acme/apps", ["us-docker.pkg.dev/acme/apps/api"]),
+        ("eu.gcr.io/example.com/acme", ["eu.gcr.io/example.com/acme/api"]),
+    ],
+)
+def test_repositories_under_a_root(rest: Rest, root: str, found: list[str]) -> None:
+    """At the root and below it, by whole path segments, each by its canonical name."""
+    rest.fill(
+        "gcr.io/acme/api",
+        "gcr.io/acme/web/front",
+        "gcr.io/acme/web/shop/cart",
+        "gcr.io/other/api",
+        "us-docker.pkg.dev/acme/apps/api",
+        "us-docker.pkg.dev/acme/more/api",
+        "eu.gcr.io/example.com/acme/api",
+    )
+
+    assert sorted(rest.under(root)) == found
+
+
+@pytest.mark.parametrize("mode", ["VIRTUAL_REPOSITORY", "REMOTE_REPOSITORY"])
+def test_remote_and_virtual_repositories_are_left_out(rest: Rest, mode: str) -> None:
+    """They are not for deleting."""
+    rest.fill("us-docker.pkg.dev/acme/mirror/api")
+    rest.store.set_mode("us-docker.pkg.dev/acme/mirror", mode)
+
+    assert rest.under("us-docker.pkg.dev/acme/mirror") == []
+
+
+def test_root_that_names_no_repository_is_refused(rest: Rest) -> None:
+    """A whole project's location is no root."""
+    with pytest.raises(PermanentError, match=r"LOCATION-docker\.pkg\.dev/PROJECT/REPOSITORY"):
+        rest.under("us-docker.pkg.dev/acme")
+
+
+def test_root_that_does_not_exist(rest: Rest) -> None:
+    """Nothing to sweep."""
+    with pytest.raises(RepositoryNotFound):
+        rest.under("us-docker.pkg.dev/acme/nowhere")
+
+
+def test_referrers_of_a_long_listing_are_read(long: World) -> None:
+    """What the REST API lists is read for subjects like any other."""
+    subject = long.load(image("kept"), tags="v1")
+    about = long.load(referrer(subject), age_days=50)
+    long.load(image("old"))
+
+    long.prune()
+
+    assert long.left == {subject, about}
+    assert long.tags == {Tag("v1"): subject}

@@ -1,0 +1,388 @@
+"""What a plan looks like: rows, tables that fit, numbers in words, the JSON document."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from cleaner.cli import words
+from cleaner.cli.document import done_document, plan_document
+from cleaner.cli.images import View
+from cleaner.cli.table import plan_lines, summary_lines
+from cleaner.cli.terminal import Terminal, wrapped
+from cleaner.core.manifest import Links, Manifest
+from cleaner.core.plan import Plan
+from cleaner.core.policy import parse_duration
+from cleaner.core.reference import Tag
+from tests.support.builders import NOW, cosign, digest, listing, manifest, planned, policy
+from tests.support.strategies import Case as Example, cases
+
+BY = policy(delete_tags=[".*"], keep=1, keep_untagged=0)
+
+
+def view(*held: Manifest, by: Any = BY) -> View:
+    return View.of(planned(held, by), listing(*held))
+
+
+def lines(shown: View, width: int, *, unfold: bool = False) -> list[str]:
+    return plan_lines(shown, Terminal({"COLUMNS": str(width)}), NOW, unfold=unfold)
+
+
+def index(name: str, age_days: float, tags: str, platforms: dict[str, str]) -> Manifest:
+    """Return an index that says what its children are for."""
+    made = manifest(name, age_days, tags, children=" ".join(platforms))
+    return Manifest(
+        made.digest,
+        made.media_type,
+        made.tags,
+        made.uploaded,
+        links=Links(made.links.children, platforms=tuple(platforms.values())),
+    )
+
+
+SIGNED = (
+    index("new", 1, "latest v2", {"a": "linux/amd64", "b": "windows/amd64", "p": "unknown/unknown"}),
+    manifest("a", 1, size=40_000_000),
+    manifest("b", 1, size=60_000_000),
+    manifest("p", 1, size=1000),
+    manifest("sig", 1, cosign("new"), size=500),
+    manifest("sbom", 1, cosign("a", ".sbom"), size=500),
+    index("old", 9, "v1", {"c": "linux/amd64"}),
+    manifest("c", 9, size=7_000_000),
+    manifest("stray", 8, cosign("gone")),
+)
+
+
+def test_image_with_what_belongs_to_it() -> None:
+    """Platforms, attestations, signatures: folded under the image, in its size what its children weigh."""
+    row, stray, old = view(*SIGNED).rows
+
+    assert [row.manifest.digest, stray.manifest.digest, old.manifest.digest] == list(
+        map(digest, ("new", "stray", "old"))
+    )
+    assert row.platforms == ("linux/amd64", "windows/amd64")
+    assert row.attached == {"attestation": 1, "signature": 1, "SBOM": 1}
+    assert row.size == 100_001_000
+    assert (row.goes, old.goes) == (False, True)
+    assert [(part.what, part.depth) for part in row.parts] == [
+        ("linux/amd64", 1),
+        ("SBOM", 2),
+        ("windows/amd64", 1),
+        ("attestation", 1),
+        ("signature", 1),
+    ]
+
+
+@given(cases())
+def test_nothing_is_left_out(example: Example) -> None:
+    """Every manifest is in at least one row, with its verdict; the rows are newest first."""
+    plan = planned(example.held, policy(**example.keys))
+    rows = View.of(plan, listing(*example.held)).rows
+    shown = {(row.manifest.digest, row.goes) for row in rows}
+    shown |= {(part.manifest.digest, part.goes) for row in rows for part in row.parts}
+
+    kept = {(verdict.manifest.digest, False) for verdict in plan.keep}
+    assert shown == kept | {(deletion.manifest.digest, True) for deletion in plan.delete}
+    for row in rows:
+        digests = [row.manifest.digest, *(part.manifest.digest for part in row.parts)]
+        assert len(digests) == len(set(digests))
+    known = [row.manifest.uploaded for row in rows if row.manifest.uploaded]
+    assert known == sorted(known, reverse=True)
+
+
+def test_chain_of_ten_thousand_signatures() -> None:
+    """Anyone who may push can sign a signature, ten thousand times."""
+    chain = [manifest("s0", 1, "v1")]
+    chain += [manifest(f"s{at}", 1, cosign(f"s{at - 1}")) for at in range(1, 10_000)]
+
+    (row,) = view(*chain).rows
+
+    assert len(row.parts) == 9_999
+    assert max(map(len, lines(view(*chain), 80, unfold=True))) <= 80
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 160, 200])
+@pytest.mark.parametrize("unfold", [False, True])
+def test_no_line_is_wider_than_the_terminal(width: int, unfold: bool) -> None:
+    """Whatever the tags are like."""
+    long = manifest("long", 3, " ".join(["x" * 128, "feature-some-branch-with-a-long-name-3f2a1bc", "v1"]))
+
+    shown = lines(view(*SIGNED, long), width, unfold=unfold)
+
+    assert max(map(len, shown)) <= width
+    assert all(line == line.rstrip() for line in shown)
+
+
+@given(cases(), st.integers(40, 200))
+def test_no_line_of_any_repository_is_wider(example: Example, width: int) -> None:
+    """Nor whatever is in the repository."""
+    shown = View.of(planned(example.held, policy(**example.keys)), listing(*example.held))
+
+    assert max(map(len, lines(shown, width, unfold=True))) <= width
+    assert max(map(len, summary_lines(shown, Terminal({"COLUMNS": str(width)})))) <= width
+
+
+def test_wide_table() -> None:
+    """An image a line, with names where there is room."""
+    new, stray, old = (digest(name)[7:19] for name in ("new", "stray", "old"))
+    attached = "1 SBOM, 1 attestation, 1 signature"
+    between = " " * len(f"amd64, windows/amd64  {attached}")
+    named = f"PLATFORMS             {'ATTACHED':<34}"
+
+    assert lines(view(*SIGNED), 160) == [
+        f"TAGS                    DIGEST        AGE     SIZE  {named}  PLAN    BECAUSE",
+        f"latest, v2              {new}  24h   100 MB  amd64, windows/amd64  {attached}  keep    newest",
+        f"(signature of nothing)  {stray}   8d      0 B  {between}  delete  orphan",
+        f"v1                      {old}   9d  7.00 MB  amd64{between[5:]}  delete  expired",
+    ]
+
+
+def test_what_is_attached_is_named_briefly_where_that_spares_a_line() -> None:
+    """A little narrower, and each image is a line all the same."""
+    _, first, *_ = lines(view(*SIGNED), 115)
+
+    assert first.split()[-8:] == ["1", "sbom,", "1", "att,", "1", "sig", "keep", "newest"]
+
+
+def test_narrow_table_says_the_verdict_and_why() -> None:
+    """At 60 columns there is room for what, how old, how big, and what becomes of it."""
+    heading, first, *_ = lines(view(*SIGNED), 60)
+
+    assert heading.split() == ["TAGS", "DIGEST", "AGE", "SIZE", "PLAN", "BECAUSE"]
+    assert first.split() == ["latest,", "v2", digest("new")[7:15], "24h", "100", "MB", "keep", "newest"]
+
+
+def test_at_eighty_columns_parts_are_counted() -> None:
+    """Numbers stand for names."""
+    heading, first, *_ = lines(view(*SIGNED), 80)
+
+    assert heading.split()[4:6] == ["PLAT", "ATT"]
+    assert first.split()[-4:] == ["2", "3", "keep", "newest"]
+
+
+def test_unfolded_parts_stand_under_their_image() -> None:
+    """Each with its own age, size and verdict."""
+    shown = lines(view(*SIGNED), 160, unfold=True)
+
+    assert [line[:24].rstrip() for line in shown[1:7]] == [
+        "latest, v2",
+        "  linux/amd64",
+        "    SBOM",
+        "  windows/amd64",
+        "  attestation",
+        "  signature",
+    ]
+    assert all(line.endswith("keep    needed") for line in shown[2:7])
+
+
+def test_tags_beyond_three_are_counted() -> None:
+    """A release has a dozen aliases; --all shows them."""
+    shown = view(manifest("a", 2, "t1 t2 t3 t4 t5"))
+
+    assert lines(shown, 100)[1].startswith("t1, t2 and 3 more  ")
+    assert lines(shown, 100, unfold=True)[1].startswith("t1, t2, t3, t4, t5  ")
+
+
+def test_who_runs_it_is_told() -> None:
+    """The reason alone would not say whom to ask."""
+    plan = planned([manifest("a", 2, "ci-1")], BY, running="a")
+    shown = lines(View.of(plan, listing(manifest("a", 2, "ci-1"))), 100)
+
+    assert shown[1].endswith("keep  running: runner of a")
+
+
+def test_summary() -> None:
+    """Images, why they stay, what goes with them, and how much space that is at most."""
+    assert summary_lines(view(*SIGNED), Terminal({"COLUMNS": "160"})) == [
+        "keep    1 image and 5 manifests of images: 1 newest",
+        "delete  1 image, 1 orphan and 1 manifest of images: 7.00 MB at most, as images share layers",
+    ]
+
+
+def test_summary_where_nothing_goes() -> None:
+    """It says so."""
+    assert summary_lines(view(manifest("a", 2, "v1")), Terminal({"COLUMNS": "80"})) == [
+        "keep    1 image: 1 newest",
+        "delete  nothing",
+    ]
+
+
+def test_empty_repository() -> None:
+    """No headings over nothing."""
+    assert lines(view(), 80) == []
+    assert summary_lines(view(), Terminal({"COLUMNS": "80"})) == ["keep    0 images", "delete  nothing"]
+
+
+def test_ten_thousand_images_take_no_time() -> None:
+    """A repository that nobody has pruned for years is what the command is for."""
+    held = [manifest(f"i{at}", 2 + at / 100, f"main-{at:07x}") for at in range(10_000)]
+    shown = view(*held)
+    began = datetime.now(UTC)
+
+    assert len(lines(shown, 100)) == 10_001
+
+    assert datetime.now(UTC) - began < timedelta(seconds=5)
+
+
+def test_colours_only_where_stdout_is_a_terminal() -> None:
+    """A pipe gets the plain text."""
+    terminal = Terminal({})
+
+    assert terminal.paint("keep", "green") == "keep"
+
+
+# --- the document
+
+
+def entries(document: str, key: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(document)[key]
+    return found
+
+
+HELD = (manifest("a", 1, "v2"), manifest("b", 2, "v1"), manifest("c", None), manifest("d", 5, "v0"))
+
+
+def test_plan_document() -> None:
+    """Repository, dry_run, keep and delete; newest first, times in UTC, an unknown one as null."""
+    document = plan_document(planned(HELD, BY, running="b"))
+
+    assert json.loads(document) == {
+        "repository": "gcr.io/acme/api",
+        "dry_run": True,
+        "keep": [
+            {"digest": digest("c"), "tags": [], "uploaded": None, "reason": "unknown-age"},
+            {"digest": digest("a"), "tags": ["v2"], "uploaded": "2024-04-30T12:00:00+00:00", "reason": "newest"},
+            {
+                "digest": digest("b"),
+                "tags": ["v1"],
+                "uploaded": "2024-04-29T12:00:00+00:00",
+                "reason": "running",
+                "running": "runner of b",
+            },
+        ],
+        "delete": [
+            {"digest": digest("d"), "tags": ["v0"], "uploaded": "2024-04-26T12:00:00+00:00", "reason": "expired"}
+        ],
+    }
+    assert list(json.loads(document)) == ["repository", "dry_run", "keep", "delete"]
+
+
+def test_document_of_what_was_done() -> None:
+    """What came to nothing is kept, where its age puts it, with the outcome; what went is in delete."""
+    plan: Plan = planned([*HELD, manifest("e", 9, "v-1")], BY, running="d")
+
+    document = done_document(plan, {digest("b"): "refused"})
+
+    assert json.loads(document)["dry_run"] is False
+    assert [one["digest"] for one in entries(document, "keep")] == list(map(digest, "cabd"))
+    assert [one.get("outcome") for one in entries(document, "keep")] == [None, None, "refused", None]
+    assert entries(document, "keep")[2]["reason"] == "expired"
+    assert [one["digest"] for one in entries(document, "delete")] == [digest("e")]
+
+
+def test_document_of_tags_that_went_for_nothing() -> None:
+    """They stand apart from those that the manifest still has."""
+    plan: Plan = planned([*HELD, manifest("e", 9, "v-1 v-2 v-3")], BY)
+
+    document = done_document(plan, {digest("e"): "left"}, {digest("e"): [Tag("v-3"), Tag("v-1")]})
+
+    entry = entries(document, "keep")[-1]
+    assert (entry["tags"], entry["lost_tags"]) == (["v-2"], ["v-1", "v-3"])
+
+
+# --- words
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.00 kB"),
+        (9_994, "9.99 kB"),
+        (9_996, "10.0 kB"),
+        (99_960, "100 kB"),
+        (999_499, "999 kB"),
+        (999_500, "1.00 MB"),
+        (1_234_567_890, "1.23 GB"),
+        (5 * 10**15, "5.00 PB"),
+        (2 * 10**18, "2000 PB"),
+    ],
+)
+def test_size(count: int, text: str) -> None:
+    """Three digits, by thousands, as registries and disks are sold."""
+    assert words.size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-5, "0s"),
+        (0, "0s"),
+        (119, "119s"),
+        (120, "2m"),
+        (7199, "119m"),
+        (7200, "2h"),
+        (172_799, "47h"),
+        (172_800, "2d"),
+    ],
+)
+def test_age(seconds: int, text: str) -> None:
+    """The greatest unit that says enough; a clock that is behind makes nothing negative."""
+    assert words.age(NOW - timedelta(seconds=seconds), NOW) == text
+
+
+def test_unknown_age() -> None:
+    """It has a word."""
+    assert words.age(None, NOW) == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("90m", "1h30m"), ("1h", "1h"), ("30d", "30d"), ("2w", "2w"), ("14d", "2w"), ("36h", "1d12h"), ("0s", "0s")],
+)
+def test_duration(value: str, text: str) -> None:
+    """As a policy would spell it."""
+    assert words.duration(parse_duration(value)) == text
+
+
+def test_policy_in_words() -> None:
+    """By its keys; what is off is left out."""
+    assert words.policy(policy()) == "keep 5, keep_untagged 5, min_age 1h"
+    assert words.policy(
+        policy(
+            keep=2,
+            max_age="30d",
+            delete_tags=["a.*", "b"],
+            protect_tags=["v.*"],
+            group_by="(.)",
+            max_deletions=7,
+            dry_run=True,
+        )
+    ) == (
+        "keep 2, keep_untagged 2, min_age 1h, max_age 30d, delete_tags a.* b, protect_tags v.*, group_by (.),"
+        " max_deletions 7, dry_run"
+    )
+
+
+def test_wrapping() -> None:
+    """At spaces, at commas where those are asked for, behind slashes, and in the middle of what has none."""
+    assert wrapped("one two three", 8) == ["one two", "three"]
+    assert wrapped("1 one, 2 two", 8, ",") == ["1 one,", "2 two"]
+    assert wrapped("  abcdefgh", 6) == ["  abcd", "  efgh"]
+    assert wrapped("gcr.io/acme/api", 13) == ["gcr.io/acme/", "api"]
+    assert wrapped("  ab/cdefgh/i", 6) == ["  ab/", "  cdef", "  gh/i"]
+    assert wrapped("", 5) == [""]
+
+
+@given(st.text(" ab,/", max_size=40), st.integers(1, 12))
+def test_wrapping_loses_nothing(text: str, width: int) -> None:
+    """But spaces."""
+    pieces = wrapped(text, width, ",")
+
+    assert "".join(pieces).replace(" ", "") == text.replace(" ", "")
+    assert all(len(piece) <= width for piece in pieces)

@@ -1,0 +1,191 @@
+"""What the tests of the edge share: a registry over a real socket, a clock to turn, and what must be left."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from cleaner.core.manifest import OCI_MANIFEST, Links, Listing, Manifest, parse_upload_time
+from cleaner.core.plan import Plan, plan
+from cleaner.core.policy import Policy, policy_from_mapping
+from cleaner.core.reference import Digest, Repository, Tag
+from cleaner.engine.executor import Result, execute
+from cleaner.engine.run import Report, Run
+from cleaner.google.registry import Registry, RepositoryClient
+from cleaner.google.tokens import Access
+from cleaner.google.transport import Exchange, Transport
+from tests.emulator import Emulator
+from tests.emulator.images import load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Set as AbstractSet
+
+    from tests.emulator.images import Content
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+GOOGLE_TOKEN = "ya29.the-access-token"  # noqa: S105  # opens nothing
+
+
+class Clock:
+    """A monotonic clock that goes on only while somebody sleeps, or a test turns it."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+        self._now = 1000.0
+        self._lock = threading.Lock()
+
+    def __call__(self) -> float:
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        self.turn(seconds)
+        self.slept.append(seconds)
+
+    def turn(self, seconds: float) -> None:
+        with self._lock:
+            self._now += seconds
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a plan kept before anything happened, with all that the registry knows to belong to it."""
+
+    tags: Mapping[str, str]
+    digests: AbstractSet[str]
+
+    def check(self, world: World) -> None:
+        left = world.store.digests(world.name)
+        assert self.digests <= left, f"gone: {sorted(self.digests - left)}"
+        lost = self.tags.keys() - world.store.tags(world.name).keys()
+        assert not lost, f"tags gone: {sorted(lost)}"
+
+
+class World:
+    """One repository of an emulator, and the client of a process that asks it."""
+
+    def __init__(self, emulator: Emulator, *, insecure: bool = True, read_timeout_s: float = 5.0) -> None:
+        self.emulator = emulator
+        self.store = emulator.store
+        self.log = emulator.log
+        self.faults = emulator.faults
+        self.clock = Clock()
+        self.name = emulator.name("acme/api")
+        self.repository = Repository(*self.name.split("/", 1))
+        self.transport = Transport(clock=self.clock, sleep=self.clock.sleep, read_timeout_s=read_timeout_s)
+        insecure_hosts = frozenset({self.repository.host} if insecure else ())
+        self.registry = Registry(self.transport, lambda _refused: GOOGLE_TOKEN, insecure_hosts)
+
+    def load(self, content: Content, *, tags: Iterable[str] | str = (), age_days: float = 30) -> Digest:
+        """Put ``content`` and what it lists into the repository."""
+        uploaded = NOW - timedelta(days=age_days)
+        return Digest(load(self.store, self.name, content, tags=tags, uploaded=uploaded))
+
+    def client(self, access: Access = Access.DELETE, deadline: float = 1e9) -> RepositoryClient:
+        return self.registry.open(self.repository, access, Exchange(deadline))
+
+    def execute(self, todo: Plan, conditions: Any, pool: Any, workers: int = 4) -> Result:
+        return execute(todo, self.client(), conditions, pool, workers)
+
+    def run(
+        self,
+        *,
+        dry_run: bool = False,
+        workers: int = 4,
+        time_limit_s: float = 500,
+        wanted: Callable[[], AbstractSet[Digest]] = frozenset,
+        **policy: object,
+    ) -> Run:
+        return Run(
+            self.registry,
+            self.repository,
+            _policy(**policy),
+            dry_run=dry_run,
+            workers=workers,
+            deadline=self.clock() + time_limit_s,
+            wanted=wanted,
+            now=lambda: NOW,
+        )
+
+    def prune(self, **options: Any) -> Report:
+        """Run, and look whether all is whole that was kept before, however the run ended."""
+        kept = self.kept(**options)
+        try:
+            return self.run(**options).prune()
+        finally:
+            kept.check(self)
+
+    def kept(self, **options: Any) -> Kept:
+        """Return what the options' policy keeps of the repository as it is now, and what that needs.
+
+        What ``max_deletions`` alone keeps may go in the place of what the registry refuses; what an earlier run has
+        left without its tags goes on going.
+        """
+        policy = {key: value for key, value in options.items() if key not in (*_RUN_OPTIONS, "max_deletions")}
+        listing = self.listing()
+        stripped = self.registry.stripped(self.repository)
+        pending = [one.manifest.digest for one in plan(listing, _policy(**policy), NOW, stripped=stripped).keep]
+        digests: set[str] = set()
+        while pending:
+            digest = pending.pop()
+            if digest in listing.manifests and digest not in digests:
+                digests.add(digest)
+                manifest = listing.manifests[digest]
+                pending += [*manifest.links.children, *manifest.subjects]
+                pending += [other for other, one in listing.manifests.items() if digest in one.subjects]
+        tags = {tag: digest for tag, digest in self.store.tags(self.name).items() if digest in digests}
+        return Kept(tags, digests)
+
+    def listing(self) -> Listing:
+        """Return what the repository holds, straight from the emulator's memory."""
+        held = self.store.manifests(self.name)
+        listed = {child for one in held.values() for child in one.children}
+        manifests = []
+        for digest, one in held.items():
+            read = one.media_type != OCI_MANIFEST or (not one.tags and digest not in listed)
+            links = Links(
+                tuple(Digest(child) for child in one.children),
+                Digest(one.subject) if one.subject and read else None,
+            )
+            manifests.append(
+                Manifest(
+                    Digest(digest),
+                    one.media_type,
+                    tuple(sorted(Tag(tag) for tag in one.tags)),
+                    parse_upload_time(one.uploaded_ms),
+                    one.size,
+                    links,
+                )
+            )
+        return Listing.of(self.repository, manifests)
+
+    @property
+    def left(self) -> frozenset[str]:
+        """The digests that are in the repository."""
+        return self.store.digests(self.name)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags of the repository, with what they name."""
+        return self.store.tags(self.name)
+
+    def asked(self, *kinds: str) -> list[tuple[str, str, int]]:
+        """Return method, reference and status of the requests of these kinds, in their order."""
+        return [
+            (one.method, one.path.rpartition("/")[2], one.status) for one in self.log.entries if one.kind in kinds
+        ]
+
+    def gone(self) -> list[str]:
+        """Return the tags and digests that were deleted, in their order."""
+        return [what for _, what, status in self.asked("tag_delete", "manifest_delete") if status == 202]
+
+    def close(self) -> None:
+        self.transport.close()
+
+
+_RUN_OPTIONS = ("dry_run", "workers", "time_limit_s", "wanted")
+
+
+def _policy(**keys: object) -> Policy:
+    return policy_from_mapping({"repositories": ["**"], "keep_untagged": 0, **keys}, "policy")

@@ -1,0 +1,162 @@
+"""Imports point down, the core touches nothing outside, and each outside thing has its one place."""
+
+from __future__ import annotations
+
+import ast
+from graphlib import TopologicalSorter
+
+import pytest
+
+from tests.support.sources import MODULES, PACKAGES, SOURCES, imports, is_within, loaded_by, own_imports
+
+# Each layer, and the layers that it may import.  A layer is a package, or the modules at the edge of the function.
+EDGE = ("cleaner.function", "cleaner.settings", "cleaner.logs", "cleaner.coalescing")
+LAYERS: dict[str, tuple[str, ...]] = {
+    "cleaner.core": (),
+    "cleaner.google": ("cleaner.core",),
+    "cleaner.engine": ("cleaner.core", "cleaner.google"),
+    **dict.fromkeys(EDGE, ("cleaner.core", "cleaner.google", "cleaner.engine", *EDGE)),
+    "cleaner.cli": ("cleaner.core", "cleaner.google", "cleaner.engine", "cleaner.settings", "cleaner.logs"),
+    "main": ("cleaner.core", *EDGE),
+    "cleaner.__main__": ("cleaner.cli",),
+}
+CORE = [module for module in MODULES if is_within(module, "cleaner.core")]
+OUTSIDE = frozenset(
+    {
+        "asyncio",
+        "builtins.open",
+        "cleaner.logs",
+        "concurrent",
+        "http",
+        "io",
+        "logging",
+        "multiprocessing",
+        "os",
+        "pathlib",
+        "random",
+        "requests",
+        "secrets",
+        "select",
+        "socket",
+        "ssl",
+        "subprocess",
+        "tempfile",
+        "threading",
+        "time",
+        "urllib",
+        "urllib3",
+        "uuid",
+    }
+)
+# Names of the standard library that read a clock, the environment or a file, whatever they were imported as.
+READING = frozenset({"now", "utcnow", "today", "environ", "getenv", "stdout", "stderr", "argv"})
+READING_CALLS = frozenset({"open", "print", "input", "exec", "eval"})
+
+# The one place of each outside thing.
+PLACES = {
+    "requests": {"cleaner.google.transport", "cleaner.google.credentials"},
+    "urllib3": {"cleaner.google.transport"},
+    "socket": {"cleaner.google.transport"},
+    "http": {"cleaner.google.transport"},
+    "google": {"cleaner.google.credentials", "cleaner.google.pubsub"},
+    "re2": {"cleaner.core.policy"},
+    "flask": {"main"},
+    "functions_framework": {"main"},
+    "cloudevents": {"main"},
+}
+# What only the command line needs.
+COMMAND_LINE = ("argparse", "rich", "rich_argparse", "shtab", "yaml")
+
+
+def layer_of(module: str) -> str:
+    """Return the layer that a module belongs to."""
+    return next(layer for layer in LAYERS if is_within(module, layer))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down(module: str) -> None:
+    """Whoever reads a module needs to know nothing of the layers above it."""
+    layer = layer_of(module)
+
+    assert {layer_of(name) for name in own_imports(module)} <= {layer, *LAYERS[layer]}
+
+
+def test_imports_have_no_cycle() -> None:
+    """Within a layer, too, there is an order in which the modules can be read."""
+    order = [*TopologicalSorter({module: own_imports(module) for module in MODULES}).static_order()]
+
+    assert sorted(order) == MODULES
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_package_holds_nothing_but_modules(package: str) -> None:
+    """Each name has one place that it is imported from."""
+    assert [type(node) for node in SOURCES[package].body] == [ast.Expr]
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_core_imports_nothing_outside(module: str) -> None:
+    """No clock, no network, no environment, no log, no threads, no chance."""
+    imported = set(imports(SOURCES[module]))
+
+    assert {name for name in imported for outside in OUTSIDE if is_within(name, outside)} == set()
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_core_reads_nothing_outside(module: str) -> None:
+    """The time comes as a value; so does everything else."""
+    nodes = list(ast.walk(SOURCES[module]))
+    attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    calls = {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+
+    assert attributes & READING == set()
+    assert calls & READING_CALLS == set()
+
+
+@pytest.mark.parametrize("outside", PLACES)
+def test_outside_thing_has_its_one_place(outside: str) -> None:
+    """The transport alone speaks HTTP; Google's libraries are behind two doors."""
+    users = {module for module in MODULES if any(is_within(name, outside) for name in imports(SOURCES[module]))}
+
+    assert {module for module in users if not is_within(module, "cleaner.cli")} <= PLACES[outside]
+
+
+def test_credentials_use_google_auths_own_requests() -> None:
+    """Not requests itself."""
+    imported = set(imports(SOURCES["cleaner.google.credentials"]))
+
+    assert not {name for name in imported if is_within(name, "requests")}
+
+
+def test_function_loads_nothing_of_the_command_line() -> None:
+    """Nor a package that only that needs; the function's archive does not have them."""
+    loaded = loaded_by("main")
+
+    assert {"cleaner.function", "cleaner.core.plan", "cleaner.google.transport"} <= loaded
+    assert not {module for module in loaded if is_within(module, "cleaner.cli") or module == "cleaner.__main__"}
+    for module in loaded:
+        imported = set(imports(SOURCES[module]))
+        assert {name for name in imported for package in COMMAND_LINE if is_within(name, package)} == set(), module
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_broad_handlers_are_nowhere(module: str) -> None:
+    """Errors are told apart by who must act; what nobody expected has to be seen."""
+    broad = [
+        node.lineno
+        for node in ast.walk(SOURCES[module])
+        if isinstance(node, ast.ExceptHandler)
+        and (
+            node.type is None or (isinstance(node.type, ast.Name) and node.type.id in ("Exception", "BaseException"))
+        )
+    ]
+
+    assert broad == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_patterns_of_the_standard_library_are_matched_whole(module: str) -> None:
+    """``match`` and ``$`` let a trailing newline through."""
+    called = {node.attr for node in ast.walk(SOURCES[module]) if isinstance(node, ast.Attribute)}
+
+    assert is_within(module, "cleaner.cli") or not called & {"match", "search"}

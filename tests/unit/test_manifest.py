@@ -1,0 +1,585 @@
+"""The registry's two documents, decoded: captured bodies, upload times, what makes no sense."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from cleaner.core.errors import IncompleteListing, InvalidManifest, Unavailable
+from cleaner.core.manifest import (
+    DOCKER_INDEX,
+    DOCKER_MANIFEST,
+    MEDIA_TYPES,
+    NO_LINKS,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Links,
+    Manifest,
+    TagsPage,
+    decode_links,
+    decode_tags_page,
+    parse_upload_time,
+)
+from cleaner.core.plan import newest_first
+from cleaner.core.reference import Digest, Tag
+from tests.support.builders import cosign, digest, manifest
+
+DATA = Path(__file__).parent.parent / "data"
+UPLOADED = datetime(2020, 8, 12, 1, 15, 59, 140_000, tzinfo=UTC)
+UPLOADED_MS = 1597194959140
+
+
+def captured(name: str) -> bytes:
+    return (DATA / name).read_bytes()
+
+
+def page(**fields: object) -> TagsPage:
+    return decode_tags_page(json.dumps({"name": "acme/api", **fields}).encode())
+
+
+def entry(**fields: object) -> Manifest:
+    """Return the one manifest of a listing whose entry holds these fields."""
+    (decoded,) = page(manifest={digest("x"): fields}, tags=[]).manifests
+    return decoded
+
+
+# --- captured listings
+
+
+def test_captured_jib_listing_is_read() -> None:
+    """Jib's created times are all 0; the upload times tell the three apart."""
+    decoded = decode_tags_page(captured("gcr-jib.tags-list.json"))
+    by_age = newest_first(decoded.manifests)
+
+    assert [(each.digest[7:13], each.tags, each.size) for each in by_age] == [
+        ("3e23e8", ("latest",), 114529934),
+        ("2e7d2c", (), 114529896),
+        ("ca9781", (), 114683291),
+    ]
+    assert by_age[2].uploaded == UPLOADED
+    assert {each.media_type for each in by_age} == {DOCKER_MANIFEST}
+    assert decoded.tags == frozenset({"latest"})
+
+
+def test_captured_multi_arch_listing_is_read() -> None:
+    """The index is known by its media type; its size is 0 and its upload time is not."""
+    decoded = decode_tags_page(captured("gcr-multi-arch.tags-list.json"))
+    (index,) = (each for each in decoded.manifests if each.is_index)
+
+    assert (index.media_type, index.size) == (DOCKER_INDEX, 0)
+    assert index.uploaded is not None
+    assert len(decoded.manifests) == 6
+    assert decoded.tags == frozenset(tag for each in decoded.manifests for tag in each.tags)
+
+
+def test_captured_cosign_listing_is_read() -> None:
+    """Created times below zero do not matter; the signature's subject is not in the list."""
+    decoded = decode_tags_page(captured("gcr-cosign.tags-list.json"))
+    signed = [each for each in decoded.manifests if each.subjects]
+
+    assert len(decoded.manifests) == 4
+    assert all(each.uploaded for each in decoded.manifests)
+    assert len(signed) == 1
+    assert signed[0].subjects[0] not in {each.digest for each in decoded.manifests}
+
+
+def test_captured_artifact_registry_listing_is_read() -> None:
+    """Several tags on one manifest come sorted; there is no layerId."""
+    decoded = decode_tags_page(captured("artifact-registry.tags-list.json"))
+
+    assert newest_first(decoded.manifests)[0].tags == (
+        "98682a1f81cf155fb2df167176b5a767f3b09b20",
+        "dependabot-composer-drupal-core-recommended-9-5-7",
+    )
+
+
+def test_captured_parent_has_children_and_no_manifest() -> None:
+    """A path that only has sub-repositories is a complete listing of nothing."""
+    decoded = decode_tags_page(captured("gcr-parent.tags-list.json"))
+
+    assert (decoded.manifests, decoded.tags) == ((), frozenset())
+
+
+# --- a page
+
+
+def test_tags_that_the_body_does_not_have_are_none() -> None:
+    """No tags at all and an empty list are two answers."""
+    assert page(manifest={}).tags is None
+    assert page(manifest={}, tags=None).tags is None
+    assert page(manifest={}, tags=[]).tags == frozenset()
+
+
+@pytest.mark.parametrize("fields", [{"manifest": {}}, {"manifest": {}, "child": []}, {"child": ["sub"]}])
+def test_empty_repository_is_a_complete_listing(fields: dict[str, object]) -> None:
+    """An empty manifest map, or children alone."""
+    assert page(**fields).manifests == ()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"tags": ["v1"]},
+        {"tags": ["v1"], "manifest": None},
+        {"child": []},
+        {"child": None},
+        {"manifest": []},
+        {"manifest": {"sha256:abc": {}}},
+        {"manifest": {"": {}}},
+        {"manifest": {"sha256:" + "a" * 64 + "\n": {}}},
+        {"manifest": {"sha512:" + "a" * 128: {}}},
+        {"manifest": {digest("x"): None}},
+        {"manifest": {digest("x"): []}},
+        {"manifest": {digest("x"): {"tag": "v1"}}},
+        {"manifest": {digest("x"): {"tag": [1]}}},
+        {"manifest": {digest("x"): {"tag": [None]}}},
+        {"manifest": {digest("x"): {"tag": ["../../x"]}}},
+        {"manifest": {digest("x"): {"tag": [""]}}},
+        {"manifest": {digest("x"): {"tag": ["v1\n"]}}},
+        {"manifest": {}, "tags": "v1"},
+        {"manifest": {}, "tags": [1]},
+        {"manifest": {}, "child": "sub"},
+    ],
+)
+def test_json_that_is_no_listing_is_incomplete(fields: dict[str, object]) -> None:
+    """Other registries have neither a manifest map nor child names: that is not an empty repository."""
+    with pytest.raises(IncompleteListing):
+        page(**fields)
+
+
+@pytest.mark.parametrize("body", [b"[]", b"null", b"5", b'{"manifest": ' + b"[" * 100_000])
+def test_other_json_is_incomplete(body: bytes) -> None:
+    """Nested beyond reason too; it would come again as it is."""
+    with pytest.raises((IncompleteListing, Unavailable)):
+        decode_tags_page(body)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"<html>", b'{"manifest": {}', b'{"tags": ["\xff"], "manifest": {}}'])
+def test_body_that_is_not_json_is_worth_another_try(body: bytes) -> None:
+    """It was damaged on its way."""
+    with pytest.raises(Unavailable):
+        decode_tags_page(body)
+
+
+def test_absent_fields_of_an_entry_have_defaults() -> None:
+    """No tags, no type, unknown age, no size: decided later, and never for deletion."""
+    assert entry() == Manifest(digest("x"), "")
+    assert entry(tag=None, mediaType=None, timeUploadedMs=None, imageSizeBytes=None) == Manifest(digest("x"), "")
+
+
+def test_tags_of_an_entry_are_sorted_and_each_once() -> None:
+    """Whatever order the registry gives them."""
+    assert entry(tag=["b", "a", "b"]).tags == ("a", "b")
+
+
+@pytest.mark.parametrize("media_type", [5, ["x"], {"a": 1}, True])
+def test_media_type_that_is_no_text_is_an_unknown_one(media_type: object) -> None:
+    """It keeps the manifest; it does not stop the run."""
+    decoded = entry(mediaType=media_type)
+
+    assert decoded.media_type == ""
+    assert not decoded.has_known_type
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ("1146", 1146),
+        (1146, 1146),
+        ("0", 0),
+        (None, 0),
+        ("-5", 0),
+        (-5, 0),
+        ("1.5", 0),
+        (1.5, 0),
+        ("x", 0),
+        (True, 0),
+    ],
+)
+def test_size_is_a_number_or_its_text(size: object, expected: int) -> None:
+    """It is only summed up, so nonsense is 0."""
+    assert entry(imageSizeBytes=size).size == expected
+
+
+# --- upload times
+
+
+@pytest.mark.parametrize("value", [str(UPLOADED_MS), UPLOADED_MS])
+def test_upload_time_is_milliseconds_as_text_or_number(value: object) -> None:
+    """Artifact Registry has sent both."""
+    assert parse_upload_time(value) == UPLOADED
+    assert entry(timeUploadedMs=value).uploaded == UPLOADED
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        0,
+        "0",
+        "00",
+        -1,
+        "-62135596800000",
+        "-6795364578871",
+        "",
+        " ",
+        "1597194959140 ",
+        " 1597194959140",
+        "1597194959140\n",
+        "+1597194959140",
+        "1_597_194_959_140",
+        "1597194959140.0",
+        1597194959140.0,
+        1.5,
+        "1e12",
+        "0x1",
+        "2020-08-12T01:15:59Z",
+        "nonsense",
+        "\u0661\u0662\u0663",
+        True,
+        False,
+        [],
+        [1597194959140],
+        {},
+        10**14,
+        "100000000000000",
+        10**30,
+        "9" * 5000,
+        float("inf"),
+    ],
+)
+def test_unusable_upload_time_is_unknown(value: object) -> None:
+    """Missing, zero, negative or unreadable: the age is unknown, and unknown means kept."""
+    assert parse_upload_time(value) is None
+
+
+def test_upload_time_is_never_the_created_time() -> None:
+    """An entry with a created time alone has no age."""
+    assert entry(timeCreatedMs=str(UPLOADED_MS)).uploaded is None
+    assert entry(timeCreatedMs="1", timeUploadedMs=str(UPLOADED_MS)).uploaded == UPLOADED
+
+
+def test_largest_upload_time_is_read() -> None:
+    """Fourteen digits, the year 5138."""
+    latest = parse_upload_time(10**14 - 1)
+
+    assert latest is not None
+    assert latest.year == 5138
+    assert parse_upload_time(1) == datetime(1970, 1, 1, microsecond=1000, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("raw", [b"1e300", b"1" + b"0" * 400, b"-0", b"0.0", b'"\\u0031"'])
+def test_odd_number_in_a_listing_stops_nothing(raw: bytes) -> None:
+    """The number is one manifest's; the listing is everybody's."""
+    body = b'{"manifest": {"%s": {"timeUploadedMs": %s}}}' % (digest("x").encode(), raw)
+
+    (decoded,) = decode_tags_page(body).manifests
+
+    assert decoded.uploaded is None or raw == b'"\\u0031"'
+
+
+def test_number_that_no_float_holds_is_one_manifests_matter() -> None:
+    """Its age is unknown; the listing is complete."""
+    body = b'{"manifest": {"%s": {"timeUploadedMs": 1e400, "imageSizeBytes": -1e400}}}' % digest("x").encode()
+
+    assert decode_tags_page(body).manifests == (Manifest(digest("x"), ""),)
+
+
+# --- a manifest's document
+
+
+def body_of(document: object) -> tuple[bytes, Digest]:
+    body = document if isinstance(document, bytes) else json.dumps(document).encode()
+    return body, Digest("sha256:" + hashlib.sha256(body).hexdigest())
+
+
+def links_of(document: object, media_type: str) -> Links:
+    return decode_links(*body_of(document), media_type)
+
+
+def test_captured_index_lists_its_platforms() -> None:
+    """In the document's order."""
+    body = captured("gcr-multi-arch.index.json")
+    children = [descriptor["digest"] for descriptor in json.loads(body)["manifests"]]
+
+    decoded = decode_links(body, Digest("sha256:" + hashlib.sha256(body).hexdigest()), DOCKER_INDEX)
+
+    assert len(children) == 5
+    assert decoded.children == tuple(children)
+
+
+@pytest.mark.parametrize("media_type", MEDIA_TYPES)
+def test_body_that_does_not_match_its_digest_is_worth_another_try(media_type: str) -> None:
+    """Even one byte: it was damaged on its way, or it is another document."""
+    body, name = body_of({"manifests": []})
+
+    for other in (body + b" ", body[:-1], b""):
+        with pytest.raises(Unavailable, match="does not match its digest"):
+            decode_links(other, name, media_type)
+
+
+@pytest.mark.parametrize("media_type", [OCI_INDEX, DOCKER_INDEX])
+def test_child_that_is_listed_twice_is_one_child(media_type: str) -> None:
+    """BuildKit lists one manifest for two platforms where they are equal."""
+    document = {"manifests": [{"digest": digest("a")}, {"digest": digest("b")}, {"digest": digest("a")}]}
+
+    assert links_of(document, media_type).children == (digest("a"), digest("b"))
+
+
+@pytest.mark.parametrize(
+    ("platform", "shown"),
+    [
+        ({"os": "linux", "architecture": "amd64"}, "linux/amd64"),
+        ({"os": "linux", "architecture": "arm", "variant": "v7"}, "linux/arm/v7"),
+        ({"architecture": "amd64", "os": "linux", "os.version": "10.0"}, "linux/amd64"),
+        ({"os": "unknown", "architecture": "unknown"}, "unknown/unknown"),
+        ({"os": "linux"}, ""),
+        ({"os": "linux", "architecture": ""}, ""),
+        ({"os": "linux", "architecture": "amd64\n"}, ""),
+        ({"os": "linux", "architecture": "\x1b[31m"}, ""),
+        ({"os": "a/b", "architecture": "c", "variant": "d"}, ""),
+        ({"os": "x" * 33, "architecture": "amd64"}, ""),
+        ({}, ""),
+        (None, ""),
+        ("linux/amd64", ""),
+        ([], ""),
+    ],
+)
+def test_platform_of_a_child_is_told_where_it_can_be_shown(platform: object, shown: str) -> None:
+    """It decides nothing, so nonsense is nothing."""
+    document = {"manifests": [{"digest": digest("a"), "platform": platform}, {"digest": digest("b")}]}
+
+    decoded = links_of(document, OCI_INDEX)
+
+    assert decoded == Links((digest("a"), digest("b")), platforms=(shown, ""))
+
+
+ATTESTATION = {"vnd.docker.reference.type": "attestation-manifest"}
+
+
+def test_attestation_of_a_child_is_known_by_its_annotations() -> None:
+    """As BuildKit writes them into the index."""
+    notes = ATTESTATION | {"vnd.docker.reference.digest": digest("a")}
+    document = {"manifests": [{"digest": digest("a")}, {"digest": digest("b"), "annotations": notes}]}
+
+    links = links_of(document, OCI_INDEX)
+    assert links == Links((digest("a"), digest("b")), None, ((digest("b"), digest("a")),), ("", ""))
+
+
+@pytest.mark.parametrize(
+    "annotations",
+    [
+        None,
+        5,
+        "x",
+        [],
+        {},
+        ATTESTATION,
+        ATTESTATION | {"vnd.docker.reference.digest": None},
+        ATTESTATION | {"vnd.docker.reference.digest": 5},
+        {"vnd.docker.reference.digest": digest("a")},
+        {"vnd.docker.reference.type": "other", "vnd.docker.reference.digest": digest("a")},
+        {"vnd.docker.reference.type": ["attestation-manifest"], "vnd.docker.reference.digest": digest("a")},
+    ],
+)
+def test_other_annotations_say_nothing(annotations: object) -> None:
+    """Nor do they spoil the index."""
+    document = {"manifests": [{"digest": digest("a")}, {"digest": digest("b"), "annotations": annotations}]}
+
+    assert links_of(document, OCI_INDEX) == Links((digest("a"), digest("b")), platforms=("", ""))
+
+
+def test_attestation_that_stands_a_thousand_times_is_one() -> None:
+    """And one of what the index does not list is none: what is remembered is no more than what is there."""
+    notes = {"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": digest("a")}
+    other = {**notes, "vnd.docker.reference.digest": digest("elsewhere")}
+    attesting = [{"digest": digest("b"), "annotations": notes}] * 1000
+    document = {"manifests": [{"digest": digest("a")}, *attesting, {"digest": digest("c"), "annotations": other}]}
+
+    assert links_of(document, OCI_INDEX).attestations == ((digest("b"), digest("a")),)
+
+
+def test_links_can_be_cut_down_to_what_is_present() -> None:
+    """Children, with their platforms and attestations; nothing is made anew where all are."""
+    a, b, c = digest("a"), digest("b"), digest("c")
+    whole = Links((a, b, c), digest("s"), ((b, a), (c, a)), ("linux/amd64", "", "x/y"))
+
+    assert whole.within({a, b, c, digest("d")}) is whole
+    assert whole.within({a, c}) == Links((a, c), digest("s"), ((c, a),), ("linux/amd64", "x/y"))
+    assert whole.within({c}) == Links((c,), digest("s"), (), ("x/y",))
+    assert Links((a, b)).within({b}) == Links((b,))
+    assert Links((a,), digest("s")).within(set()) == Links((), digest("s"))
+
+
+@pytest.mark.parametrize("manifests", [[], None])
+@pytest.mark.parametrize("media_type", [OCI_INDEX, DOCKER_INDEX])
+def test_index_may_be_empty(manifests: object, media_type: str) -> None:
+    """Go writes an empty list as null."""
+    assert links_of({"manifests": manifests}, media_type) == NO_LINKS
+
+
+@pytest.mark.parametrize("media_type", [OCI_MANIFEST, OCI_INDEX])
+def test_oci_document_names_its_subject(media_type: str) -> None:
+    """Of a manifest and of an index."""
+    document = {"manifests": [], "subject": {"digest": digest("s")}}
+
+    assert links_of(document, media_type) == Links((), digest("s"))
+    assert links_of(document | {"subject": None}, media_type) == NO_LINKS
+
+
+@pytest.mark.parametrize("media_type", [DOCKER_MANIFEST, DOCKER_INDEX])
+def test_docker_document_has_no_subject(media_type: str) -> None:
+    """Whatever stands there."""
+    assert links_of({"manifests": [], "subject": {"digest": digest("s")}}, media_type) == NO_LINKS
+
+
+@pytest.mark.parametrize("media_type", [DOCKER_MANIFEST, OCI_MANIFEST])
+def test_manifest_that_is_no_index_has_no_children(media_type: str) -> None:
+    """The media type says what it is, not a key that somebody added."""
+    assert links_of({"manifests": [{"digest": digest("a")}]}, media_type) == NO_LINKS
+    assert links_of({"layers": []}, media_type) == NO_LINKS
+
+
+@pytest.mark.parametrize("media_type", [OCI_INDEX, DOCKER_INDEX])
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"manifests": ' + b'[{"x":' * 100_000,
+        {},
+        {"layers": []},
+        {"manifests": {}},
+        {"manifests": "x"},
+        {"manifests": [None]},
+        {"manifests": ["sha256:abc"]},
+        {"manifests": [{}]},
+        {"manifests": [{"digest": None}]},
+        {"manifests": [{"digest": 5}]},
+    ],
+)
+def test_index_that_makes_no_sense_never_will(document: object, media_type: str) -> None:
+    """Its digest matches, so it will not come any better; nothing may be deleted without its children."""
+    with pytest.raises(InvalidManifest) as caught:
+        links_of(document, media_type)
+    assert not caught.value.transient
+
+
+@pytest.mark.parametrize("media_type", [OCI_INDEX, OCI_MANIFEST])
+@pytest.mark.parametrize(
+    "subject",
+    [
+        5,
+        "sha256:abc",
+        [],
+        {},
+        {"digest": None},
+        {"digest": ""},
+        {"digest": "latest"},
+        {"digest": "../../v2/other/manifests/x"},
+        {"digest": "sha256:a/b"},
+        {"digest": "sha256:a?x"},
+        {"digest": "sha256:" + "a" * 64 + "\n"},
+        {"digest": "sha256:\u0661"},
+    ],
+)
+def test_subject_that_is_no_digest_makes_no_sense(subject: object, media_type: str) -> None:
+    """A subject becomes part of a request's path: nothing but a digest may stand there."""
+    with pytest.raises(InvalidManifest):
+        links_of({"manifests": [], "subject": subject}, media_type)
+
+
+def test_subject_may_be_of_another_algorithm() -> None:
+    """It cannot be in the repository, and the registry can still be asked."""
+    subject = "sha512:" + "a" * 128
+
+    assert links_of({"subject": {"digest": subject}}, OCI_MANIFEST).subject == subject
+
+
+# --- what a manifest is
+
+
+def test_four_media_types_are_known() -> None:
+    """As the wire spells them."""
+    assert MEDIA_TYPES == (
+        "application/vnd.docker.distribution.manifest.v2+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.oci.image.index.v1+json",
+    )
+
+
+def test_types_are_told_by_media_type() -> None:
+    """Four are known; two list others, two may have a subject."""
+    kinds = (*MEDIA_TYPES, "", "application/vnd.oci.artifact.manifest.v1+json", OCI_INDEX + ";charset=utf-8")
+    told = {kind: Manifest(digest("x"), kind) for kind in kinds}
+
+    assert [kind for kind, each in told.items() if each.has_known_type] == list(MEDIA_TYPES)
+    assert [kind for kind, each in told.items() if each.is_index] == [DOCKER_INDEX, OCI_INDEX]
+    assert [kind for kind, each in told.items() if each.is_oci] == [OCI_MANIFEST, OCI_INDEX]
+
+
+@pytest.mark.parametrize("kind", ["oci", "oci-index"])
+@pytest.mark.parametrize("suffix", ["", ".sig", ".att", ".sbom", ".x.y", "._"])
+def test_cosign_tag_names_its_subject(kind: str, suffix: str) -> None:
+    """With a suffix as cosign writes it, and without, as the referrers tag schema does."""
+    tagged = manifest("x", tags=cosign("s", suffix), kind=kind)
+
+    assert tagged.cosign_subject(tagged.tags[0]) == digest("s")
+    assert tagged.subjects == (digest("s"),)
+    assert not tagged.has_ordinary_tag
+
+
+@pytest.mark.parametrize("kind", ["docker", "docker-index", "", "text/plain"])
+def test_cosign_tag_is_ordinary_on_other_types(kind: str) -> None:
+    """A Docker manifest signs nothing."""
+    tagged = manifest("x", tags=cosign("s"), kind=kind or "unknown/type")
+
+    assert tagged.has_ordinary_tag
+    assert tagged.subjects == ()
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "sha256-" + "a" * 63,
+        "sha256-" + "a" * 65,
+        "sha256-" + "a" * 64 + ".",
+        "sha256-" + "a" * 64 + "-sig",
+        "sha256-" + "a" * 64 + "_sig",
+        "sha256-" + "g" * 64,
+        "sha256-" + "A" * 64,
+        "sha512-" + "a" * 128,
+        "xsha256-" + "a" * 64,
+        "sha256_" + "a" * 64,
+        "v1",
+    ],
+)
+def test_other_tag_is_ordinary(tag: str) -> None:
+    """Anything but the two spellings."""
+    tagged = manifest("x", tags=tag)
+
+    assert tagged.cosign_subject(Tag(tag)) is None
+    assert tagged.has_ordinary_tag
+    assert tagged.subjects == ()
+
+
+def test_subjects_are_each_named_once() -> None:
+    """The document's first, then those of the tags."""
+    tags = f"{cosign('a')} {cosign('a', '.att')} {cosign('b')} v1"
+    named = manifest("x", tags=tags, children="", subject="s").subjects
+
+    assert named[0] == digest("s")
+    assert sorted(named[1:]) == sorted([digest("a"), digest("b")])
+    assert manifest("x", tags=cosign("s"), children="", subject="s").subjects == (digest("s"),)
+    assert manifest("x").subjects == ()
+    assert manifest("x", subject="s").subjects == (digest("s"),)

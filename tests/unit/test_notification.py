@@ -1,0 +1,378 @@
+"""Messages: every form that Google and we send, and what is none, at the level of one delivery."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from cleaner.core.errors import InvalidNotification
+from cleaner.core.notification import (
+    DATA_MAX_CHARS,
+    Delivery,
+    Notification,
+    PruneRequest,
+    Pushed,
+    Removed,
+    SweepRequest,
+    parse_data,
+    parse_delivery,
+)
+from cleaner.core.reference import Digest, Repository
+
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+TOPIC = "projects/acme/topics/requests"
+PUSHES = "//pubsub.googleapis.com/projects/acme/topics/gcr"
+REQUESTS = f"//pubsub.googleapis.com/{TOPIC}"
+API = Repository("gcr.io", "acme/api")
+
+
+def encoded(data: object) -> str:
+    """Return a message's data: JSON, unless it is bytes already, in base64."""
+    return base64.b64encode(data if isinstance(data, bytes) else json.dumps(data).encode()).decode()
+
+
+def delivered(data: object, *, source: str = PUSHES, topic: str = TOPIC, **message: object) -> Delivery:
+    """Return what a delivery of ``data`` says."""
+    body = {"message": {"data": encoded(data), **message}, "subscription": "projects/acme/subscriptions/s"}
+    return parse_delivery(body, source, insecure=frozenset({"localhost:5000"}), requests_topic=topic)
+
+
+def said(data: object, *, source: str = PUSHES) -> Notification:
+    return delivered(data, source=source).notification
+
+
+def rejection(data: object, *, source: str = PUSHES) -> str:
+    """Return why the message is rejected."""
+    with pytest.raises(InvalidNotification) as caught:
+        said(data, source=source)
+    return str(caught.value)
+
+
+# --- INSERT
+
+
+@pytest.mark.parametrize(
+    ("fields", "pushed"),
+    [
+        ({"digest": f"gcr.io/acme/api@{DIGEST}", "tag": "gcr.io/acme/api:v1"}, Pushed(API, Digest(DIGEST))),
+        ({"digest": f"gcr.io/acme/api@{DIGEST}"}, Pushed(API, Digest(DIGEST))),
+        ({"tag": "gcr.io/acme/api:v1"}, Pushed(API)),
+        (
+            {"digest": f"us-docker.pkg.dev/acme/apps/api@{DIGEST}", "tag": "us-docker.pkg.dev/acme/apps/api:1.1"},
+            Pushed(Repository("us-docker.pkg.dev", "acme/apps/api"), Digest(DIGEST)),
+        ),
+        (
+            {"digest": f"localhost:5000/acme/api@{DIGEST}", "tag": "localhost:5000/acme/api:v1"},
+            Pushed(Repository("localhost:5000", "acme/api"), Digest(DIGEST)),
+        ),
+    ],
+)
+def test_push_names_its_repository(fields: dict[str, str], pushed: Pushed) -> None:
+    """By digest, by tag or by both; the digest is kept where it is told."""
+    assert said({"action": "INSERT", **fields}) == pushed
+
+
+def test_field_that_nobody_knows_is_ignored() -> None:
+    """Google may add some."""
+    assert said({"action": "INSERT", "tag": "gcr.io/acme/api:v1", "new": [{"x": None}]}) == Pushed(API)
+
+
+@pytest.mark.parametrize(
+    ("name", "canonical"),
+    [
+        ("us-docker.pkg.dev/acme/gcr.io/api", "gcr.io/acme/api"),
+        ("us-docker.pkg.dev/acme/us.gcr.io/api", "us.gcr.io/acme/api"),
+        ("europe-docker.pkg.dev/acme/eu.gcr.io/api", "eu.gcr.io/acme/api"),
+        ("asia-docker.pkg.dev/acme/asia.gcr.io/api", "asia.gcr.io/acme/api"),
+        ("us-docker.pkg.dev/example.com/acme/gcr.io/api", "gcr.io/example.com/acme/api"),
+        ("europe-docker.pkg.dev/example.com/acme/eu.gcr.io/team/api", "eu.gcr.io/example.com/acme/team/api"),
+    ],
+)
+def test_push_to_the_other_name_is_a_push_to_the_same_repository(name: str, canonical: str) -> None:
+    """Whichever field has which name, one repository has one name."""
+    host, _, path = canonical.partition("/")
+
+    assert said({"action": "INSERT", "digest": f"{name}@{DIGEST}"}) == Pushed(Repository(host, path), Digest(DIGEST))
+    assert said({"action": "INSERT", "tag": f"{name}:v1"}) == Pushed(Repository(host, path))
+    assert said({"action": "INSERT", "digest": f"{name}@{DIGEST}", "tag": f"{canonical}:v1"}) == Pushed(
+        Repository(host, path), Digest(DIGEST)
+    )
+    assert said({"action": "PRUNE", "repository": name}, source=REQUESTS) == PruneRequest(Repository(host, path))
+
+
+def test_push_that_names_nothing_is_rejected() -> None:
+    """Either may be absent, not both."""
+    assert rejection({"action": "INSERT"}) == "neither digest nor tag"
+
+
+def test_digest_and_tag_of_different_repositories_are_rejected() -> None:
+    """Which one was meant cannot be told."""
+    for tag in ("gcr.io/acme/web:v1", "us.gcr.io/acme/api:v1", "gcr.io/acme/api/sub:v1"):
+        fields = {"action": "INSERT", "digest": f"gcr.io/acme/api@{DIGEST}", "tag": tag}
+        assert rejection(fields) == "digest and tag are of different repositories"
+
+
+@pytest.mark.parametrize("other", ["digest", "tag"])
+def test_one_good_field_does_not_make_up_for_a_bad_one(other: str) -> None:
+    """Both are looked at."""
+    good = {"digest": f"gcr.io/acme/api@{DIGEST}", "tag": "gcr.io/acme/api:v1"}
+
+    assert rejection({"action": "INSERT", **good, other: "evil.com/acme/api"}) == "host not allowed"
+    assert rejection({"action": "INSERT", **good, other: None}).startswith("data makes no sense")
+
+
+@pytest.mark.parametrize("host", ["docker.io", "evil.com", "gcr.io.evil.com", "localhost:5001", "gcr.io:443", ""])
+@pytest.mark.parametrize("action", ["INSERT", "PRUNE", "SWEEP"])
+def test_host_that_is_not_allowed_is_rejected(host: str, action: str) -> None:
+    """The reason says so."""
+    fields = {"digest": f"{host}/acme/api@{DIGEST}"} if action == "INSERT" else {"repository": f"{host}/acme/api"}
+
+    assert rejection({"action": action, **fields}, source=REQUESTS) == "host not allowed"
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"digest": "gcr.io/acme/api"}, "not a sha256 digest"),
+        ({"digest": f"gcr.io/acme/../api@{DIGEST}"}, "not a repository name"),
+        ({"digest": f"gcr.io/acme/api@{DIGEST}\n"}, "not a sha256 digest"),
+        ({"digest": f"gcr.io/acme/api@sha512:{'a' * 128}"}, "not a sha256 digest"),
+        ({"tag": "gcr.io/acme/api"}, "not a tag"),
+        ({"tag": "gcr.io/acme/api:"}, "not a tag"),
+        ({"tag": "gcr.io/acme/api:-"}, "not a tag"),
+        ({"tag": "gcr.io/Acme/api:v1"}, "not a repository name"),
+    ],
+)
+def test_name_outside_the_grammar_is_rejected(fields: dict[str, str], reason: str) -> None:
+    """The reason says which part it is."""
+    assert rejection({"action": "INSERT", **fields}) == reason
+
+
+# --- DELETE
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tag": "us-docker.pkg.dev/acme/apps/api:1.1"},
+        {"digest": f"gcr.io/acme/api@{DIGEST}"},
+        {"tag": "evil.com/acme/api:v1"},
+        {},
+    ],
+)
+def test_deletion_is_nothing_to_do(fields: dict[str, str]) -> None:
+    """Our own are announced too; what it names is not even looked at."""
+    assert said({"action": "DELETE", **fields}) == Removed()
+    assert said({"action": "DELETE", **fields}, source=REQUESTS) == Removed()
+
+
+# --- PRUNE and SWEEP
+
+
+def test_request_from_the_requests_topic_is_taken() -> None:
+    """Of one repository, or of a root."""
+    assert said({"action": "PRUNE", "repository": "gcr.io/acme/api"}, source=REQUESTS) == PruneRequest(API)
+    assert said({"action": "SWEEP", "repository": "gcr.io/acme"}, source=REQUESTS) == SweepRequest(
+        Repository("gcr.io", "acme")
+    )
+
+
+@pytest.mark.parametrize("action", ["PRUNE", "SWEEP"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        PUSHES,
+        "",
+        TOPIC,
+        REQUESTS + "/",
+        REQUESTS + "2",
+        REQUESTS + "\n",
+        REQUESTS.upper(),
+        "https:" + REQUESTS,
+        "//pubsub.googleapis.com/projects/evil/topics/requests",
+        f"//evil.com/{TOPIC}",
+        "//pubsub.googleapis.com/",
+    ],
+)
+def test_request_from_elsewhere_is_rejected(action: str, source: str) -> None:
+    """Who may push images must not be able to order a sweep; the topic is compared whole."""
+    fields = {"action": action, "repository": "gcr.io/acme/api"}
+
+    assert rejection(fields, source=source) == "requests are taken from the requests topic alone"
+
+
+@pytest.mark.parametrize("source", ["", "//pubsub.googleapis.com/", PUSHES])
+def test_without_a_requests_topic_no_request_is_taken(source: str) -> None:
+    """An empty setting is no topic that anything could come from."""
+    with pytest.raises(InvalidNotification):
+        delivered({"action": "PRUNE", "repository": "gcr.io/acme/api"}, source=source, topic="")
+
+
+def test_push_from_the_requests_topic_is_taken_too() -> None:
+    """Only requests are bound to a topic."""
+    assert said({"action": "INSERT", "tag": "gcr.io/acme/api:v1"}, source=REQUESTS) == Pushed(API)
+
+
+@pytest.mark.parametrize("action", ["PRUNE", "SWEEP"])
+def test_request_without_a_valid_repository_is_rejected(action: str) -> None:
+    """Missing, of a wrong type, or no name."""
+    assert rejection({"action": action}, source=REQUESTS) == "no repository"
+    assert rejection({"action": action, "repository": "gcr.io"}, source=REQUESTS) == "not a repository name"
+    assert rejection({"action": action, "repository": "gcr.io/acme/*"}, source=REQUESTS) == "not a repository name"
+    wrongs: tuple[object, ...] = (None, 5, ["gcr.io/acme/api"], {}, True)
+    for wrong in wrongs:
+        assert "makes no sense" in rejection({"action": action, "repository": wrong}, source=REQUESTS)
+
+
+# --- anything else
+
+GOOD = b'"action": "INSERT", "tag": "gcr.io/acme/api:v1"'
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b" ",
+        b"{",
+        b"not json",
+        b"{%s" % GOOD,
+        b"{%s}}" % GOOD,
+        b"{%s,}" % GOOD,
+        b"\xef\xbb\xbf{%s}" % GOOD,
+        b'{%s, "x": "\xff"}' % GOOD,
+        b'{%s, "\xff": 1}' % GOOD,
+        b'{%s, "x": "\xed\xa0\x80"}' % GOOD,
+        b'{%s, "x": "\xc0\xaf"}' % GOOD,
+        b'{%s, "x": NaN}' % GOOD,
+        b'{%s, "x": "\x00"}' % GOOD,
+        "{}".encode("utf-16"),
+        (b"{%s}" % GOOD).decode().encode("utf-16-le"),
+        b"{%s" % GOOD + b', "x": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b"{%s" % GOOD + b', "x": ' + b'{"a":' * 2400,
+        b"[" * 12_000,
+        b"[]",
+        b"null",
+        b"5",
+        b'"INSERT"',
+        b"[{%s}]" % GOOD,
+        b"{}",
+        b'{"tag": "gcr.io/acme/api:v1"}',
+        b'{"action": null, "tag": "gcr.io/acme/api:v1"}',
+        b'{"action": 5, "tag": "gcr.io/acme/api:v1"}',
+        b'{"action": ["INSERT"], "tag": "gcr.io/acme/api:v1"}',
+        b'{"action": "insert", "tag": "gcr.io/acme/api:v1"}',
+        b'{"action": "INSERT ", "tag": "gcr.io/acme/api:v1"}',
+        b'{"action": "", "tag": "gcr.io/acme/api:v1"}',
+        b'{"action": "UPDATE", "tag": "gcr.io/acme/api:v1"}',
+        b'{"Action": "INSERT", "tag": "gcr.io/acme/api:v1"}',
+        b'{"action": "INSERT", "tag": 5}',
+        b'{"action": "INSERT", "tag": ["gcr.io/acme/api:v1"]}',
+        b'{"action": "INSERT", "tag": {"x": 1}}',
+        b'{"action": "INSERT", "digest": true}',
+        b'{"action": "INSERT", "tag": "\\ud800"}',
+        b'{"action": "INSERT", "tag": "gcr.io/acme/api:v1\\u0000"}',
+        b'{"action": "INSERT", "tag": ""}',
+    ],
+)
+def test_rejected_data(data: bytes) -> None:
+    """Not UTF-8 JSON, nested beyond reason, not an object, a field missing or of a wrong type, an unknown action."""
+    assert rejection(data)
+    with pytest.raises(InvalidNotification):
+        parse_data(data)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        None,
+        b"",
+        b'{"message": {}}',
+        "text",
+        5,
+        [],
+        [{"message": {}}],
+        {},
+        {"message": None},
+        {"message": []},
+        {"message": "e30="},
+        {"Message": {"data": "e30="}},
+        {"data": "e30="},
+        {"message": {}},
+        {"message": {"data": None}},
+        {"message": {"data": 5}},
+        {"message": {"data": {}}},
+        {"message": {"data": b"e30="}},
+        {"message": {"data": ""}},
+        {"message": {"data": "%%%"}},
+        {"message": {"data": "e30"}},
+        {"message": {"data": "e3 0="}},
+        {"message": {"data": "e30=\n"}},
+        {"message": {"data": "\u0435\u0437\u043e="}},
+        {"message": {"data": "\ud800"}},
+        {"message": {"data": "\x00"}},
+    ],
+)
+def test_body_without_a_message_is_rejected(body: object) -> None:
+    """A body that is not JSON comes as bytes, an empty one as None."""
+    with pytest.raises(InvalidNotification):
+        parse_delivery(body, PUSHES, insecure=frozenset(), requests_topic="")
+
+
+def test_url_safe_base64_is_not_what_pub_sub_sends() -> None:
+    """Bytes whose encoding has a hyphen would otherwise be read as others."""
+    with pytest.raises(InvalidNotification, match="not base64"):
+        parse_delivery({"message": {"data": "-_-_"}}, PUSHES, insecure=frozenset(), requests_topic="")
+
+
+def test_data_of_any_other_size_is_not_looked_at() -> None:
+    """No notification is that long."""
+    longest = b"{%s}" % GOOD
+    longest += b" " * (DATA_MAX_CHARS // 4 * 3 - len(longest))
+
+    assert said(longest) == Pushed(API)
+    assert rejection(longest + b" ") == "data is too long"
+
+
+# --- when it was published
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("2024-05-01T12:00:00Z", datetime(2024, 5, 1, 12, tzinfo=UTC)),
+        ("2024-05-01T12:00:00.123Z", datetime(2024, 5, 1, 12, microsecond=123_000, tzinfo=UTC)),
+        ("2024-05-01T12:00:00.123456789Z", datetime(2024, 5, 1, 12, microsecond=123_456, tzinfo=UTC)),
+        ("2024-05-01T14:00:00+02:00", datetime(2024, 5, 1, 12, tzinfo=UTC)),
+    ],
+)
+def test_publish_time_is_read_as_utc(text: str, time: datetime) -> None:
+    """RFC 3339, with or without a fraction."""
+    assert delivered({"action": "DELETE"}, publishTime=text).published == time
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        5,
+        [],
+        "yesterday",
+        "2024-05-01T12:00:00",
+        "2024-13-01T12:00:00Z",
+        "0001-01-01T00:00:00+14:00",
+        "9" * 5000,
+    ],
+)
+def test_publish_time_that_cannot_be_read_is_none(text: object) -> None:
+    """The message is taken all the same; a time without a zone tells nothing."""
+    assert delivered({"action": "DELETE"}, publishTime=text) == Delivery(Removed(), None)
+
+
+def test_message_without_a_publish_time_has_none() -> None:
+    """The CloudEvent's own time may stand in for it."""
+    assert delivered({"action": "DELETE"}).published is None

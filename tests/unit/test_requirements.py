@@ -1,0 +1,89 @@
+"""What the function needs is pinned and used, and the rest stays out of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+from tests.support.sources import SOURCES, imports, loaded_by
+
+ROOT = Path(__file__).parent.parent.parent
+LINES = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
+
+# A package that shares its top-level name with others.
+IMPORTED_AS = {"google-auth": "google.auth", "google-cloud-pubsub": "google.cloud.pubsub_v1"}
+
+
+def name_of(line: str) -> str:
+    """Return the package that a line is about, as package indexes spell it."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[=<>!~\[; ]", line)[0]).lower()
+
+
+def imported_as(package: str) -> set[str]:
+    """Return the names that a package is imported by."""
+    if package in IMPORTED_AS:
+        return {IMPORTED_AS[package]}
+    return {name for name, owners in packages_distributions().items() if package in map(name_of, owners)}
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_requirement_is_pinned(line: str) -> None:
+    """What was tested is what is deployed."""
+    assert re.fullmatch(r"[A-Za-z0-9._-]+(?:\[[a-z,]+\])?==[0-9]+(?:\.[0-9]+)*", line)
+
+
+@pytest.mark.parametrize("line", [line for lines in EXTRAS.values() for line in lines])
+def test_extra_is_pinned(line: str) -> None:
+    """A test that fails from one day to the next helps nobody."""
+    assert re.fullmatch(r"[A-Za-z0-9._-]+(?:\[[a-z,]+\])?==[0-9]+(?:\.[0-9]+)*", line)
+
+
+def test_requirements_are_sorted_and_each_once() -> None:
+    """So that a change shows as one line."""
+    assert [name_of(line) for line in LINES] == sorted({name_of(line) for line in LINES})
+
+
+@pytest.mark.parametrize("package", [name_of(line) for line in LINES])
+def test_requirement_is_imported_by_what_the_function_loads(package: str) -> None:
+    """What nobody imports is only a way in."""
+    imported = {name for module in loaded_by("main") for name in imports(SOURCES[module])}
+
+    assert imported & imported_as(package)
+
+
+def test_command_lines_packages_are_no_requirements() -> None:
+    """They are extras; none is both."""
+    needed = {name_of(line) for line in LINES}
+
+    for lines in EXTRAS.values():
+        assert needed.isdisjoint(map(name_of, lines))
+
+
+def test_importing_the_function_loads_no_extra() -> None:
+    """In a process of its own, as the framework does it; nor what only few messages or deployments need."""
+    code = "import json, sys, main; print(json.dumps(sorted(sys.modules)))"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("COV_", "COVERAGE_"))}
+    environment["POLICIES"] = '[{"repositories": ["gcr.io/acme/*"]}]'
+
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=True)
+
+    loaded = set(json.loads(done.stdout))
+    assert {"main", "cleaner.function", "requests", "re2"} <= loaded
+    assert not {module for module in loaded if module.startswith("cleaner.cli")}
+    seldom = {"artifact_registry", "rest", "inventory", "running", "sweep"}
+    assert not loaded & {f"cleaner.{module}" for module in seldom}
+    assert not loaded & {"google.auth", "google.cloud.pubsub_v1"}
+    packages = {name_of(line) for lines in EXTRAS.values() for line in lines}
+    forbidden = {name for package in packages for name in imported_as(package)}
+    assert {"rich", "yaml", "shtab", "hypothesis"} <= forbidden
+    assert loaded & forbidden == set()
