@@ -20,6 +20,7 @@ from cleaner.core.notification import PruneRequest, Pushed, Removed, SweepReques
 from cleaner.core.policy import find_policy
 from cleaner.core.reference import Digest, Repository
 from cleaner.core.times import parse_time
+from cleaner.core.timing import TIMING, Timing
 from cleaner.engine.run import AskRunning, Run
 from cleaner.google.credentials import GoogleCredentials
 from cleaner.google.pubsub import TopicPublisher
@@ -47,9 +48,9 @@ class Event(Protocol):
 class Function:
     """The Cloud Function: what a process keeps from one message to the next."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, timing: Timing = TIMING) -> None:
         self._settings = settings
-        self._transport = transport = Transport(settings.workers)
+        self._transport = transport = Transport(settings.workers, timing=timing)
         self._clock = transport.clock
         self._credentials = credentials = GoogleCredentials()
         self._registry = Registry(

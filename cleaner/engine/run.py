@@ -19,12 +19,10 @@ from cleaner.engine.executor import End, Result, execute
 from cleaner.engine.refusals import Refusals
 from cleaner.google.registry import Map, Registry
 from cleaner.google.tokens import Access
-from cleaner.google.transport import ATTEMPTS, Exchange
+from cleaner.google.transport import Exchange
 
 logger = logging.getLogger(__name__)
 
-# What a plan rests on may have changed by then.
-PLAN_MAX_AGE_S = 60.0
 # Between an image's last tag and the image itself another process takes less than this, a request or two.
 SETTLING_S = 0.25
 
@@ -128,6 +126,7 @@ class Run:
         self._now = now
         self._transport = registry.transport
         self.clock = registry.transport.clock
+        self.plan_max_age_s = registry.transport.timing.plan_max_age
         self._started = self.clock()
         # What stays for this run; of that, what the registry would not delete.
         self._staying: set[Digest] = set()
@@ -266,7 +265,11 @@ class Run:
         came_through = result.deleted or result.refused or result.failed or not result.left
         self._fruitless = 0 if came_through else self._fruitless + 1
         # Somebody who always asks for more patience than a plan has would be asked for ever.
-        return Unavailable(f"{left}, and none comes through") if self._fruitless == ATTEMPTS else None
+        return (
+            Unavailable(f"{left}, and none comes through")
+            if self._fruitless == self._transport.timing.attempts
+            else None
+        )
 
     def _may_pass_over(self, result: Result) -> bool:
         """Whether others may take the places of those that ``max_deletions`` let go, and that did not go."""
@@ -332,7 +335,7 @@ class _Conditions:
         self._run = run
         self._refusals = Refusals(run.client, listing, run.workers)
         self._clock = run.clock
-        self._until = min(run.clock() + PLAN_MAX_AGE_S, run.exchange.deadline)
+        self._until = min(run.clock() + run.plan_max_age_s, run.exchange.deadline)
 
     def may_begin(self) -> bool:
         """Whether the plan is young enough, and there is time."""

@@ -21,17 +21,9 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from cleaner.core.errors import AnswerTooLong, TimeLimitReached, Unavailable
+from cleaner.core.timing import TIMING, Timing
 from cleaner.google.pace import Pace
 
-ATTEMPTS = 6
-FIRST_BACKOFF_S = 0.3
-BACKOFF_MAX_S = 20.0
-# urllib3 alone would obey a Retry-After of up to six hours, longer than any run.
-RETRY_AFTER_MAX_S = 60.0
-CONNECT_TIMEOUT_S = 10.0
-READ_TIMEOUT_S = 60.0
-# How long after the deadline an answer is still waited for: soon after, the platform ends the process.
-GRACE_S = 20.0
 _LEAST_TIMEOUT_S = 1.0
 
 TOO_MANY_REQUESTS = 429
@@ -114,11 +106,11 @@ class Transport:
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
-        read_timeout_s: float = READ_TIMEOUT_S,
+        timing: Timing = TIMING,
     ) -> None:
         self.clock = clock
+        self.timing = timing
         self._sleep = sleep
-        self._read_timeout_s = read_timeout_s
         self._adapter = HTTPAdapter(pool_connections=32, pool_maxsize=connections * _RUNS, max_retries=0)
         self._verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
         self._origins: dict[str, tuple[Pace, Mapping[str, str]]] = {}
@@ -170,16 +162,18 @@ class Transport:
             AnswerTooLong: An answer is longer than it may be.
         """
         pace, _ = self._origin(url)
-        for attempt in range(ATTEMPTS):
+        for attempt in range(self.timing.attempts):
             self.pause(pace.reserve(requests), exchange)
             try:
                 with exchange.turn:
                     return act()
             except TryAgain as again:
                 failure = again
-            backoff = min(FIRST_BACKOFF_S * 2**attempt, BACKOFF_MAX_S) * self._random.uniform(0.5, 1.0)
+            backoff = min(self.timing.first_backoff * 2**attempt, self.timing.backoff_max) * self._random.uniform(
+                0.5, 1.0
+            )
             delay = max(backoff, failure.least_s)
-            if attempt + 1 == ATTEMPTS or self.clock() + delay >= exchange.deadline:
+            if attempt + 1 == self.timing.attempts or self.clock() + delay >= exchange.deadline:
                 break
             self._sleep(delay)
         raise Unavailable(str(failure)) from failure
@@ -196,7 +190,7 @@ class Transport:
         pace, proxies = self._origin(url)
         exchange.count()
         try:
-            patience_s = max(exchange.deadline + GRACE_S - self.clock(), _LEAST_TIMEOUT_S)
+            patience_s = max(exchange.deadline + self.timing.grace - self.clock(), _LEAST_TIMEOUT_S)
             response = self._send(method, url, headers, proxies, max_bytes, patience_s)
         except requests.RequestException as error:
             raise TryAgain(f"{method} {url}: {type(error).__name__}") from error
@@ -205,7 +199,7 @@ class Transport:
         else:
             pace.accepted()
         if response.status in _RETRIED:
-            least_s = _retry_after_s(response.headers.get("Retry-After"))
+            least_s = _retry_after_s(response.headers.get("Retry-After"), self.timing.retry_after_max)
             raise TryAgain(f"{method} {url}: status {response.status}", least_s)
         return response
 
@@ -219,7 +213,7 @@ class Transport:
         patience_s: float,
     ) -> Response:
         request = requests.Request(method, url, headers=dict(headers)).prepare()
-        timeout = (min(CONNECT_TIMEOUT_S, patience_s), min(self._read_timeout_s, patience_s))
+        timeout = (min(self.timing.connect_timeout, patience_s), min(self.timing.read_timeout, patience_s))
         response = self._adapter.send(request, stream=True, timeout=timeout, verify=self._verify, proxies=proxies)
         try:
             body = bytearray()
@@ -241,14 +235,14 @@ class Transport:
             return self._origins[origin]
 
 
-def _retry_after_s(value: str | None) -> float:
-    """Return what a ``Retry-After`` asks for, seconds or a date, at most 60 s; 0 where it is absent or unreadable."""
+def _retry_after_s(value: str | None, longest_s: float) -> float:
+    """Return what a ``Retry-After`` asks for, at most ``longest_s``; 0 where there is none."""
     if value is None:
         return 0.0
     if value.isascii() and value.isdigit():
-        return min(float(value[:6]), RETRY_AFTER_MAX_S)
+        return min(float(value[:6]), longest_s)
     try:
         moment = email.utils.parsedate_to_datetime(value).timestamp()
     except (ValueError, OverflowError):
         return 0.0
-    return min(max(moment - time.time(), 0.0), RETRY_AFTER_MAX_S)
+    return min(max(moment - time.time(), 0.0), longest_s)

@@ -16,5 +16,5 @@ the records:
 What falls into a gap that no client can close is counted apart (see ``Judge``).
 
 All changes of the repositories are made in the registry's one thread, so the records are in order.  Time constants of
-the product are shortened (see ``tuned``), or a round would take minutes.
+the product are shortened (see ``shortened``), or a round would take minutes.
 """

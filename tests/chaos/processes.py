@@ -25,7 +25,7 @@ from cleaner.function import Function
 from cleaner.settings import Settings
 from tests.chaos.cases import Case
 from tests.chaos.records import Delivery, Message, Records
-from tests.chaos.tuning import REST_S, tuned
+from tests.chaos.tuning import REST_S, shortened
 from tests.support.processes import ROOT, free_port
 
 
@@ -68,7 +68,7 @@ class LocalProcess:
     def __init__(self, case: Case, who: str, dead: set[str]) -> None:
         self.who = who
         self._dead = dead
-        self._function = Function(Settings.from_environment(environment(case, who)))
+        self._function = Function(Settings.from_environment(environment(case, who)), shortened(case.plan_age_s))
 
     def handle(self, message: Message, shape: int) -> str:
         envelope = message.envelope(self.who)
@@ -142,9 +142,10 @@ def serve(port: int, plan_age_s: float) -> None:
     """Be one function process: functions-framework, but for the time constants."""
     from functions_framework._cli import _cli
 
-    where = ("--source", str(ROOT / "main.py"), "--host", "127.0.0.1", "--port", str(port))
-    with tuned(plan_age_s):
-        _cli(["--target", "prune", "--signature-type", "cloudevent", *where])
+    os.environ["PLAN_MAX_AGE_S"] = str(plan_age_s)
+    source = str(Path(__file__).with_name("served.py"))
+    where = ("--source", source, "--host", "127.0.0.1", "--port", str(port))
+    _cli(["--target", "prune", "--signature-type", "cloudevent", *where])
 
 
 class Pubsub:

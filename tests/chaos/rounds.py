@@ -23,7 +23,7 @@ from tests.chaos.clients import Clients
 from tests.chaos.judge import Judge, Loss
 from tests.chaos.processes import FrameworkProcess, LocalProcess, Process, Pubsub
 from tests.chaos.records import REFUSED, Records, Watched, now_ms
-from tests.chaos.tuning import REST_S, tuned
+from tests.chaos.tuning import REST_S
 from tests.emulator import Emulator
 from tests.emulator.faults import (
     Action,
@@ -80,7 +80,6 @@ class Round:
         case, started = self._case, time.monotonic()
         with (
             tempfile.TemporaryDirectory() as folder,
-            tuned(case.plan_age_s),
             _logged() as records_logged,
             Emulator(seed=case.seed, default_host=HOST) as emulator,
         ):

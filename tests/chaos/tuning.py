@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-import cleaner.engine.run
-import cleaner.google.transport
+from cleaner.core.timing import Timing
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-# The product's time constants, shortened alike; a round sets the age of a plan as well.
-READ_TIMEOUT_S: Final = 0.7
-FIRST_BACKOFF_S: Final = 0.02
-BACKOFF_MAX_S: Final = 0.3
 # What threads, sockets and a busy machine may add to a bound.
 SLACK_S: Final = 1.5
 # A process that was told 429 once asks as slowly as one request a second for a while.
@@ -26,27 +16,6 @@ LOOK_MAX_S: Final = 1.0
 REST_S: Final = 60.0
 
 
-@contextlib.contextmanager
-def tuned(plan_age_s: float) -> Iterator[None]:
-    """Shorten the product's time constants."""
-    defaults = cleaner.google.transport.Transport.__init__.__kwdefaults__
-    assert defaults is not None
-    before = (
-        cleaner.google.transport.FIRST_BACKOFF_S,
-        cleaner.google.transport.BACKOFF_MAX_S,
-        cleaner.engine.run.PLAN_MAX_AGE_S,
-        defaults["read_timeout_s"],
-    )
-    cleaner.google.transport.FIRST_BACKOFF_S = FIRST_BACKOFF_S
-    cleaner.google.transport.BACKOFF_MAX_S = BACKOFF_MAX_S
-    cleaner.engine.run.PLAN_MAX_AGE_S = plan_age_s
-    defaults["read_timeout_s"] = READ_TIMEOUT_S
-    try:
-        yield
-    finally:
-        (
-            cleaner.google.transport.FIRST_BACKOFF_S,
-            cleaner.google.transport.BACKOFF_MAX_S,
-            cleaner.engine.run.PLAN_MAX_AGE_S,
-            defaults["read_timeout_s"],
-        ) = before
+def shortened(plan_max_age_s: float) -> Timing:
+    """Return the product's time constants, shortened alike but for the age of a plan, which a round sets."""
+    return Timing(plan_max_age=plan_max_age_s, first_backoff=0.02, backoff_max=0.3, read_timeout=0.7)

@@ -19,6 +19,7 @@ from cleaner.core.manifest import OCI_INDEX, OCI_MANIFEST
 from cleaner.core.plan import Reason, plan
 from cleaner.core.policy import policy_from_mapping
 from cleaner.core.reference import Digest, Repository, Tag, parse_repository
+from cleaner.core.timing import Timing
 from cleaner.google.artifact_registry import ArtifactRegistry
 from cleaner.google.registry import Registry
 from cleaner.google.rest import GoogleApi
@@ -52,7 +53,7 @@ class Rest:
         self.emulator = emulator
         self.store = emulator.store
         clock = Clock()
-        self.transport = Transport(clock=clock, sleep=clock.sleep, read_timeout_s=5)
+        self.transport = Transport(clock=clock, sleep=clock.sleep, timing=Timing(read_timeout=5))
         self.api = ArtifactRegistry(GoogleApi(self.transport, Account(), f"{emulator.url}/"))
 
     def under(self, root: str) -> list[str]:

@@ -18,9 +18,9 @@ from cleaner.core.manifest import Listing, Manifest
 from cleaner.core.plan import Deletion, Plan, Reason, Verdict, plan
 from cleaner.core.policy import policy_from_mapping
 from cleaner.core.reference import Digest, Tag
+from cleaner.core.timing import TIMING
 from cleaner.engine.executor import End, Result, execute
 from cleaner.google.registry import GONE, NOT_BEGUN
-from cleaner.google.transport import ATTEMPTS
 from tests.emulator.faults import Before, Delay, Status
 from tests.emulator.images import cosign_signature, cosign_tag, image, index, multi_arch, referrer
 from tests.emulator.store import OCI_INDEX, OCI_MANIFEST
@@ -514,7 +514,7 @@ def test_error_lets_others_finish_and_begins_nothing(world: World) -> None:
     world.faults.add(Status(503), kind="manifest_delete", path=failing)
     asked = functools.partial(world.log.of, "manifest_delete")
 
-    result = carry_out(world, workers=2, gates={"b": lambda: len(asked()) == ATTEMPTS})
+    result = carry_out(world, workers=2, gates={"b": lambda: len(asked()) == TIMING.attempts})
 
     assert isinstance(result.error, Unavailable)
     assert digests(result.deleted) == {slow}

@@ -25,12 +25,13 @@ from cleaner.core.errors import (
 from cleaner.core.plan import Running
 from cleaner.core.policy import policies_from_document
 from cleaner.core.reference import Repository, Tag
+from cleaner.core.timing import TIMING, Timing
 from cleaner.engine.run import Run
 from cleaner.google.inventory import Inventory
 from cleaner.google.registry import Registry
 from cleaner.google.rest import GoogleApi
 from cleaner.google.running import ASSET_TYPES
-from cleaner.google.transport import ATTEMPTS, Exchange, Response, Transport
+from cleaner.google.transport import Exchange, Response, Transport
 from tests.emulator import Emulator
 from tests.emulator.faults import Before, BrokenJson, CutBody, Delay, DropBefore, Status
 from tests.emulator.images import image, load
@@ -94,7 +95,9 @@ class World:
         self.faults = emulator.faults
         self.assets = emulator.behaviour.assets
         self.clock = Clock()
-        self.transport = WatchedTransport(clock=self.clock, sleep=self.clock.sleep, read_timeout_s=PATIENCE_S)
+        self.transport = WatchedTransport(
+            clock=self.clock, sleep=self.clock.sleep, timing=Timing(read_timeout=PATIENCE_S)
+        )
         self.transport.sent = []
         self.api = GoogleApi(self.transport, credentials, url)
 
@@ -312,7 +315,7 @@ def test_page_that_keeps_failing_is_a_transient_failure(world: World, fault: Sta
     with pytest.raises(Unavailable):
         world.ask(world.inventory())
 
-    assert world.questions == 1 + ATTEMPTS
+    assert world.questions == 1 + TIMING.attempts
 
 
 def test_broken_json_is_a_transient_failure(world: World) -> None:
@@ -447,7 +450,7 @@ def test_runs_side_by_side_share_a_transient_failure(world: World) -> None:
     answers = side_by_side(world, world.inventory())
 
     assert {type(answer) for answer in answers} == {Unavailable}
-    assert world.questions == ATTEMPTS
+    assert world.questions == TIMING.attempts
 
 
 def test_runs_side_by_side_each_learn_of_a_missing_permission(world: World) -> None:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cleaner.core.errors import AnswerTooLong, Unavailable
+from cleaner.core.timing import TIMING, Timing
 from cleaner.google.pace import Pace
-from cleaner.google.transport import ATTEMPTS, GRACE_S, Exchange, Response, Transport
+from cleaner.google.transport import Exchange, Response, Transport
 from tests.emulator import Emulator
 from tests.emulator.faults import CutBody, DropAfter, DropBefore, Quota, Stall, Status, too_many_requests
 from tests.support.processes import DEADLINE_S
@@ -39,7 +40,7 @@ def send(world: World, *, exchange: Exchange | None = None, method: str = "GET",
 def impatient(world: World) -> None:
     """Let the world's transport wait for an answer for a moment only."""
     world.close()
-    world.transport = Transport(clock=world.clock, sleep=world.clock.sleep, read_timeout_s=0.5)
+    world.transport = Transport(clock=world.clock, sleep=world.clock.sleep, timing=Timing(read_timeout=0.5))
 
 
 @pytest.mark.parametrize("status", RETRIED)
@@ -90,18 +91,18 @@ def test_what_never_passes_is_unavailable(world: World, fault: Action) -> None:
         send(world, exchange=exchange)
 
     assert caught.value.transient
-    assert exchange.requests == ATTEMPTS
+    assert exchange.requests == TIMING.attempts
     backoffs = [seconds for seconds in world.clock.slept if seconds < 30]
-    assert len(backoffs) >= ATTEMPTS - 1
-    for attempt in range(ATTEMPTS - 1):
+    assert len(backoffs) >= TIMING.attempts - 1
+    for attempt in range(TIMING.attempts - 1):
         assert any(0.15 * 2**attempt <= seconds <= 0.3 * 2**attempt for seconds in backoffs)
 
 
 def test_no_answer_is_waited_for_long_after_the_deadline(world: World) -> None:
     """Whoever stalls does not hold up a run until the platform ends it without a summary."""
-    transport = Transport(clock=world.clock, sleep=world.clock.sleep, read_timeout_s=3600)
+    transport = Transport(clock=world.clock, sleep=world.clock.sleep, timing=Timing(read_timeout=3600))
     world.faults.add(Stall(3600))
-    exchange = Exchange(world.clock() - GRACE_S)
+    exchange = Exchange(world.clock() - TIMING.grace)
     url = f"{world.emulator.registry.scheme}://{world.repository.host}/v2/"
 
     with pytest.raises(Unavailable):
@@ -121,7 +122,7 @@ def test_nobody_there_is_unavailable(world: World) -> None:
     with pytest.raises(Unavailable):
         world.transport.send(exchange, "GET", url, {}, max_bytes=10)
 
-    assert exchange.requests == ATTEMPTS
+    assert exchange.requests == TIMING.attempts
 
 
 @pytest.mark.parametrize("status", RETRIED)

@@ -11,6 +11,7 @@ from cleaner.core.manifest import OCI_MANIFEST, Links, Listing, Manifest, parse_
 from cleaner.core.plan import Plan, plan
 from cleaner.core.policy import Policy, policy_from_mapping
 from cleaner.core.reference import Digest, Repository, Tag
+from cleaner.core.timing import Timing
 from cleaner.engine.executor import Result, execute
 from cleaner.engine.run import Report, Run
 from cleaner.google.registry import Registry, RepositoryClient
@@ -73,7 +74,9 @@ class World:
         self.clock = Clock()
         self.name = emulator.name("acme/api")
         self.repository = Repository(*self.name.split("/", 1))
-        self.transport = Transport(clock=self.clock, sleep=self.clock.sleep, read_timeout_s=read_timeout_s)
+        self.transport = Transport(
+            clock=self.clock, sleep=self.clock.sleep, timing=Timing(read_timeout=read_timeout_s)
+        )
         insecure_hosts = frozenset({self.repository.host} if insecure else ())
         self.registry = Registry(self.transport, lambda _refused: GOOGLE_TOKEN, insecure_hosts)
 
