@@ -35,6 +35,11 @@ def name_of(value: str) -> str:
     return _names.get(value, value)
 
 
+def named(*names: str) -> list[str]:
+    """Return names by their digests, the smallest first."""
+    return sorted(names, key=digest)
+
+
 def cosign(name: str, suffix: str = ".sig") -> str:
     """Return the tag by which cosign attaches something to the manifest ``name``."""
     return digest(name).replace(":", "-") + suffix
@@ -86,6 +91,10 @@ def policy(**keys: object) -> Policy:
 def retiring(**keys: object) -> Policy:
     """Return a policy under which tags protect nothing and whatever is a day old is no longer kept for being new."""
     return policy(**{"delete_tags": [".*"], "max_age": "1d", **keys})
+
+
+# Everything that is a day old and that nothing else keeps goes.
+RETIRING = retiring()
 
 
 def planned(

@@ -1,0 +1,282 @@
+"""Deciding: every reason, and which of two is given."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from msgspec.structs import replace
+
+from cleaner.core.manifest import Manifest
+from cleaner.core.plan import Reason
+from tests.support.builders import (
+    NOW,
+    RETIRING,
+    cosign,
+    digest,
+    kept,
+    manifest,
+    name_of,
+    planned,
+    policy,
+    reasons,
+    retiring,
+)
+
+EARLIER_FIRST = (
+    "unknown-type",
+    "unknown-age",
+    "too-young",
+    "just-pushed",
+    "running",
+    "protected-tag",
+    "tagged",
+    "newest",
+    "needed",
+    "over-limit",
+)
+
+# No manifest can have both: one of unknown age is neither young nor in a pool.
+IMPOSSIBLE = {("unknown-age", "too-young"), ("unknown-age", "newest")}
+
+
+def reason_of_one(*holding: str) -> str:
+    """Return the reason of a tagged image for which exactly these rules hold."""
+    age_days: float | None = 30
+    if "too-young" in holding:
+        age_days = 0.01
+    if "unknown-age" in holding:
+        age_days = None
+    one = manifest("one", age_days, tags="v1", kind="application/x" if "unknown-type" in holding else "docker")
+    held = [one]
+    if "needed" in holding:
+        held.append(manifest("index", None, tags="latest", children="one"))
+    by = policy(
+        delete_tags=[] if "tagged" in holding else [".*"],
+        protect_tags=["v1"] if "protected-tag" in holding else [],
+        max_age=None if "newest" in holding else "2h",
+        max_deletions=1 if "over-limit" in holding else None,
+    )
+    result = planned(
+        held,
+        by,
+        just_pushed="one" if "just-pushed" in holding else "",
+        running="one" if "running" in holding else "",
+        already_deleted=1 if "over-limit" in holding else 0,
+    )
+    return reasons(result)["one"]
+
+
+def test_reasons_are_those_of_the_readme_in_its_order() -> None:
+    """Users and dashboards rely on the names."""
+    assert [reason.value for reason in Reason] == [*EARLIER_FIRST, "expired", "follows", "orphan"]
+
+
+@pytest.mark.parametrize("reason", EARLIER_FIRST)
+def test_each_rule_keeps_an_image_on_its_own(reason: str) -> None:
+    """Without any of them it goes."""
+    assert reason_of_one(reason) == reason
+    assert reason_of_one() == "expired"
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"), [pair for pair in itertools.combinations(EARLIER_FIRST, 2) if pair not in IMPOSSIBLE]
+)
+def test_earlier_reason_is_given(earlier: str, later: str) -> None:
+    """Of two rules that hold, the first in the order of the README."""
+    assert reason_of_one(earlier, later) == earlier
+
+
+def test_every_rule_at_once_gives_the_first() -> None:
+    """And so on down, one rule less each time."""
+    for first in range(len(EARLIER_FIRST)):
+        assert reason_of_one(*EARLIER_FIRST[first:]) == EARLIER_FIRST[first]
+
+
+ROLES: dict[str, Callable[..., list[Manifest]]] = {
+    "child": lambda **one: [manifest("root", 30, tags="v0", children="one"), manifest("one", **one)],
+    "referrer": lambda **one: [
+        manifest("root", 30, tags="v0"),
+        manifest("one", **{**one, "tags": f"{one.get('tags', '')} {cosign('root')}"}),
+    ],
+    "orphan": lambda **one: [manifest("one", **one, subject="gone", children="")],
+    "untagged image": lambda **one: [manifest("one", **one)],
+}
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize(
+    ("reason", "one", "options"),
+    [
+        ("unknown-age", {"age_days": None}, {}),
+        ("too-young", {"age_days": 0.01}, {}),
+        ("just-pushed", {}, {"just_pushed": "one"}),
+        ("running", {}, {"running": "one"}),
+    ],
+)
+def test_rule_for_all_holds_for_every_class(
+    role: str, reason: str, one: dict[str, float | None], options: dict[str, str]
+) -> None:
+    """Not only for images."""
+    assert reasons(planned(ROLES[role](**one), RETIRING, **options))["one"] == reason  # type: ignore[arg-type]  # a table
+
+
+def test_unknown_type_is_kept_in_every_class() -> None:
+    """What is not understood is not deleted; what it hangs on is judged without it."""
+    held = [
+        manifest("index", tags="v1", children="child"),
+        manifest("child", kind="application/vnd.oci.artifact.manifest.v1+json"),
+        manifest("untagged", kind="application/vnd.docker.distribution.manifest.v1+json"),
+        manifest("typeless", kind="?"),
+    ]
+
+    assert reasons(planned(held, RETIRING)) == {
+        "index": "expired",
+        "child": "unknown-type",
+        "untagged": "unknown-type",
+        "typeless": "unknown-type",
+    }
+
+
+def test_protected_tag_may_be_a_cosign_tag() -> None:
+    """It wins over everything that would let the manifest go, and keeps the subject with it."""
+    held = [manifest("image", 30, tags="ci-1"), manifest("signature", tags=cosign("image"))]
+
+    result = planned(held, retiring(protect_tags=[r"sha256-.*\.sig"]))
+
+    assert reasons(result) == {"image": "needed", "signature": "protected-tag"}
+
+
+def test_one_protected_tag_of_many_is_enough() -> None:
+    """Any of its tags, any of the patterns, matched whole."""
+    held = [manifest("release", tags="ci-1 v1.4.2"), manifest("other", tags="ci-2 my-v1.4.2")]
+
+    assert reasons(planned(held, retiring(protect_tags=["prod", r"v\d+\.\d+\.\d+"]))) == {
+        "release": "protected-tag",
+        "other": "expired",
+    }
+
+
+def test_every_tag_has_to_match_delete_tags() -> None:
+    """One other tag keeps the image; by default every tagged image stays."""
+    held = [manifest("ci", tags="ci-1 pr-1"), manifest("latest", tags="ci-2 latest"), manifest("untagged")]
+
+    assert kept(planned(held, retiring(delete_tags=["ci-.*", "pr-.*"]))) == {"latest": "tagged"}
+    assert kept(planned(held, policy(max_age="1d"))) == {"ci": "tagged", "latest": "tagged"}
+
+
+def test_cosign_tag_of_an_image_counts_among_its_tags() -> None:
+    """Every tag of a tagged image has to match, whatever its spelling."""
+    held = [manifest("image", tags=f"ci-1 {cosign('gone')}")]
+
+    assert reasons(planned(held, retiring(delete_tags=["ci-.*"]))) == {"image": "tagged"}
+    assert reasons(planned(held, retiring(delete_tags=["ci-.*", "sha256-.*"]))) == {"image": "expired"}
+
+
+@pytest.mark.parametrize("tags", ["", "ci-1"])
+def test_image_whose_tags_are_not_all_known_is_tagged(tags: str) -> None:
+    """Artifact Registry's REST API names a hundred; one of the others may be a release."""
+    held = [replace(manifest("image", tags=tags), has_unnamed_tags=True)]
+
+    assert reasons(planned(held, RETIRING)) == {"image": "tagged"}
+
+
+def test_child_or_orphan_whose_tags_are_not_all_known_is_an_image() -> None:
+    """One of them may be an ordinary tag."""
+    held = [
+        manifest("index", tags="v1", children="child"),
+        replace(manifest("child"), has_unnamed_tags=True),
+        replace(manifest("orphan", tags=cosign("gone")), has_unnamed_tags=True),
+    ]
+
+    assert reasons(planned(held, RETIRING)) == {"index": "expired", "child": "tagged", "orphan": "tagged"}
+
+
+# --- just pushed, running
+
+
+def test_pushed_child_stays_without_its_index() -> None:
+    """A child needs no index."""
+    held = [manifest("index", tags="v1", children="child"), manifest("child")]
+
+    assert reasons(planned(held, RETIRING, just_pushed="child elsewhere")) == {
+        "index": "expired",
+        "child": "just-pushed",
+    }
+
+
+def test_pushed_signature_keeps_its_image() -> None:
+    """A kept manifest needs its subject."""
+    held = [manifest("image", tags="v1"), manifest("signature", tags=cosign("image"))]
+
+    assert reasons(planned(held, RETIRING, just_pushed="signature")) == {
+        "image": "needed",
+        "signature": "just-pushed",
+    }
+
+
+def test_running_platform_keeps_its_indexes() -> None:
+    """An index with a child that is named counts as named, at any depth; its other children are needed."""
+    held = [
+        manifest("top", tags="v1", children="middle other"),
+        manifest("middle", children="amd64 arm64"),
+        manifest("amd64"),
+        manifest("arm64"),
+        manifest("other"),
+        manifest("signature", tags=cosign("top")),
+        manifest("unrelated", tags="v0"),
+    ]
+
+    result = planned(held, RETIRING, running="amd64")
+
+    assert reasons(result) == {
+        "amd64": "running",
+        "middle": "running",
+        "top": "running",
+        "arm64": "needed",
+        "other": "needed",
+        "signature": "needed",
+        "unrelated": "expired",
+    }
+
+
+def test_running_tag_keeps_what_it_names() -> None:
+    """A tag that nothing has keeps nothing."""
+    held = [manifest("a", tags="v1 latest", children="child"), manifest("child"), manifest("b", tags="v2")]
+
+    assert reasons(planned(held, RETIRING, running_tags="latest v3")) == {
+        "a": "running",
+        "child": "needed",
+        "b": "expired",
+    }
+
+
+def test_who_runs_it_is_told() -> None:
+    """Where that is the reason, and only there."""
+    held = [
+        manifest("index", tags="v1", children="child"),
+        manifest("child"),
+        manifest("young", 0, tags="v2"),
+    ]
+
+    result = planned(held, RETIRING, running="child young")
+    details = {name_of(each.manifest.digest): each.detail for each in result.keep}
+
+    assert details == {"index": "runner of child", "child": "runner of child", "young": ""}
+    facts = {name_of(each.manifest.digest): each.facts() for each in result.keep}
+    assert facts["child"]["running"] == "runner of child"
+    assert "running" not in facts["young"]
+
+
+def test_verdict_is_told_in_the_logs_words() -> None:
+    """The fields of the log line for a manifest."""
+    result = planned([manifest("x", 30, tags="b a")], RETIRING)
+
+    assert result.delete[0].verdict.facts() == {
+        "digest": digest("x"),
+        "tags": ("a", "b"),
+        "reason": "expired",
+        "uploaded": NOW - timedelta(days=30),
+    }
