@@ -23,32 +23,34 @@ LIMIT_S = 30
 # Somebody expects of a repository's first image that {stays} the opposite of what the policy says.
 WRONG = """
 import sys
-from tests import demo
+from tests.demo import histories as made, stage
+from tests.demo.__main__ import main
 
-def histories(host, now, right=demo.histories):
+def histories(host, now, right=made.histories):
     found = right(host, now)
     expected = next(one.expected for one in found if one.path == "{path}")
     digest = next(digest for digest, one in expected.items() if one.stays is {stays})
-    expected[digest] = demo.{instead}(expected[digest].reason, "wrong on purpose")
+    expected[digest] = made.{instead}(expected[digest].reason, "wrong on purpose")
     return found
 
-demo.histories = histories
-sys.exit(demo.main())
+stage.histories = histories
+sys.exit(main())
 """
 
 
 # The command line does something else than it should.
 MEDDLED = """
 import sys
-from tests import demo
+from tests.demo.__main__ import main
+from tests.demo.stage import Stage
 
-def run(self, *arguments, right=demo.Stage._run):
+def run(self, *arguments, right=Stage._run):
     command = arguments[0]
     {meddle}
     return right(self, *arguments)
 
-demo.Stage._run = run
-sys.exit(demo.main())
+Stage._run = run
+sys.exit(main())
 """
 
 
