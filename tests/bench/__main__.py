@@ -37,7 +37,9 @@ from cleaner.core.reference import parse_repository
 from cleaner.engine.run import Report, Run
 from cleaner.google.registry import Registry
 from cleaner.google.transport import Transport
-from tests.support.processes import FunctionProcess, deliver, free_port, request_of
+from tests.support.deliveries import deliver, request_of
+from tests.support.function import FunctionProcess
+from tests.support.processes import free_port
 
 LATENCY_MS = 50
 WORKERS = 20

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tests.demo.histories import Expected, History
 from tests.demo.tree import names_of, short
 from tests.emulator.store import Manifest
-from tests.support.processes import Held
+from tests.support.held import Held
 
 
 @dataclass(frozen=True, slots=True)

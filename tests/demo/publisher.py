@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import requests
 
-from tests.support.processes import TOPIC, FunctionProcess, PubSub, deliver, topic_path
+from tests.support.deliveries import TOPIC, deliver, topic_path
+from tests.support.function import FunctionProcess
+from tests.support.pubsub import PubSub
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

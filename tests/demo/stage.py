@@ -22,7 +22,11 @@ from tests.demo.signals import Signals
 from tests.emulator import Emulator
 from tests.emulator.store import Manifest
 from tests.emulator.wire import Pusher
-from tests.support.processes import ROOT, TOPIC, Child, FunctionProcess, Held, PubSub, inherited, pubsub_command
+from tests.support.deliveries import TOPIC
+from tests.support.function import FunctionProcess
+from tests.support.held import Held
+from tests.support.processes import ROOT, Child, inherited
+from tests.support.pubsub import PubSub, pubsub_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

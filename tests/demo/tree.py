@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.emulator.store import INDEXES, Manifest
-from tests.support.processes import Held
+from tests.support.held import Held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.processes import Child, is_listening, pubsub_command, wait_for
+from tests.support.processes import Child, is_listening, wait_for
+from tests.support.pubsub import pubsub_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -25,19 +25,11 @@ from tests.emulator.faults import Delay, Stall, Status
 from tests.emulator.images import attestation, cosign_signature, cosign_tag, image, index, load, multi_arch, referrer
 from tests.emulator.store import OCI_MANIFEST
 from tests.emulator.wire import Pusher, notifications
-from tests.support.processes import (
-    DEADLINE_S,
-    FunctionProcess,
-    Gateway,
-    Held,
-    PubSub,
-    Shape,
-    assert_whole,
-    deliver,
-    free_port,
-    pubsub_command,
-    wait_for,
-)
+from tests.support.deliveries import Shape, deliver
+from tests.support.function import FunctionProcess
+from tests.support.held import Held, assert_whole
+from tests.support.processes import DEADLINE_S, free_port, wait_for
+from tests.support.pubsub import Gateway, PubSub, pubsub_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -19,7 +19,8 @@ from tests.emulator import Emulator
 from tests.emulator.faults import Before, Status
 from tests.emulator.images import image, load, raw
 from tests.emulator.store import OCI_INDEX
-from tests.support.processes import ROOT, Shape, cloudevent_headers, envelope, request_of
+from tests.support.deliveries import Shape, cloudevent_headers, envelope, request_of
+from tests.support.processes import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

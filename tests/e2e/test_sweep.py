@@ -34,7 +34,10 @@ from cleaner.settings import Settings
 from tests.emulator import Emulator
 from tests.emulator.faults import Delay, Status
 from tests.emulator.images import image, load
-from tests.support.processes import ROOT, FunctionProcess, PubSub, envelope, pubsub_command, topic_path, wait_for
+from tests.support.deliveries import envelope, topic_path
+from tests.support.function import FunctionProcess
+from tests.support.processes import ROOT, wait_for
+from tests.support.pubsub import PubSub, pubsub_command
 
 REQUESTS = "requests"
 POLICY = {"keep": 2, "delete_tags": [".*"]}

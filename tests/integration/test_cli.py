@@ -29,7 +29,7 @@ from tests.emulator import Emulator, scenarios
 from tests.emulator.faults import Before, Status
 from tests.emulator.images import cosign_signature, cosign_tag, image, load, multi_arch, raw
 from tests.emulator.store import DANGLING_PARENT, OCI_INDEX
-from tests.support.processes import Held, assert_whole
+from tests.support.held import Held, assert_whole
 
 ROOT = Path(__file__).parent.parent.parent
 PATH = "acme/api"

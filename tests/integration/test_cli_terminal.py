@@ -24,7 +24,8 @@ import pytest
 from tests.emulator import Emulator
 from tests.emulator.faults import Delay
 from tests.emulator.images import cosign_signature, cosign_tag, image, load, multi_arch
-from tests.support.processes import DEADLINE_S, ROOT, Held, assert_whole, wait_for
+from tests.support.held import Held, assert_whole
+from tests.support.processes import DEADLINE_S, ROOT, wait_for
 
 PATH = "acme/api"
 RETIRING = ("--delete-tags", ".*", "--keep", "2", "--keep-untagged", "0")

@@ -1,0 +1,66 @@
+"""What a repository held, and that it is whole after whatever happened."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from tests.emulator.store import Manifest, Store
+
+_COSIGN: Final = re.compile(r"sha256-([0-9a-f]{64})(?:\..+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a repository held at a moment: each manifest with its parts and its tags."""
+
+    children: Mapping[str, tuple[str, ...]]
+    subjects: Mapping[str, frozenset[str]]
+    tags: Mapping[str, frozenset[str]]
+
+    @classmethod
+    def now(cls, store: Store, repository: str) -> Held:
+        manifests = store.manifests(repository)
+        return cls(
+            {digest: manifest.children for digest, manifest in manifests.items()},
+            {digest: _subjects(manifest) for digest, manifest in manifests.items()},
+            {digest: frozenset(manifest.tags) for digest, manifest in manifests.items()},
+        )
+
+    def whole(self, digest: str) -> set[str]:
+        """``digest``, and what belongs to it: children, and what is attached to any of them by subject or tag."""
+        found: set[str] = set()
+        pending = [digest]
+        while pending:
+            one = pending.pop()
+            if one in found or one not in self.children:
+                continue
+            found.add(one)
+            pending += self.children[one]
+            pending += [other for other, subjects in self.subjects.items() if one in subjects]
+        return found
+
+
+def _subjects(manifest: Manifest) -> frozenset[str]:
+    by_tag = {f"sha256:{match[1]}" for tag in manifest.tags if (match := _COSIGN.fullmatch(tag))}
+    return frozenset(by_tag | ({manifest.subject} if manifest.subject else set()))
+
+
+def assert_whole(before: Held, store: Store, repository: str, kept: Iterable[str]) -> None:
+    """Every image of ``kept`` is as it was ``before``, with its tags and all that belongs to it.
+
+    Besides, nothing that is left has lost a part.
+    """
+    now = Held.now(store, repository)
+    for digest, children in now.children.items():
+        lost = [child for child in children if child in before.children and child not in now.children]
+        assert not lost, f"{repository}: {digest} has lost {lost}"
+    for digest in kept:
+        lost = sorted(before.whole(digest) - now.children.keys())
+        assert not lost, f"{repository}: {digest} should be whole, and has lost {lost}"
+        for part in before.whole(digest):
+            assert now.tags[part] >= before.tags[part], f"{repository}: {part} has lost tags"
