@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PROJECT: Final = "demo"
-
 # The topic for requests; who may push images cannot publish there.
 REQUESTS: Final = "requests"
 

@@ -32,10 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 POLICIES: Final = "policies.json"
-
 # About what a registry in the same region takes.
 LATENCY_MS: Final = 15
-
 # Each message comes to exactly one of these.
 OUTCOMES: Final = (
     "already covered",

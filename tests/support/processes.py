@@ -19,12 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 ROOT: Final = Path(__file__).parent.parent.parent
-
 # Long enough for a machine that is busy with something else; nothing waits for it to pass.
 DEADLINE_S: Final = 30.0
-
 _PATIENCE_S: Final = 0.01
-
 # How long a process that was asked to end gets.  gunicorn would wait half a minute for its requests.
 _GRACE_S: Final = 1.0
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 Logged = Callable[[str], list[dict[str, Any]]]
 
 ABSENT = Digest("sha256:" + "0" * 64)
-
 # Everything goes that is a day old.
 ALL: dict[str, Any] = {"delete_tags": [".*"], "max_age": "1d"}
 

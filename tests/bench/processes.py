@@ -1,0 +1,127 @@
+"""What is measured and what it is measured against: runs, the function, and the registry emulator as a process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import requests
+
+from cleaner.core.policy import policy_from_mapping
+from cleaner.core.reference import parse_repository
+from cleaner.engine.run import Report, Run
+from cleaner.google.registry import Registry
+from cleaner.google.transport import Transport
+from tests.support.deliveries import request_of
+from tests.support.function import FunctionProcess
+from tests.support.processes import free_port
+
+LATENCY_MS = 50
+WORKERS = 20
+PATH = "acme/api"
+_EVERYTHING = [{"repositories": ["**"]}]
+
+
+class Emulator:
+    """The registry emulator as a process."""
+
+    def __init__(self, *scenarios: str, latency_ms: float = 0) -> None:
+        given = [item for scenario in scenarios for item in ("--scenario", scenario)]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.emulator", "--auth", "--latency-ms", str(latency_ms), *given],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        self.host = self._process.stdout.readline().strip()
+        self.control = f"http://{self.host}/_emulator"
+
+    def counts(self) -> Counter[str]:
+        """Requests by kind."""
+        return Counter(requests.get(f"{self.control}/counters", timeout=60).json()["kinds"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.communicate()
+
+
+def new_run(host: str, policy: dict[str, object]) -> Run:
+    """Return a run as the function makes it, in this process, cold."""
+    transport = Transport(WORKERS)
+    return Run(
+        Registry(transport, lambda _: "", {host}),
+        parse_repository(f"{host}/{PATH}", {host}),
+        policy_from_mapping({"repositories": ["**"], **policy}, "policy"),
+        dry_run=False,
+        workers=WORKERS,
+        deadline=transport.clock() + 500,
+    )
+
+
+@contextlib.contextmanager
+def logging_nowhere() -> Iterator[None]:
+    """Write the log as always, but nobody reads it."""
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
+
+
+def timed(run: Run) -> tuple[Report, float, float]:
+    """Return the report, the seconds and the processor's seconds of a run."""
+    with logging_nowhere():
+        began, cpu = time.perf_counter(), time.process_time()
+        report = run.prune()
+        return report, time.perf_counter() - began, time.process_time() - cpu
+
+
+def first_answer(source: Path, settings: dict[str, str], data: bytes) -> float:
+    """Return how many seconds a new process takes until it has handled a message."""
+    port = free_port()
+    # As the platform starts it.
+    command = [str(Path(sys.executable).with_name("functions-framework")), "--target", "prune"]
+    path, headers, body = request_of(data)
+    began = time.perf_counter()
+    with subprocess.Popen(
+        [*command, "--signature-type", "cloudevent", "--source", f"{source}/main.py", "--port", str(port)],
+        env=settings,
+        stdout=subprocess.DEVNULL,
+    ) as process:
+        while True:
+            try:
+                requests.post(f"http://127.0.0.1:{port}{path}", body, headers=headers, timeout=60).raise_for_status()
+                break
+            except requests.ConnectionError:
+                time.sleep(0.005)
+        seconds = time.perf_counter() - began
+        process.terminate()
+    return seconds
+
+
+def function(host: str, **more: str) -> FunctionProcess:
+    """Return the function as a process that takes messages."""
+    return FunctionProcess({**settings_for(host), **more}).wait_until_up()
+
+
+def settings_for(host: str) -> dict[str, str]:
+    """Return the function's settings for a registry of that host."""
+    return {"POLICIES": json.dumps(_EVERYTHING), "DRY_RUN": "false", "INSECURE_REGISTRIES": host}
+
+
+def peak_mb(pid: int) -> float:
+    """Return the most memory that the worker below a gunicorn has had, in MB."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    status = Path(f"/proc/{children[0]}/status").read_text()
+    match = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert match is not None
+    return int(match[1]) / 1024
