@@ -61,13 +61,12 @@ from tests.emulator.store import (
 )
 from tests.emulator.tls import make_tls
 from tests.emulator.wire import ACCEPT, Pusher
-from tests.support.processes import DEADLINE_S
+from tests.support.processes import DEADLINE_S, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DATA = Path(__file__).parent.parent / "data"
-ROOT = Path(__file__).parent.parent.parent
+DATA = ROOT / "tests" / "data"
 PATH = "acme/api"
 ABSENT = "sha256:" + "0" * 64
 UPLOADED_MS = 1_600_000_000_000

@@ -30,8 +30,8 @@ from tests.emulator.faults import Before, Status
 from tests.emulator.images import cosign_signature, cosign_tag, image, load, multi_arch, raw
 from tests.emulator.store import DANGLING_PARENT, OCI_INDEX
 from tests.support.held import Held, assert_whole
+from tests.support.processes import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 PATH = "acme/api"
 RETIRING = ("--delete-tags", ".*", "--keep", "2")
 
