@@ -24,10 +24,10 @@ import pytest
 from tests.emulator import Emulator
 from tests.emulator.faults import Delay
 from tests.emulator.images import cosign_signature, cosign_tag, image, load, multi_arch
+from tests.support.command_line import Seat
 from tests.support.held import Held, assert_whole
 from tests.support.processes import DEADLINE_S, ROOT, wait_for
 
-PATH = "acme/api"
 RETIRING = ("--delete-tags", ".*", "--keep", "2", "--keep-untagged", "0")
 CTRL_C = b"\x03"
 
@@ -97,18 +97,8 @@ class Screen:
 
 
 @dataclass(slots=True)
-class Desk:
+class Desk(Seat):
     """A registry, and terminals to sit at."""
-
-    emulator: Emulator
-
-    @property
-    def name(self) -> str:
-        return self.emulator.name(PATH)
-
-    @property
-    def tags(self) -> set[str]:
-        return set(self.emulator.store.tags(self.name))
 
     @property
     def deletions(self) -> int:
@@ -160,12 +150,6 @@ import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.executable, [sys.executable, "-m", "cleaner", *sys.argv[1:]])
 """
-
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[Emulator]:
-    with Emulator() as emulator:
-        yield emulator
 
 
 @pytest.fixture

@@ -1,0 +1,209 @@
+"""``plan`` over a real registry's socket: what it says, and that it deletes nothing."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from datetime import datetime, timedelta
+from itertools import takewhile
+from pathlib import Path
+
+import pytest
+
+from tests.emulator import scenarios
+from tests.emulator.images import cosign_signature, cosign_tag, image, multi_arch
+from tests.support.command_line import RETIRING, Operator, one_line
+from tests.support.processes import ROOT
+
+
+def test_plan_deletes_nothing(operator: Operator) -> None:
+    """It asks for a token that is good for reading, and sends no DELETE."""
+    operator.builds(4)
+    operator.emulator.behaviour.auth = True
+
+    assert operator.plan(*RETIRING).code == 0
+
+    assert [one.path.rpartition(":")[2] for one in operator.emulator.log.of("token")] == ["pull"]
+    assert operator.deletions == 0
+    assert operator.tags == {f"build-{at}" for at in range(4)}
+
+
+def test_plan_as_a_document(operator: Operator) -> None:
+    """One JSON document on stdout and nothing on stderr."""
+    operator.builds(4)
+
+    ended = operator.plan(*RETIRING, "--format", "json")
+
+    assert (ended.code, ended.err) == (0, "")
+    assert list(ended.document) == ["repository", "dry_run", "keep", "delete"]
+    assert ended.document["repository"] == operator.name
+    assert ended.document["dry_run"] is True
+    assert ended.tags("keep") == ["build-0", "build-1"]
+    assert ended.tags("delete") == ["build-2", "build-3"]
+    assert set(ended.document["keep"][0]) == {"digest", "tags", "uploaded", "reason"}
+    assert datetime.fromisoformat(ended.document["keep"][0]["uploaded"]).utcoffset() == timedelta()
+
+
+def test_plan_as_a_table(operator: Operator) -> None:
+    """The repository, the policy in force, a line for each image, a summary; plain text where nobody sees colours."""
+    operator.builds(3)
+
+    lines = operator.plan(*RETIRING).out.splitlines()
+
+    assert lines[0] == operator.name
+    assert lines[1] == "flags: keep 2, keep_untagged 2, min_age 1h, delete_tags .*"
+    assert [line.split()[0] for line in lines[3:7]] == ["TAGS", "build-0", "build-1", "build-2"]
+    assert lines[6].endswith("delete  expired")
+    assert lines[8] == "keep    2 images: 2 newest"
+    assert lines[9].startswith("delete  1 image: ")
+    assert "\x1b" not in "".join(lines)
+
+
+def test_plan_without_a_policy_takes_the_defaults(operator: Operator) -> None:
+    """The function's defaults: tagged images stay, the five newest untagged ones too.  It says so."""
+    for at in range(7):
+        operator.load(image(f"untagged {at}"), days=1 + at)
+    operator.builds(7)
+
+    ended = operator.plan()
+
+    assert "defaults: keep 5, keep_untagged 5, min_age 1h" in ended.out
+    assert "keep    12 images: 7 tagged, 5 newest" in ended.out
+    assert "delete  2 images: " in ended.out
+
+
+def test_plan_of_a_repository_that_is_not_there(operator: Operator) -> None:
+    """There is nothing to prune; a document is a document all the same."""
+    ended = operator.plan()
+    assert (ended.code, ended.out) == (0, "")
+    assert ended.err == f"{operator.name}: no such repository\n"
+
+    ended = operator.plan("--format", "json")
+    assert ended.document == {"repository": operator.name, "dry_run": True, "keep": [], "delete": []}
+
+
+def test_plan_unfolds(operator: Operator) -> None:
+    """What belongs to an image is one column, or one line each."""
+    built = multi_arch("m", attestations=True)
+    operator.load(built, ["v1"], days=2)
+    operator.load(cosign_signature(built), [cosign_tag(built)], days=2)
+
+    folded, unfolded = operator.plan().out, operator.plan("--all").out
+
+    assert "amd64, arm64  2 attestations, 1 signature  keep  tagged" in folded
+    assert "linux/arm64" not in folded
+    assert [line.split()[0] for line in unfolded.splitlines() if line.startswith("  ")] == [
+        "linux/amd64",
+        "linux/arm64",
+        "attestation",
+        "attestation",
+        "signature",
+    ]
+
+
+def test_plan_explains(operator: Operator) -> None:
+    """By tag or by digest, as the table shows it; a name of nothing is an error."""
+    operator.builds(4)
+    digest = operator.emulator.store.tags(operator.name)["build-3"]
+
+    by_tag = operator.plan(*RETIRING, "--explain", "build-3")
+    by_digest = operator.plan(*RETIRING, "--explain", digest[7:15])
+
+    assert by_tag == by_digest
+    assert by_tag.out.startswith(f"{operator.name}@{digest}\n")
+    assert "newest         It is number 4 of 4 tagged images; keep is 2." in by_tag.out
+    assert by_tag.out.endswith("\nIt is deleted, as expired: no rule keeps it.\n")
+    operator.monkeypatch.setenv("COLUMNS", "80")
+    assert operator.plan("--explain", "build-3").out.startswith(f"{operator.name}@\n{digest}\ndefaults: ")
+    ended = operator.plan("--explain", "build-9")
+    assert (ended.code, "no manifest has the tag or digest 'build-9'" in one_line(ended)) == (1, True)
+
+
+def test_plan_knows_what_is_running(operator: Operator) -> None:
+    """Who runs an image is told in all three ways."""
+    operator.builds(4)
+    operator.monkeypatch.setenv("GOOGLE_CLOUD_ASSET_CUSTOM_ENDPOINT", f"{operator.emulator.url}/")
+    operator.emulator.behaviour.assets = {
+        "projects/acme": [
+            {
+                "name": "//container.googleapis.com/projects/acme/zones/z/clusters/c/k8s/namespaces/prod/pods/api",
+                "assetType": "k8s.io/Pod",
+                "resource": {"data": {"spec": {"containers": [{"image": f"{operator.name}:build-3"}]}}},
+            }
+        ]
+    }
+    scopes = ("--running-scopes", "projects/acme")
+
+    table = operator.plan(*RETIRING, *scopes)
+    document = operator.plan(*RETIRING, *scopes, "--format", "json").document
+    explained = operator.plan(*RETIRING, *scopes, "--explain", "build-3")
+
+    assert "keep    running: Pod prod/api" in table.out
+    assert document["keep"][-1]["running"] == "Pod prod/api"
+    assert "yes  running        Pod prod/api runs it." in explained.out
+    operator.monkeypatch.setenv("RUNNING_SCOPES", "projects/acme")
+    assert operator.plan(*RETIRING).out == table.out
+
+
+def test_plan_fails_where_it_is_not_known_what_runs(operator: Operator) -> None:
+    """Nothing is planned on half an answer; the missing permission is named."""
+    operator.builds(4)
+    operator.monkeypatch.setenv("GOOGLE_CLOUD_ASSET_CUSTOM_ENDPOINT", operator.emulator.url)
+    operator.emulator.behaviour.denied_scopes = {"projects/acme"}
+
+    ended = operator.plan(*RETIRING, "--running-scopes", "projects/acme")
+
+    assert ended.code == 1
+    assert "cloudasset.assets.listResource" in one_line(ended)
+
+
+def test_readme_examples_run(operator: Operator, tmp_path: Path) -> None:
+    """Each command, as it is printed there but for the port, ends in the line that is printed there."""
+    scenarios.run(operator.emulator.store, operator.emulator.host, "demo")
+    text = (ROOT / "README.md").read_text().replace("localhost:5000", operator.emulator.host)
+    printed = {}
+    for example in text.split("\n    $ ")[1:]:
+        command, *rest = example.splitlines()
+        printed[command] = [line[4:] for line in takewhile(lambda line: line.startswith("    ") or not line, rest)]
+    (tmp_path / "policies.yaml").write_text("\n".join(printed.pop("cat policies.yaml")))
+    operator.monkeypatch.chdir(tmp_path)
+
+    for command, lines in printed.items():
+        ended = operator.call(*shlex.split(command.removeprefix("python -m cleaner ")))
+        assert (ended.code, ended.err) == (0, ""), command
+        assert ended.out.splitlines()[-1] == [line for line in lines if line][-1]
+    assert len(printed) == 3
+
+
+@pytest.mark.skipif(sys.prefix == sys.base_prefix, reason="there is no environment to activate")
+def test_readme_examples_find_what_they_need(tmp_path: Path) -> None:
+    """In a shell that knows nothing of the environment, what the README says before them makes them work."""
+    before, _, _ = (ROOT / "README.md").read_text().partition("    $ python -m cleaner plan")
+    setup = before.rpartition("\n    make setup\n")[2].partition("\n\n")[0].splitlines()
+    assert [line.strip().split(" --")[0] for line in setup] == [". .venv/bin/activate", "python -m tests.emulator"]
+    activate = setup[0].replace(".venv", sys.prefix)
+
+    ended = subprocess.run(
+        ["/bin/bash", "-c", f"{activate} && python -m tests.emulator --help && python -m cleaner plan --help"],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "`policies.yaml`:\n\n    $ cat policies.yaml" in before
+
+
+def test_after_the_listing_nothing_is_asked_twice(operator: Operator) -> None:
+    """A prune reads what manifests name once: the second listing finds them remembered."""
+    for at in range(4):
+        operator.load(multi_arch(f"m{at}"), [f"build-{at}"], days=1 + at)
+
+    assert operator.prune(*RETIRING, "--yes").code == 0
+
+    assert len(operator.emulator.log.of("manifest_get")) == 4
+    assert len(operator.emulator.log.of("tags_list")) == 2

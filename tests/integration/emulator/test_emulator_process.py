@@ -1,0 +1,94 @@
+"""The emulator as a process of its own, and its control."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime
+
+import pytest
+import requests
+
+from tests.emulator import Emulator
+from tests.emulator.faults import rule_from_json
+from tests.emulator.images import load, multi_arch
+from tests.emulator.store import Store
+from tests.support.emulator_client import ABSENT, PATH, Client
+from tests.support.processes import DEADLINE_S, ROOT
+
+
+def test_process_serves_is_controlled_and_ends_cleanly() -> None:
+    """Its first line is its address; ``/_emulator/`` looks into it and changes it; SIGTERM ends it with 0."""
+    command = [sys.executable, "-m", "tests.emulator", "--scenario", "untagged=3", "--scenario", "demo", "--auth"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stdout is not None
+    with process, requests.Session() as session:
+        host = process.stdout.readline().strip()
+        client = Client(f"http://{host}", session)
+        try:
+            control = "/_emulator"
+            bearer = {"Authorization": f"Bearer {client.token()}"}
+            assert client("GET", f"/v2/{PATH}/tags/list", headers=bearer).status_code == 200
+            client("POST", f"{control}/tokens/expire")
+            assert client("GET", f"/v2/{PATH}/tags/list", headers=bearer).status_code == 401
+            client("POST", f"{control}/behaviour", json={"auth": False, "denied": ["x"]})
+            assert client.listing().status_code == 200
+            client("POST", f"{control}/counters/reset")
+            rule = {"action": "status", "status": 429, "retry_after": 1, "where": {"kind": "tags_list", "times": 1}}
+            assert client("POST", f"{control}/rules", json=rule).status_code == 200
+            assert client("POST", f"{control}/rules", json={"action": "nonsense"}).status_code == 400
+            assert [client.listing().status_code for _ in range(2)] == [429, 200]
+            counters = client("GET", f"{control}/counters").json()
+            assert (counters["requests"], counters["kinds"], counters["faults"]) == (
+                2,
+                {"tags_list": 2},
+                {"Status": 1},
+            )
+            client("POST", f"{control}/quota", json={"per_second": 1, "burst": 1, "methods": ["DELETE"]})
+            assert [client.delete(ABSENT).status_code for _ in range(2)] == [404, 429]
+            state = client("GET", f"{control}/state?bodies").json()
+            assert {f"{host}/acme/jib-service", f"{host}/acme/proxy-agent"} <= set(state["repositories"])
+            client("POST", f"{control}/clear")
+            client("POST", f"{control}/load", json=state)
+            assert client("GET", f"{control}/state?bodies").json() == state
+        finally:
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == 0
+
+
+def test_load_of_a_dump_gives_the_same_state() -> None:
+    """With ``{host}`` in a name for the emulator's own."""
+    store, copy = Store(), Store()
+    for repository in ("{host}/acme/api", "gcr.io/acme/api"):
+        load(store, repository, multi_arch(1, attestations=True), tags="v1", uploaded=datetime.now(tz=UTC))
+    store.repository("gcr.io/acme/api", immutable_tags=True)
+    store.set_mode("gcr.io/acme", "VIRTUAL_REPOSITORY")
+
+    copy.load(json.loads(json.dumps(store.dump())), host="here:1")
+
+    expected = json.loads(json.dumps(store.dump()).replace("{host}", "here:1"))
+    assert copy.dump() == expected
+
+
+def test_rule_from_json_refuses_what_it_does_not_know() -> None:
+    """A misspelt rule must not pass as no rule."""
+    assert rule_from_json({"action": "delay", "seconds": 1, "where": {"nth": 2}}).times == 1
+    with pytest.raises(KeyError):
+        rule_from_json({"action": "explode"})
+    with pytest.raises(TypeError):
+        rule_from_json({"action": "status", "status": 500, "where": {"often": True}})
+
+
+def test_stop_ends_requests_that_are_still_waiting() -> None:
+    """A stalled request does not hold the emulator up, and the client sees its connection end."""
+    emulator = Emulator(latency_ms=3_600_000).start()
+    with requests.Session() as session:
+        with pytest.raises(requests.ReadTimeout):
+            session.get(f"{emulator.url}/v2/", timeout=0.05)
+        stop = threading.Thread(target=emulator.stop, daemon=True)
+        stop.start()
+        stop.join(DEADLINE_S)
+    assert not stop.is_alive()

@@ -1,0 +1,184 @@
+"""What is pushed to the emulator, over the wire and by a real client, and the content that tests make."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.emulator import Emulator
+from tests.emulator.images import attestation, cosign_signature, image, index, load, multi_arch, referrer
+from tests.emulator.store import OCI_INDEX, OCI_MANIFEST, Refusal, Store, digest_of
+from tests.emulator.wire import Pusher
+from tests.support.emulator_client import ABSENT, PATH, UPLOADED_MS, Client, code_of
+
+
+def test_push_over_the_wire_arrives_whole_and_is_announced(emulator: Emulator) -> None:
+    """Blobs, children, then the index by its tags; one INSERT per manifest and per tag."""
+    emulator.behaviour.auth = True
+    emulator.store.strict = True
+    built = multi_arch(1, attestations=True, with_blobs=True)
+
+    with Pusher(emulator.url, token=True) as pusher:
+        published = pusher.push(PATH, built, ["v1", "latest"])
+
+    repository = emulator.name(PATH)
+    held = emulator.store.manifests(repository)
+    assert held.keys() == {built.digest, *(one.digest for one in built.children)}
+    assert {one.digest: one.size for one in (built, *built.children)} == {key: one.size for key, one in held.items()}
+    assert emulator.store.tags(repository) == {"v1": built.digest, "latest": built.digest}
+    assert published[-1] == {
+        "action": "INSERT",
+        "digest": f"{repository}@{built.digest}",
+        "tag": f"{repository}:latest",
+    }
+    assert len(published) == 7
+    assert not emulator.log.credentials()
+
+
+def test_put_by_digest_is_verified(emulator: Emulator, client: Client) -> None:
+    """A digest that is not the content's is 400 ``DIGEST_INVALID``; the right one is 201 and names it."""
+    content = referrer(ABSENT)
+    headers = {"Content-Type": content.media_type}
+
+    wrong = client("PUT", f"/v2/{PATH}/manifests/{ABSENT}", data=content.body, headers=headers)
+    right = client("PUT", f"/v2/{PATH}/manifests/{content.digest}", data=content.body, headers=headers)
+
+    assert code_of(wrong) == (400, "DIGEST_INVALID")
+    assert right.status_code == 201
+    assert right.headers["Docker-Content-Digest"] == content.digest
+    assert right.headers["Location"] == f"/v2/{PATH}/manifests/{content.digest}"
+    assert right.headers["OCI-Subject"] == ABSENT
+    assert emulator.store.digests(emulator.name(PATH)) == {content.digest}
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", json.dumps({"mediaType": OCI_INDEX}).encode()])
+def test_put_of_what_is_no_such_manifest_is_refused(client: Client, body: bytes) -> None:
+    """Not JSON, not an object, or of another type than the header says: 400 ``MANIFEST_INVALID``."""
+    answer = client("PUT", f"/v2/{PATH}/manifests/v1", data=body, headers={"Content-Type": OCI_MANIFEST})
+
+    assert code_of(answer) == (400, "MANIFEST_INVALID")
+
+
+def test_second_push_of_a_tag_moves_it_and_of_a_digest_keeps_its_time(emulator: Emulator) -> None:
+    """A moved tag leaves the old manifest untagged; content pushed again keeps the upload time it had."""
+    repository = emulator.name(PATH)
+    old, new = image(1, with_blobs=True), image(2, with_blobs=True)
+    load(emulator.store, repository, old, uploaded=UPLOADED_MS)
+    with Pusher(emulator.url, force=True) as pusher:
+        pusher.push(PATH, old, ["latest"])
+        pusher.push(PATH, new, ["latest"])
+
+    held = emulator.store.manifests(repository)
+    assert held[old.digest].uploaded_ms == UPLOADED_MS
+    assert not held[old.digest].tags
+    assert emulator.store.tags(repository) == {"latest": new.digest}
+
+
+def test_strict_store_refuses_an_index_without_its_child(emulator: Emulator) -> None:
+    """By default an index may list what is not there (sparse indexes); strict says no, and for blobs too."""
+    strict, sparse, whole = Store(strict=True), index([], absent=[ABSENT]), image(1, with_blobs=True)
+
+    load(emulator.store, "gcr.io/p/x", sparse)
+    for content in (sparse, image(1)):
+        with pytest.raises(Refusal) as refused:
+            load(strict, "gcr.io/p/x", content)
+        assert refused.value.code == "MANIFEST_BLOB_UNKNOWN"
+    load(strict, "gcr.io/p/x", whole)
+    assert strict.digests("gcr.io/p/x") == {whole.digest}
+
+
+def test_blob_is_pushed_in_each_of_the_ways(emulator: Emulator, client: Client) -> None:
+    """POST and PUT, POST, PATCHes and PUT, one POST; a mount falls back to an upload."""
+    blob = b"x" * 3_000_000
+    url, digest = f"/v2/{PATH}/blobs/uploads/", digest_of(blob)
+
+    def start(query: str = "") -> str:
+        answer = client("POST", url + query)
+        assert answer.status_code == 202
+        return answer.headers["Location"]
+
+    def is_there() -> bool:
+        head = client("HEAD", f"/v2/{PATH}/blobs/{digest}")
+        emulator.store.clear()
+        return head.status_code == 200 and head.headers["Content-Length"] == str(len(blob))
+
+    assert client("PUT", f"{start()}?digest={digest}", data=blob).status_code == 201
+    assert is_there()
+    mounted = start(f"?mount={digest}&from=acme/other")
+    assert client("PATCH", mounted, data=iter([blob[:1000], blob[1000:2000]])).headers["Range"] == "0-1999"
+    assert client("PATCH", mounted, data=blob[2000:]).status_code == 202
+    assert client("PUT", f"{mounted}?digest={digest}").headers["Location"] == f"/v2/{PATH}/blobs/{digest}"
+    assert client("GET", f"/v2/{PATH}/blobs/{digest}").content == blob
+    assert is_there()
+    assert client("POST", f"{url}?digest={digest}", data=blob).status_code == 201
+    assert is_there()
+    assert code_of(client("POST", f"{url}?digest={ABSENT}", data=blob)) == (400, "DIGEST_INVALID")
+    assert code_of(client("GET", f"/v2/{PATH}/blobs/{ABSENT}")) == (404, "BLOB_UNKNOWN")
+    assert code_of(client("PUT", f"{url}nonsense?digest={digest}")) == (404, "BLOB_UPLOAD_UNKNOWN")
+
+
+@pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")
+def test_skopeo_pushes_an_image_layout_and_reads_it_back(emulator: Emulator, tmp_path: Path) -> None:
+    """A real client, with tokens on: an index, its platforms and their blobs arrive, and it can delete by digest."""
+    built = multi_arch(1, with_blobs=True)
+    layout = tmp_path / "layout"
+    blobs = layout / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    parts = [built.body, *(child.body for child in built.children), *(b for c in built.children for b in c.blobs)]
+    for part in parts:
+        (blobs / digest_of(part)[7:]).write_bytes(part)
+    (layout / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    entry = {**built.descriptor(), "annotations": {"org.opencontainers.image.ref.name": "v1"}}
+    (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
+    emulator.behaviour.auth, emulator.store.strict = True, True
+    policy = tmp_path / "policy.json"
+    policy.write_text('{"default":[{"type":"insecureAcceptAnything"}]}')
+    target = f"docker://{emulator.host}/{PATH}:v1"
+
+    def skopeo(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(shutil.which("skopeo")), "--policy", str(policy), *arguments]
+        environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path)}
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30, env=environment)
+
+    pushed = skopeo("copy", "--all", "--preserve-digests", "--dest-tls-verify=false", f"oci:{layout}:v1", target)
+    read = skopeo("inspect", "--raw", "--tls-verify=false", target)
+
+    assert pushed.returncode == 0, pushed.stderr
+    assert read.stdout.encode() == built.body, read.stderr
+    repository = emulator.name(PATH)
+    assert emulator.store.tags(repository) == {"v1": built.digest}
+    assert emulator.store.digests(repository) == {built.digest, *(child.digest for child in built.children)}
+
+
+# Content.
+
+
+def test_same_seed_makes_the_same_content() -> None:
+    """Two runs have the same digests; another seed has others; no two kinds share one."""
+
+    def made(seed: int) -> list[str]:
+        one = image(seed)
+        contents = [one, image(seed, media_type=OCI_MANIFEST), index([one]), attestation(one)]
+        contents += [cosign_signature(one), referrer(one), multi_arch(seed), multi_arch(seed, attestations=True)]
+        return [content.digest for content in contents]
+
+    assert made(1) == made(1)
+    assert len({*made(1), *made(2)}) == 16
+
+
+def test_attestation_stands_in_its_index_as_buildkit_writes_it() -> None:
+    """Platform ``unknown/unknown``, and an annotation that names the image."""
+    built = multi_arch(1, attestations=True)
+
+    entries = json.loads(built.body)["manifests"]
+
+    assert [one["platform"]["architecture"] for one in entries] == ["amd64", "arm64", "unknown", "unknown"]
+    assert entries[2]["annotations"] == {
+        "vnd.docker.reference.digest": entries[0]["digest"],
+        "vnd.docker.reference.type": "attestation-manifest",
+    }
