@@ -26,7 +26,7 @@ from cleaner.core.policy import Glob, policies_from_document
 from cleaner.core.reference import parse_repository
 from cleaner.settings import Settings
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent.parent
 SOURCE = ROOT / "terraform"
 CHECKOV = ROOT / ".venv-checkov" / "bin" / "checkov"
 
