@@ -393,7 +393,7 @@ class Registry:
         accept = {
             one.partition(";")[0].strip() for line in request.headers.getall("Accept", ()) for one in line.split(",")
         }
-        found = self.store.get_manifest(repository, reference, accept)
+        found = self.store.get_manifest(repository, reference, None if "*/*" in accept else accept)
         if reference != found.digest:
             look = _Look(found.digest, time.monotonic(), 0)
             self._looks.setdefault((repository, reference), {})[_client(request)] = look
