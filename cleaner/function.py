@@ -24,8 +24,8 @@ from cleaner.core.timing import TIMING, Timing
 from cleaner.engine.run import AskRunning, Run
 from cleaner.google.credentials import GoogleCredentials
 from cleaner.google.pubsub import TopicPublisher
-from cleaner.google.registry import Registry
-from cleaner.google.transport import Exchange, Transport
+from cleaner.google.registry.client import Registry
+from cleaner.google.transport import RequestBudget, Transport
 from cleaner.settings import Settings
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Function:
                 logger.info("already covered", extra=facts)
                 return
             began = datetime.now(UTC)
-            exchange = Exchange(deadline)
+            exchange = RequestBudget(deadline)
             rest = self._artifact_registry()
             found = find_repositories(root, self._settings.policies, self._registry, rest, exchange)
             count = request_prunes(found, self._publisher, self._clock, deadline)

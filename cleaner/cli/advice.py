@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cleaner.core.errors import CleanerError, NoCredentials, PermissionDenied, TimeLimitReached, Unavailable
-from cleaner.google.transport import TryAgain
+from cleaner.google.transport import RetryableError
 
 
 def advice(error: CleanerError) -> str:
@@ -25,4 +25,4 @@ def advice(error: CleanerError) -> str:
 def _is_unanswered(error: Unavailable) -> bool:
     """Whether nobody answered; else there was an answer, and it was none to go on with."""
     cause = error.__cause__
-    return isinstance(cause, TimeoutError) or (isinstance(cause, TryAgain) and cause.__cause__ is not None)
+    return isinstance(cause, TimeoutError) or (isinstance(cause, RetryableError) and cause.__cause__ is not None)

@@ -18,9 +18,9 @@ from cleaner.engine.run import Progress, Run
 from cleaner.google.artifact_registry import ArtifactRegistry
 from cleaner.google.credentials import GoogleCredentials
 from cleaner.google.inventory import Inventory
-from cleaner.google.registry import Registry
+from cleaner.google.registry.client import Registry
 from cleaner.google.rest import GoogleApi
-from cleaner.google.transport import Exchange, Transport
+from cleaner.google.transport import RequestBudget, Transport
 from cleaner.settings import parse_insecure_registries
 
 
@@ -112,7 +112,7 @@ class Session:
         with _pool(self._workers) as pool:
             return run.plan(pool.map)
 
-    def _ask(self, repository: Repository, exchange: Exchange) -> Running:
+    def _ask(self, repository: Repository, exchange: RequestBudget) -> Running:
         assert self._inventory is not None  # noqa: S101  # nobody else hands this out
         self.running = self._inventory.ask(repository, exchange)
         return self.running

@@ -22,7 +22,7 @@ from cleaner.core.reference import Digest, Repository, Tag
 from cleaner.engine.run import Report, Run
 from cleaner.engine.sweep import Publisher, find_repositories, request_prunes
 from cleaner.google.pubsub import TopicPublisher
-from cleaner.google.transport import Exchange
+from cleaner.google.transport import RequestBudget
 
 # Columns by number, from all of them to those that the narrowest terminal has room for; the second END says also what
 # the columns that are left out would.
@@ -45,7 +45,7 @@ def sweep(options: argparse.Namespace, session: Session, terminal: Terminal) -> 
     try:
         with bars(terminal) as drawn:
             drawn.add().show("Finding repositories")
-            exchange = Exchange(session.deadline)
+            exchange = RequestBudget(session.deadline)
             found = find_repositories(root, policies, session.registry, session.rest, exchange)
     except RepositoryNotFound as error:
         terminal.note(str(error))

@@ -22,7 +22,8 @@ from cleaner.core.errors import CleanerError, RequestRefused
 from cleaner.core.graph import reach
 from cleaner.core.plan import Deletion, Plan
 from cleaner.core.reference import Digest, Tag
-from cleaner.google.registry import GONE, NOT_BEGUN, Outcome
+from cleaner.google.registry.deletions import DELETED, NOT_SENT, DeletionResponse
+from cleaner.google.registry.errors import REFUSAL_CODES
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +34,11 @@ class Deleter(Protocol):
     def digest_of(self, reference: Tag | Digest) -> str | None:
         """Return the digest that a tag or digest names now, or None where it names nothing."""
 
-    def delete_tag(self, tag: Tag, judged: Digest, may_go: Callable[[], bool]) -> Outcome:
-        """Delete a tag if it still names ``judged``, and each time that it is tried ``may_go`` says so."""
+    def delete_tag(self, tag: Tag, expected_digest: Digest, precondition: Callable[[], bool]) -> DeletionResponse:
+        """Delete a tag if it names ``expected_digest`` and ``precondition`` returns True, before each attempt."""
 
-    def delete_manifest(self, digest: Digest, may_go: Callable[[], bool]) -> Outcome:
-        """Delete a manifest if, each time that it is tried, ``may_go`` says so."""
+    def delete_manifest(self, digest: Digest, precondition: Callable[[], bool]) -> DeletionResponse:
+        """Delete a manifest if, before each attempt ``precondition`` returns True."""
 
 
 class Conditions(Protocol):
@@ -131,6 +132,14 @@ class _Pause(Enum):
     """It was refused, and may be for what goes as well."""
     TOO_LATE = "too late"
     """The plan has grown too old, or an error has ended it."""
+
+
+# The codes do not tell referrers from a parent.
+_MAYBE_FOR_REFERRERS = REFUSAL_CODES - {"GOOGLE_MANIFEST_DANGLING_TAG"}
+
+
+def _maybe_for_referrers(outcome: DeletionResponse) -> bool:
+    return not outcome.is_gone and not _MAYBE_FOR_REFERRERS.isdisjoint(outcome.codes)
 
 
 class _Refused:
@@ -437,29 +446,29 @@ class _Execution:
         try:
             if not self._is_orphaned(deletion):
                 return End.STAYED
-            outcome = GONE if digest in self._stripped else self._delete_tags(deletion)
-            if outcome.gone:
+            outcome = DELETED if digest in self._stripped else self._delete_tags(deletion)
+            if outcome.is_gone:
                 if deletion.manifest.tags:
                     with self._changed:
                         self._stripped.add(digest)
                 may_go = self._asking(deletion, is_stripped=bool(deletion.manifest.tags))
                 outcome = self._deleter.delete_manifest(digest, may_go)
         except RequestRefused as error:
-            outcome = Outcome(gone=False, asked=True, status=error.status, codes=error.codes)
+            outcome = DeletionResponse(is_gone=False, was_sent=True, status=error.status, codes=error.codes)
         facts = self._facts(deletion)
-        if outcome.gone:
+        if outcome.is_gone:
             logger.info("manifest deleted", extra=facts)
             return End.DELETED
-        if outcome == NOT_BEGUN and not self._is_spared(digest):
+        if outcome == NOT_SENT and not self._is_spared(digest):
             return _Pause.TOO_LATE
-        if outcome == NOT_BEGUN or outcome.named is not None:
+        if outcome == NOT_SENT or outcome.current_digest is not None:
             return End.STAYED
         facts |= {"status": outcome.status, "codes": outcome.codes}
-        if outcome.maybe_for_referrers and not is_last and deletion.may_be_subject:
+        if _maybe_for_referrers(outcome) and not is_last and deletion.may_be_subject:
             with self._changed:
                 self._refused.note(digest, facts)
             return _Pause.UNCLEAR
-        if outcome.refused:
+        if outcome.is_refused:
             logger.warning("deletion refused", extra=facts)
             return End.REFUSED
         logger.error("deletion failed", extra=facts)
@@ -488,26 +497,26 @@ class _Execution:
 
         return may_go
 
-    def _delete_tags(self, deletion: Deletion) -> Outcome:
+    def _delete_tags(self, deletion: Deletion) -> DeletionResponse:
         """Delete a manifest's tags.  Where one has moved, the manifest is not what was judged any more."""
         manifest = deletion.manifest
         for at, tag in enumerate(manifest.tags):
             # One image may have more tags than there is time; without tags it goes at once.
             if at and not self._conditions.may_repeat():
-                return NOT_BEGUN
+                return NOT_SENT
             outcome = self._deleter.delete_tag(tag, manifest.digest, self._asking(deletion))
             facts = {"repository": self._repository, "digest": manifest.digest, "tag": tag}
-            if outcome.named is not None:
-                self.spare((outcome.named,))
-                logger.info("tag moved", extra=facts | {"now": outcome.named})
-            if not outcome.gone:
+            if outcome.current_digest is not None:
+                self.spare((outcome.current_digest,))
+                logger.info("tag moved", extra=facts | {"now": outcome.current_digest})
+            if not outcome.is_gone:
                 return outcome
-            if outcome.asked:
+            if outcome.was_sent:
                 logger.info("tag deleted", extra=facts)
             else:
                 with self._changed:
                     self._is_crossed = True
-        return GONE
+        return DELETED
 
     def _look(self) -> None:
         """Look why subjects were refused, all at once, and ask those again whose own referrers alone are why."""

@@ -18,7 +18,7 @@ from cleaner.core.errors import InvalidManifest
 from cleaner.core.graph import Graph, reach
 from cleaner.core.manifest import NO_LINKS, Links, Listing, Manifest
 from cleaner.core.reference import Digest
-from cleaner.google.registry import RepositoryClient
+from cleaner.google.registry.client import RepositoryClient
 
 # The two APIs that list a repository round one upload to different fractions of a second.
 _SAME_UPLOAD = timedelta(seconds=1)
@@ -100,7 +100,7 @@ class Refusals:
 
         # The run's own threads are at work on the plan.
         with ThreadPoolExecutor(self._workers, thread_name_prefix="reader") as pool:
-            found = self._client.read_links(
+            found = self._client.read_documents(
                 listing, lambda read, manifests: pool.map(partial(tolerant, read), manifests), also=also
             )
         return Graph.of(found), nonsense

@@ -17,9 +17,10 @@ from cleaner.core.policy import Policy
 from cleaner.core.reference import Digest, Repository
 from cleaner.engine.executor import End, Result, execute
 from cleaner.engine.refusals import Refusals
-from cleaner.google.registry import Map, Registry
+from cleaner.google.registry.client import Registry
+from cleaner.google.registry.documents import Map
 from cleaner.google.tokens import Access
-from cleaner.google.transport import Exchange
+from cleaner.google.transport import RequestBudget
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class Report(msgspec.Struct):
 
 
 # Says what is deployed, as far as it concerns a repository.
-AskRunning = Callable[[Repository, Exchange], Running]
+AskRunning = Callable[[Repository, RequestBudget], Running]
 
 
 class Progress:
@@ -114,7 +115,7 @@ class Run:
         progress: Progress | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self.exchange = Exchange(deadline, workers)
+        self.exchange = RequestBudget(deadline)
         self._stripped = registry.stripped(repository)
         self.client = registry.open(repository, Access.READ if dry_run else Access.DELETE, self.exchange)
         self.report = Report(repository, dry_run)
@@ -182,7 +183,7 @@ class Run:
 
     def _prepare(self, each: Map) -> tuple[Plan, _Basis]:
         now = self._now()
-        listing = self.client.read_links(self.client.list_manifests(), self._reported_by(each))
+        listing = self.client.read_documents(self.client.list_manifests(), self._reported_by(each))
         self.progress.listed(listing)
         self._stripped.difference_update(
             digest

@@ -14,9 +14,9 @@ from cleaner.core.errors import RepositoryNotFound, TimeLimitReached
 from cleaner.core.policy import Policy, find_policy
 from cleaner.core.reference import Repository
 from cleaner.google.artifact_registry import ArtifactRegistry
-from cleaner.google.registry import Registry
+from cleaner.google.registry.client import Registry
 from cleaner.google.tokens import Access
-from cleaner.google.transport import Exchange
+from cleaner.google.transport import RequestBudget
 
 # How many requests are on their way to Pub/Sub before their receipt is waited for.
 BATCH = 1000
@@ -34,7 +34,7 @@ def find_repositories(
     policies: Iterable[Policy],
     registry: Registry,
     rest: ArtifactRegistry,
-    exchange: Exchange,
+    exchange: RequestBudget,
 ) -> tuple[Repository, ...]:
     """Return the repositories at or under ``root`` that a policy is about, in order of name.
 
@@ -72,14 +72,14 @@ def prune_request(repository: Repository) -> bytes:
     return json.dumps({"action": "PRUNE", "repository": str(repository)}).encode()
 
 
-def _walk(root: Repository, registry: Registry, exchange: Exchange) -> Iterator[Repository]:
+def _walk(root: Repository, registry: Registry, exchange: RequestBudget) -> Iterator[Repository]:
     """Yield every repository at or under ``root`` that holds manifests, by the ``child`` names of the listings."""
     pending = [root]
     while pending:
         registry.transport.check_time(exchange)
         repository = pending.pop()
         try:
-            holds_manifests, below = registry.open(repository, Access.READ, exchange).survey()
+            holds_manifests, below = registry.open(repository, Access.READ, exchange).list_children()
         except RepositoryNotFound:
             continue
         if holds_manifests:

@@ -27,7 +27,7 @@ from cleaner.core.reference import (
 )
 from cleaner.core.times import EPOCH, parse_time
 from cleaner.google.rest import GoogleApi
-from cleaner.google.transport import Exchange
+from cleaner.google.transport import RequestBudget
 
 _PAGE_SIZE = "1000"
 # A version names no more tags than these; one that has so many may have others.
@@ -79,7 +79,7 @@ class ArtifactRegistry:
     def __init__(self, api: GoogleApi) -> None:
         self._api = api
 
-    def list_manifests(self, repository: Repository, exchange: Exchange) -> Listing:
+    def list_manifests(self, repository: Repository, budget: RequestBudget) -> Listing:
         """Return every manifest of ``repository``, however many, without what their documents name.
 
         A manifest with a hundred tags has tags that are not named: ``has_unnamed_tags``.
@@ -97,7 +97,7 @@ class ArtifactRegistry:
         parameters = [("view", "FULL"), ("pageSize", _PAGE_SIZE)]
         permission = "artifactregistry.versions.list"
         try:
-            for page in self._api.pages(exchange, path, parameters, permission, _versions_decoder.decode):
+            for page in self._api.pages(budget, path, parameters, permission, _versions_decoder.decode):
                 manifests += [_manifest(version) for version in page.versions]
         except RequestRefused as error:
             if error.status == 404:
@@ -107,7 +107,7 @@ class ArtifactRegistry:
             raise IncompleteListing(f"{repository}: a version makes no sense: {error}") from error
         return Listing.of(repository, manifests)
 
-    def list_repositories(self, root: Repository, exchange: Exchange) -> Iterator[Repository]:
+    def list_repositories(self, root: Repository, budget: RequestBudget) -> Iterator[Repository]:
         """Yield every repository at or under ``root``, in the order of the API; none of a remote or virtual one.
 
         Raises:
@@ -120,7 +120,7 @@ class ArtifactRegistry:
             raise PermanentError(f"{root}: a root is gcr.io/PROJECT or LOCATION-docker.pkg.dev/PROJECT/REPOSITORY")
         path = _repository_path(name)
         try:
-            answer = self._api.get(exchange, path, [], "artifactregistry.repositories.get")
+            answer = self._api.get(budget, path, [], "artifactregistry.repositories.get")
         except RequestRefused as error:
             if error.status == 404:
                 raise RepositoryNotFound(f"{root}: no such repository") from error
@@ -129,7 +129,7 @@ class ArtifactRegistry:
             return
         parameters = [("pageSize", _PAGE_SIZE)]
         permission = "artifactregistry.packages.list"
-        for page in self._api.pages(exchange, f"{path}/packages", parameters, permission, _packages_decoder.decode):
+        for page in self._api.pages(budget, f"{path}/packages", parameters, permission, _packages_decoder.decode):
             for item in page.packages:
                 package = unquote(item.name.rpartition("/packages/")[2])
                 if not name.package or package == name.package or package.startswith(f"{name.package}/"):

@@ -66,10 +66,14 @@ class GoogleCredentials:
                 raise Unavailable("no access token: the answer has none")
             return token
 
-    def quota_project(self) -> str | None:
-        """Return the project whose quota a request counts in: a person's credentials name one, others need none.
+    def headers(self, token: str) -> dict[str, str]:
+        """Return the headers of a request with ``token``, which ``access_token`` has returned.
 
-        Known once a token was asked for.
+        They name the project whose quota the request counts in, if the credentials are a person's: the token's own
+        project is then gcloud's, which Google refuses to charge.
         """
+        headers: dict[str, str] = {}
         with self._lock:
-            return getattr(self._credentials, "quota_project_id", None)
+            if self._credentials:
+                self._credentials.apply(headers, token)  # type: ignore[no-untyped-call]  # no types
+        return headers

@@ -11,7 +11,7 @@ from cleaner.core.plan import Running
 from cleaner.core.reference import Repository
 from cleaner.google.rest import GoogleApi
 from cleaner.google.running import ASSET_TYPES, Deployed, Runner, decode_assets_page, gather
-from cleaner.google.transport import Exchange
+from cleaner.google.transport import RequestBudget
 
 # The inventory itself is minutes behind, so nothing is lost by not asking for each repository anew.
 REUSED_S = 60.0
@@ -44,24 +44,24 @@ class Inventory:
         # When the latest question got an answer, or was found to get none for now.
         self._ended = -math.inf
 
-    def ask(self, repository: Repository, exchange: Exchange) -> Running:
+    def ask(self, repository: Repository, budget: RequestBudget) -> Running:
         """Return what is deployed, as far as it concerns ``repository``; it is an ``AskRunning``.
 
         An answer is used for 60 s from when its question began.  Who waited for a question shares its answer however
         long that took, and its transient failure; no failure outlasts its question.
 
         Raises:
-            TimeLimitReached: The answer did not come before the exchange's deadline.
+            TimeLimitReached: The answer did not come before the budget's deadline.
             PermissionDenied: A scope is not to be read.
             PermanentError: A scope does not exist, or an answer makes no sense.
             Unavailable: A page cannot be read.
         """
-        deployed = self._whole(exchange)
+        deployed = self._whole(budget)
         return Running(deployed.digests, deployed.tags_in(repository))
 
-    def _whole(self, exchange: Exchange) -> Deployed:
+    def _whole(self, budget: RequestBudget) -> Deployed:
         arrived = self._clock()
-        timeout = min(max(exchange.deadline - arrived, 0.0), threading.TIMEOUT_MAX)
+        timeout = min(max(budget.deadline - arrived, 0.0), threading.TIMEOUT_MAX)
         if not self._lock.acquire(timeout=timeout):
             raise TimeLimitReached("what is running was not known in time")
         try:
@@ -70,28 +70,28 @@ class Inventory:
                 return self._deployed
             if waited:
                 raise Unavailable("what is running is not known: the question failed just now")
-            return self._question(exchange)
+            return self._question(budget)
         finally:
             self._lock.release()
 
-    def _question(self, exchange: Exchange) -> Deployed:
+    def _question(self, budget: RequestBudget) -> Deployed:
         self._deployed, self._began, self._ended = None, self._clock(), -math.inf
         images: dict[str, Runner] = {}
         try:
             for scope in self._scopes:
-                self._read(scope, exchange, images)
+                self._read(scope, budget, images)
         except Unavailable:
             self._ended = self._clock()
             raise
         self._deployed, self._ended = Deployed.of(images), self._clock()
         return self._deployed
 
-    def _read(self, scope: str, exchange: Exchange, images: dict[str, Runner]) -> None:
+    def _read(self, scope: str, budget: RequestBudget, images: dict[str, Runner]) -> None:
         path = f"v1/{scope}/assets"
         try:
-            for page in self._api.pages(exchange, path, _PARAMETERS, _PERMISSION, decode_assets_page):
+            for page in self._api.pages(budget, path, _PARAMETERS, _PERMISSION, decode_assets_page):
                 gather(images, page)
-                if self._clock() >= exchange.deadline:
+                if self._clock() >= budget.deadline:
                     raise TimeLimitReached(f"{path}: time is over")
         except RequestRefused as error:
             if error.status == 404:

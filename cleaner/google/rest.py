@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
 
 from cleaner.core.errors import IncompleteListing, PermissionDenied, RequestRefused, Unavailable
-from cleaner.google.transport import Exchange, Response, Transport
+from cleaner.google.transport import (
+    ANONYMOUS,
+    FORBIDDEN,
+    UNAUTHORIZED,
+    RequestBudget,
+    Response,
+    Transport,
+    with_fresh_token,
+)
 
 # A page of a thousand entries with a hundred tags each takes some ten megabytes.
 PAGE_MAX_BYTES = 64 * 1024 * 1024
@@ -21,8 +29,8 @@ class Credentials(Protocol):
     def access_token(self, refused: str | None = None) -> str:
         """Return a token other than ``refused``."""
 
-    def quota_project(self) -> str | None:
-        """Return the project whose quota the request counts in, or None for the token's own."""
+    def headers(self, token: str) -> Mapping[str, str]:
+        """Return the headers of a request with ``token``."""
 
 
 class Page(Protocol):
@@ -49,7 +57,7 @@ class GoogleApi:
         self._is_trusted = base_url.startswith("https://")
 
     def get(
-        self, exchange: Exchange, path: str, parameters: Sequence[tuple[str, str]], permission: str
+        self, budget: RequestBudget, path: str, parameters: Sequence[tuple[str, str]], permission: str
     ) -> bytes | bytearray:
         """Return the body of a successful answer; ``path`` is quoted already.
 
@@ -59,8 +67,8 @@ class GoogleApi:
             Unavailable: Still failing after all attempts.
         """
         query = f"?{urlencode(parameters)}" if parameters else ""
-        response = self._authorised(exchange, f"{self._base_url}{path}{query}")
-        if response.status in (401, 403):
+        response = self._send(budget, f"{self._base_url}{path}{query}")
+        if response.status in (UNAUTHORIZED, FORBIDDEN):
             raise PermissionDenied(f"{path}: denied", permission)
         if response.status != 200:
             raise RequestRefused(f"{path}: status {response.status}", response.status)
@@ -68,7 +76,7 @@ class GoogleApi:
 
     def pages(
         self,
-        exchange: Exchange,
+        budget: RequestBudget,
         path: str,
         parameters: Sequence[tuple[str, str]],
         permission: str,
@@ -78,13 +86,13 @@ class GoogleApi:
 
         Raises:
             IncompleteListing: A page makes no sense, or names one that has been before.
-            TimeLimitReached: The exchange's deadline came first.
+            TimeLimitReached: The budget's deadline came first.
             PermissionDenied, RequestRefused, Unavailable: As ``get``.
         """
         token, seen = "", {""}
         while True:
-            self._transport.check_time(exchange)
-            body = self.get(exchange, path, [*parameters, *([("pageToken", token)] if token else [])], permission)
+            self._transport.check_time(budget)
+            body = self.get(budget, path, [*parameters, *([("pageToken", token)] if token else [])], permission)
             try:
                 page = decode(body)
             except (msgspec.ValidationError, RecursionError) as error:
@@ -99,18 +107,9 @@ class GoogleApi:
                 raise IncompleteListing(f"{path}: the pages go round in a circle")
             seen.add(token)
 
-    def _authorised(self, exchange: Exchange, url: str) -> Response:
-        if not self._is_trusted:
-            return self._transport.send(exchange, "GET", url, {}, max_bytes=PAGE_MAX_BYTES)
-        refused = None
-        for _ in range(2):
-            token = self._credentials.access_token(refused)
-            headers = {"Authorization": f"Bearer {token}"}
-            # A person's token belongs to gcloud's own project, which Google refuses to charge.
-            if project := self._credentials.quota_project():
-                headers["X-Goog-User-Project"] = project
-            response = self._transport.send(exchange, "GET", url, headers, max_bytes=PAGE_MAX_BYTES)
-            if response.status != 401:
-                break
-            refused = token
-        return response
+    def _send(self, budget: RequestBudget, url: str) -> Response:
+        def send(token: str) -> Response:
+            headers = self._credentials.headers(token) if token else {}
+            return self._transport.send(budget, "GET", url, headers, max_bytes=PAGE_MAX_BYTES)
+
+        return with_fresh_token(self._credentials.access_token, send) if self._is_trusted else send(ANONYMOUS)

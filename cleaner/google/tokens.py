@@ -1,7 +1,13 @@
-"""The registry's own tokens: exchanged for Google's at ``/v2/token``, one per repository, kept while they last."""
+"""The registry's own tokens: exchanged for Google's access token at ``/v2/token``, one per repository and access.
+
+State: the cache of slots, which its own lock protects, and each slot's token, which the slot's lock protects.  That
+lock is held during the request for the token, so that threads that want the same token send one request.  Any thread
+may call.
+"""
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Set as AbstractSet
 from enum import Enum
@@ -12,60 +18,67 @@ import msgspec
 from cleaner.core.errors import PermissionDenied, RequestRefused, Unavailable
 from cleaner.core.reference import Repository
 from cleaner.google.credentials import is_bearer_token
-from cleaner.google.recent import Recent
-from cleaner.google.transport import Exchange, Response, Transport
+from cleaner.google.lru_cache import LruCache
+from cleaner.google.transport import (
+    ANONYMOUS,
+    FORBIDDEN,
+    UNAUTHORIZED,
+    RequestBudget,
+    Response,
+    Transport,
+    with_fresh_token,
+)
 
-# Docker's token specification: a token whose answer does not say how long it is valid is so for 60 seconds.
-_DEFAULT_LIFE_S = 60.0
-# A token is replaced this long before it ends, or at nine tenths of a short life.
+# Docker's token specification: a token whose response has no lifetime is valid for 60 seconds.
+_DEFAULT_LIFETIME_S = 60.0
+# A token is replaced this long before it expires, or at nine tenths of a short lifetime.
 _MARGIN_S = 60.0
 _MARGIN_SHARE = 0.1
 _TOKENS_MAX = 10_000
-_ANSWER_MAX_BYTES = 1024 * 1024
+_RESPONSE_MAX_BYTES = 1024 * 1024
 
-# What the registry checks where a tag or a manifest is deleted by its protocol; tags.delete and versions.delete are
-# what the REST API checks.
+# What the registry API checks for a deletion; the REST API checks tags.delete and versions.delete.
 DELETE_PERMISSION = "artifactregistry.repositories.deleteArtifacts"
 _READ_PERMISSION = "artifactregistry.repositories.downloadArtifacts"
 _UPLOAD_PERMISSION = "artifactregistry.repositories.uploadArtifacts"
 
 
 class Access(Enum):
-    """What a run asks its token to be good for: a preview could not delete even by mistake."""
+    """The scope of a run's token: a preview's token cannot delete."""
 
     READ = "pull"
     DELETE = "push,pull"
 
     @property
     def permission(self) -> str:
-        """The IAM permission that is likely missing where no such token is given."""
+        """The IAM permissions that are likely missing if no such token is given."""
         if self is Access.READ:
             return _READ_PERMISSION
         # There is no scope for deleting alone.
         return f"{_READ_PERMISSION}, {DELETE_PERMISSION}, {_UPLOAD_PERMISSION}"
 
 
-class _Answer(msgspec.Struct):
+class _TokenResponse(msgspec.Struct):
     token: str
-    expires_in: float = _DEFAULT_LIFE_S
+    expires_in: float = _DEFAULT_LIFETIME_S
 
 
-_decoder = msgspec.json.Decoder(_Answer)
+_decoder = msgspec.json.Decoder(_TokenResponse)
 
 
 class _Slot(msgspec.Struct):
-    """One repository's token; ``until`` is in seconds of the transport's clock."""
+    """One repository's token for one access; ``expires`` is in seconds of the transport's clock."""
 
-    lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
     token: str | None = None
-    until: float = 0.0
+    expires: float = math.inf
+    lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
 
 
 class Tokens:
-    """Hands out tokens.  Safe to use from many threads: those who want the same one wait for one request.
+    """Returns tokens for repositories.
 
-    ``access_token`` gives Google's, other than one that was refused; the ``insecure`` hosts are asked anonymously,
-    and only once they want a token.
+    ``access_token`` returns Google's access token, another one than the given one that was refused.  The hosts in
+    ``insecure`` get no access token, and are asked for a token of their own only after a 401.
     """
 
     def __init__(
@@ -77,68 +90,49 @@ class Tokens:
         self._transport = transport
         self._access_token = access_token
         self._insecure = insecure
-        self._slots: Recent[tuple[Repository, Access], _Slot] = Recent(_TOKENS_MAX, _Slot)
+        self._slots: LruCache[tuple[Repository, Access], _Slot] = LruCache(_TOKENS_MAX)
 
-    def get(self, exchange: Exchange, repository: Repository, access: Access) -> str | None:
-        """Return the repository's token; None where its host has not asked for one.
+    def get(self, budget: RequestBudget, repository: Repository, access: Access, refused: str | None = None) -> str:
+        """Return a token for ``repository`` other than ``refused``; ``ANONYMOUS`` if its host has required none.
 
         Raises:
             PermissionDenied: The token is refused.
-            RequestRefused: Another 4xx.
-            Unavailable: The token service does not answer, or not with a token.
+            RequestRefused: The token service responds with another 4xx.
+            Unavailable: It does not respond, or not with a token.
         """
-        slot = self._slots.get((repository, access))
+        first = ANONYMOUS if repository.host in self._insecure else None
+        slot = self._slots.setdefault((repository, access), _Slot(first))
         with slot.lock:
-            if slot.token is None and repository.host in self._insecure:
-                return None
-            return self._living(slot, exchange, repository, access)
+            now = self._transport.clock()
+            if slot.token is None or slot.token == refused or now >= slot.expires:
+                response = self._exchange(budget, repository, access)
+                margin_s = min(_MARGIN_S, response.expires_in * _MARGIN_SHARE)
+                slot.token, slot.expires = response.token, now + response.expires_in - margin_s
+            return slot.token
 
-    def renew(self, exchange: Exchange, repository: Repository, access: Access, refused: str | None) -> str:
-        """Return a token other than ``refused``, which the registry did not take.
+    def _exchange(self, budget: RequestBudget, repository: Repository, access: Access) -> _TokenResponse:
+        what = f"{repository}: no token for {access.value}"
+        response = self._request(budget, repository, access)
+        if response.status in (UNAUTHORIZED, FORBIDDEN):
+            raise PermissionDenied(what, access.permission)
+        if response.status != 200:
+            raise RequestRefused(what, response.status)
+        try:
+            decoded = _decoder.decode(response.body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Unavailable(f"{what}: the token service's response is malformed") from error
+        if not is_bearer_token(decoded.token):
+            raise Unavailable(f"{what}: the token service's response has no valid token")
+        return decoded
 
-        Raises:
-            As ``get``.
-        """
-        slot = self._slots.get((repository, access))
-        with slot.lock:
-            if slot.token == refused:
-                slot.token = None
-            return self._living(slot, exchange, repository, access)
-
-    def _living(self, slot: _Slot, exchange: Exchange, repository: Repository, access: Access) -> str:
-        asked = self._transport.clock()
-        if slot.token is None or asked >= slot.until:
-            answer = self._exchange(exchange, repository, access)
-            slot.token = answer.token
-            slot.until = asked + answer.expires_in - min(_MARGIN_S, answer.expires_in * _MARGIN_SHARE)
-        return slot.token
-
-    def _exchange(self, exchange: Exchange, repository: Repository, access: Access) -> _Answer:
+    def _request(self, budget: RequestBudget, repository: Repository, access: Access) -> Response:
         scope = f"repository:{repository.path}:{access.value}"
         query = urlencode({"service": repository.host, "scope": scope}, safe=":,/")
-        response = self._ask(exchange, repository.host, query)
-        if response.status in (401, 403):
-            raise PermissionDenied(f"{repository}: no token for {access.value}", access.permission)
-        if response.status != 200:
-            raise RequestRefused(f"{repository}: no token for {access.value}", response.status)
-        try:
-            answer = _decoder.decode(response.body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise Unavailable(f"{repository}: the token service's answer makes no sense") from error
-        if not is_bearer_token(answer.token):
-            raise Unavailable(f"{repository}: the token service's answer is no token")
-        return answer
+        is_insecure = repository.host in self._insecure
+        url = f"{'http' if is_insecure else 'https'}://{repository.host}/v2/token?{query}"
 
-    def _ask(self, exchange: Exchange, host: str, query: str) -> Response:
-        """Ask a host's token endpoint: anonymously, or with Google's token and once with a fresh one."""
-        if host in self._insecure:
-            return self._send(exchange, f"http://{host}/v2/token?{query}", None)
-        token = self._access_token(None)
-        response = self._send(exchange, f"https://{host}/v2/token?{query}", token)
-        if response.status == 401:
-            response = self._send(exchange, f"https://{host}/v2/token?{query}", self._access_token(token))
-        return response
+        def send(token: str) -> Response:
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            return self._transport.send(budget, "GET", url, headers, max_bytes=_RESPONSE_MAX_BYTES)
 
-    def _send(self, exchange: Exchange, url: str, token: str | None) -> Response:
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return self._transport.send(exchange, "GET", url, headers, max_bytes=_ANSWER_MAX_BYTES)
+        return send(ANONYMOUS) if is_insecure else with_fresh_token(self._access_token, send)

@@ -1,19 +1,23 @@
-"""The one place that speaks HTTP: connections, retries and who is asked how fast.
+"""The one module that speaks HTTP: connections, retries, the rate of requests, and a fresh token after a 401.
 
-It uses requests' adapter without a session: no cookies, no ``.netrc``, no redirects, so a credential goes where it
-was meant to go and nowhere else.  What it raises is this package's; requests' own exceptions end here.
+It uses requests' adapter without a session: no cookies, no ``.netrc``, no redirects, so a credential is sent to the
+host that it is meant for and to no other.  requests' exceptions are translated here and leave this module as causes
+only.
+
+State: a ``Transport``, one per process, owns the kept connections, which the adapter protects, and per origin a rate
+limiter and the proxies, which its lock protects.  A ``RequestBudget``, one per run, owns the number of its requests,
+which its lock protects.  Any thread may call either; a thread that waits for its turn or for a retry holds no lock.
 """
 
 from __future__ import annotations
 
-import contextlib
 import email.utils
 import os
 import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -22,58 +26,65 @@ from requests.adapters import HTTPAdapter
 
 from cleaner.core.errors import AnswerTooLong, TimeLimitReached, Unavailable
 from cleaner.core.timing import TIMING, Timing
-from cleaner.google.pace import Pace
+from cleaner.google.rate_limiter import RateLimiter
 
-_LEAST_TIMEOUT_S = 1.0
-
+UNAUTHORIZED = 401
+FORBIDDEN = 403
 TOO_MANY_REQUESTS = 429
 _RETRIED = frozenset({408, TOO_MANY_REQUESTS, 500, 502, 503, 504})
-# How many runs of one host side by side keep their connections; any beyond that make theirs anew.
+
+# In the place of a token: the request is sent without an ``Authorization`` header.
+ANONYMOUS = ""
+
+_MIN_TIMEOUT_S = 1.0
+_RETRY_AFTER_DIGITS_MAX = 6
+# How many runs of one host side by side have their connections kept; connections beyond those are closed after use.
 _RUNS = 80
 _CHUNK_BYTES = 256 * 1024
 
 
-T = TypeVar("T")
-
-
 class Response(msgspec.Struct, frozen=True):
-    """One whole answer: its body is complete and decoded."""
+    """A complete response, its body decoded."""
 
     status: int
     headers: Mapping[str, str]
     body: bytearray
 
 
-class _Turns:
-    """Lets ``most`` threads have a turn at the same time; one that has it may take it again."""
+class HasStatus(Protocol):
+    """A response, or what was made of one."""
 
-    def __init__(self, most: int) -> None:
-        self._free = threading.Semaphore(most)
-        self._mine = threading.local()
-
-    def __enter__(self) -> None:
-        depth = getattr(self._mine, "depth", 0)
-        if depth == 0:
-            self._free.acquire()
-        self._mine.depth = depth + 1
-
-    def __exit__(self, *_: object) -> None:
-        self._mine.depth -= 1
-        if self._mine.depth == 0:
-            self._free.release()
+    @property
+    def status(self) -> int:
+        """The HTTP status; 0 if there was no response."""
 
 
-class Exchange:
-    """What one run asks of the network: until when it may try again, and how often it has asked.
+T = TypeVar("T")
+WithStatus = TypeVar("WithStatus", bound=HasStatus)
 
-    ``deadline`` is in seconds of the transport's clock.  After it a request is still sent once, since what runs is
-    finished, but neither repeated nor held back, nor waited for longer than 20 s.  ``turn`` is held while requests
-    are under way: never more than ``concurrent`` of them, if that is given, however many threads ask.
+# Returns a token other than the given one, which was refused; ``ANONYMOUS`` if there is none to be had.
+TokenSource = Callable[[str | None], str]
+
+
+def with_fresh_token(token_source: TokenSource, act: Callable[[str], WithStatus]) -> WithStatus:
+    """Return what ``act`` returns with a token; if its status is 401, what it returns with a fresh token."""
+    token = token_source(None)
+    result = act(token)
+    if result.status == UNAUTHORIZED and (fresh := token_source(token)):
+        return act(fresh)
+    return result
+
+
+class RequestBudget:
+    """How long one run may send requests, and how many it has sent.
+
+    ``deadline`` is in seconds of the transport's clock.  After it a request is still sent, since what has begun is
+    finished, but once, without waiting for its turn, and the response is awaited for at most ``Timing.grace`` after
+    the deadline.
     """
 
-    def __init__(self, deadline: float, concurrent: int | None = None) -> None:
+    def __init__(self, deadline: float) -> None:
         self.deadline = deadline
-        self.turn = _Turns(concurrent) if concurrent else contextlib.nullcontext()
         self.requests = 0
         self._lock = threading.Lock()
 
@@ -83,21 +94,22 @@ class Exchange:
             self.requests += 1
 
 
-class TryAgain(Exception):
-    """A request failed in a way that may pass; ``least_s`` is how long the service wants to be left alone.
+class RetryableError(Exception):
+    """A request failed in a way that may pass; ``min_delay_s`` is how long the service wants no further request.
 
-    It never leaves ``Transport.retrying``.
+    It leaves ``Transport.retrying`` only as the cause of ``Unavailable``.
     """
 
-    def __init__(self, message: str, least_s: float = 0.0) -> None:
+    def __init__(self, message: str, min_delay_s: float = 0.0) -> None:
         super().__init__(message)
-        self.least_s = least_s
+        self.min_delay_s = min_delay_s
 
 
 class Transport:
-    """Sends requests over kept connections, and again where that may help.
+    """Sends requests over kept connections, and retries them where that may help; one per process.
 
-    One per process; safe to use from many threads.
+    ``connections`` is how many requests of one run and host are under way at most.  ``clock`` is monotonic, in
+    seconds.
     """
 
     def __init__(
@@ -113,94 +125,91 @@ class Transport:
         self._sleep = sleep
         self._adapter = HTTPAdapter(pool_connections=32, pool_maxsize=connections * _RUNS, max_retries=0)
         self._verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
-        self._origins: dict[str, tuple[Pace, Mapping[str, str]]] = {}
+        self._origins: dict[str, tuple[RateLimiter, Mapping[str, str]]] = {}
         self._lock = threading.Lock()
-        self._random = random.Random()  # noqa: S311  # spreads retries, guards nothing
+        self._random = random.Random()  # noqa: S311  # spreads retries, protects nothing
 
     def send(
         self,
-        exchange: Exchange,
+        budget: RequestBudget,
         method: str,
         url: str,
         headers: Mapping[str, str],
         *,
         max_bytes: int,
     ) -> Response:
-        """Return the answer to a request without a body, whatever its status, once it is none that is retried.
+        """Return the response to a request without a body, whatever its status, after retries.
 
         Raises:
             Unavailable, AnswerTooLong: As ``retrying``.
         """
-        return self.retrying(exchange, url, lambda: self.once(exchange, method, url, headers, max_bytes=max_bytes))
+        return self.retrying(budget, url, lambda: self.once(budget, method, url, headers, max_bytes=max_bytes))
 
     def close(self) -> None:
         """Close the kept connections."""
         self._adapter.close()
 
-    def check_time(self, exchange: Exchange) -> None:
-        """Raise at the exchange's deadline; for what asks again and again.
+    def check_time(self, budget: RequestBudget) -> None:
+        """Raise if the budget's deadline is reached; to be called between many requests.
 
         Raises:
-            TimeLimitReached: It is over.
+            TimeLimitReached: It is.
         """
-        if self.clock() >= exchange.deadline:
-            raise TimeLimitReached("time is over, and not everything is read")
+        if self.clock() >= budget.deadline:
+            raise TimeLimitReached("the time limit was reached before everything was read")
 
-    def pause(self, seconds: float, exchange: Exchange) -> None:
-        """Do nothing for a while, though not beyond the exchange's deadline."""
+    def pause(self, seconds: float, budget: RequestBudget) -> None:
+        """Wait for ``seconds``, but not beyond the budget's deadline."""
         if seconds > 0:
-            self._sleep(max(min(seconds, exchange.deadline - self.clock()), 0.0))
+            self._sleep(max(min(seconds, budget.deadline - self.clock()), 0.0))
 
-    def retrying(self, exchange: Exchange, url: str, act: Callable[[], T], *, requests: int = 1) -> T:
-        """Return what ``act`` does, which sends ``requests`` by ``once`` to the host of ``url``, back to back.
+    def retrying(self, budget: RequestBudget, url: str, act: Callable[[], T], *, requests: int = 1) -> T:
+        """Return what ``act`` returns, which sends up to ``requests`` requests by ``once`` to the host of ``url``.
 
-        It waits for their turn before the first of them, and does all again, with exponential backoff and jitter,
-        where one of them says ``TryAgain``.  A ``Retry-After`` is honoured up to 60 s.
+        Waits for their turn before the first of them, and repeats ``act`` as a whole, with exponential backoff and
+        jitter, if it raises ``RetryableError``.
 
         Raises:
-            Unavailable: Still failing after all attempts or at the exchange's deadline.
-            AnswerTooLong: An answer is longer than it may be.
+            Unavailable: Still failing after all attempts or at the budget's deadline.
+            AnswerTooLong: A response is longer than it may be.
         """
-        pace, _ = self._origin(url)
+        limiter, _ = self._origin(url)
         for attempt in range(self.timing.attempts):
-            self.pause(pace.reserve(requests), exchange)
+            self.pause(limiter.acquire(requests), budget)
             try:
-                with exchange.turn:
-                    return act()
-            except TryAgain as again:
-                failure = again
-            backoff = min(self.timing.first_backoff * 2**attempt, self.timing.backoff_max) * self._random.uniform(
-                0.5, 1.0
-            )
-            delay = max(backoff, failure.least_s)
-            if attempt + 1 == self.timing.attempts or self.clock() + delay >= exchange.deadline:
+                return act()
+            except RetryableError as error:
+                failure = error
+            backoff = min(self.timing.first_backoff * 2**attempt, self.timing.backoff_max)
+            delay = max(backoff * self._random.uniform(0.5, 1.0), failure.min_delay_s)
+            if attempt + 1 == self.timing.attempts or self.clock() + delay >= budget.deadline:
                 break
             self._sleep(delay)
         raise Unavailable(str(failure)) from failure
 
     def once(
-        self, exchange: Exchange, method: str, url: str, headers: Mapping[str, str], *, max_bytes: int
+        self, budget: RequestBudget, method: str, url: str, headers: Mapping[str, str], *, max_bytes: int
     ) -> Response:
-        """Return the answer to a request that is sent once; to be called by what ``retrying`` is given.
+        """Return the response to a request that is sent once; to be called by what ``retrying`` is given.
 
         Raises:
-            TryAgain: The connection was lost, or the status is 408, 429 or one of 5xx that passes.
-            AnswerTooLong: The answer is longer than ``max_bytes``.
+            RetryableError: The connection was lost, or the status is 408, 429, 500, 502, 503 or 504.
+            AnswerTooLong: The response is longer than ``max_bytes``.
         """
-        pace, proxies = self._origin(url)
-        exchange.count()
+        limiter, proxies = self._origin(url)
+        budget.count()
         try:
-            patience_s = max(exchange.deadline + self.timing.grace - self.clock(), _LEAST_TIMEOUT_S)
-            response = self._send(method, url, headers, proxies, max_bytes, patience_s)
+            timeout_s = max(budget.deadline + self.timing.grace - self.clock(), _MIN_TIMEOUT_S)
+            response = self._send(method, url, headers, proxies, max_bytes, timeout_s)
         except requests.RequestException as error:
-            raise TryAgain(f"{method} {url}: {type(error).__name__}") from error
+            raise RetryableError(f"{method} {url}: {type(error).__name__}") from error
         if response.status == TOO_MANY_REQUESTS:
-            pace.refused()
+            limiter.on_throttled()
         else:
-            pace.accepted()
+            limiter.on_success()
         if response.status in _RETRIED:
-            least_s = _retry_after_s(response.headers.get("Retry-After"), self.timing.retry_after_max)
-            raise TryAgain(f"{method} {url}: status {response.status}", least_s)
+            min_delay_s = _retry_after_s(response.headers.get("Retry-After"), self.timing.retry_after_max)
+            raise RetryableError(f"{method} {url}: status {response.status}", min_delay_s)
         return response
 
     def _send(
@@ -210,10 +219,10 @@ class Transport:
         headers: Mapping[str, str],
         proxies: Mapping[str, str],
         max_bytes: int,
-        patience_s: float,
+        timeout_s: float,
     ) -> Response:
         request = requests.Request(method, url, headers=dict(headers)).prepare()
-        timeout = (min(self.timing.connect_timeout, patience_s), min(self.timing.read_timeout, patience_s))
+        timeout = (min(self.timing.connect_timeout, timeout_s), min(self.timing.read_timeout, timeout_s))
         response = self._adapter.send(request, stream=True, timeout=timeout, verify=self._verify, proxies=proxies)
         try:
             body = bytearray()
@@ -225,24 +234,24 @@ class Transport:
         finally:
             response.close()
 
-    def _origin(self, url: str) -> tuple[Pace, Mapping[str, str]]:
+    def _origin(self, url: str) -> tuple[RateLimiter, Mapping[str, str]]:
         parts = urlsplit(url)
         origin = f"{parts.scheme}://{parts.netloc}"
         with self._lock:
             if origin not in self._origins:
                 proxies = requests.utils.get_environ_proxies(url)
-                self._origins[origin] = (Pace(self.clock), proxies)
+                self._origins[origin] = (RateLimiter(self.clock), proxies)
             return self._origins[origin]
 
 
-def _retry_after_s(value: str | None, longest_s: float) -> float:
-    """Return what a ``Retry-After`` asks for, at most ``longest_s``; 0 where there is none."""
+def _retry_after_s(value: str | None, max_s: float) -> float:
+    """Return the seconds in a ``Retry-After`` header, at most ``max_s``; 0 if it is absent or malformed."""
     if value is None:
         return 0.0
     if value.isascii() and value.isdigit():
-        return min(float(value[:6]), longest_s)
+        return min(float(value[:_RETRY_AFTER_DIGITS_MAX]), max_s)
     try:
         moment = email.utils.parsedate_to_datetime(value).timestamp()
     except (ValueError, OverflowError):
         return 0.0
-    return min(max(moment - time.time(), 0.0), longest_s)
+    return min(max(moment - time.time(), 0.0), max_s)

@@ -19,7 +19,7 @@ import requests
 from cleaner.core.policy import policy_from_mapping
 from cleaner.core.reference import parse_repository
 from cleaner.engine.run import Report, Run
-from cleaner.google.registry import Registry
+from cleaner.google.registry.client import Registry
 from cleaner.google.transport import Transport
 from tests.support.deliveries import request_of
 from tests.support.function import FunctionProcess

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 
 import pytest
 
@@ -21,9 +22,9 @@ from cleaner.core.policy import policy_from_mapping
 from cleaner.core.reference import Digest, Repository, Tag, parse_repository
 from cleaner.core.timing import Timing
 from cleaner.google.artifact_registry import ArtifactRegistry
-from cleaner.google.registry import Registry
+from cleaner.google.registry.client import Registry
 from cleaner.google.rest import GoogleApi
-from cleaner.google.transport import Exchange, Transport
+from cleaner.google.transport import RequestBudget, Transport
 from tests.emulator import Emulator
 from tests.emulator.faults import Before, BrokenJson, CutBody, Status
 from tests.emulator.images import image, load, multi_arch, referrer
@@ -35,15 +36,15 @@ FINER = timedelta(microseconds=321)
 
 
 class Account:
-    """A service account: hands out one token, and names no project."""
+    """A service account: has one token, and another once that is refused."""
 
-    project: str | None = None
+    more: Mapping[str, str] = MappingProxyType({})
 
     def access_token(self, refused: str | None = None) -> str:
         return GOOGLE_TOKEN if refused is None else "ya29.fresh"
 
-    def quota_project(self) -> str | None:
-        return self.project
+    def headers(self, token: str) -> dict[str, str]:
+        return {"authorization": f"Bearer {token}", **self.more}
 
 
 class Rest:
@@ -57,7 +58,7 @@ class Rest:
         self.api = ArtifactRegistry(GoogleApi(self.transport, Account(), f"{emulator.url}/"))
 
     def under(self, root: str) -> list[str]:
-        return [str(found) for found in self.api.list_repositories(parse_repository(root), Exchange(1e9))]
+        return [str(found) for found in self.api.list_repositories(parse_repository(root), RequestBudget(1e9))]
 
     def fill(self, *names: str) -> None:
         for name in names:
@@ -85,7 +86,7 @@ def test_listing_that_is_cut_short_comes_from_the_rest_api(rest: Rest) -> None:
     first = load(rest.store, "gcr.io/acme/api", image(1), tags=["v1", "latest"], uploaded=NOW)
     top = load(rest.store, "gcr.io/acme/api", multi_arch(2), uploaded=datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC))
 
-    listing = rest.api.list_manifests(API, Exchange(1e9))
+    listing = rest.api.list_manifests(API, RequestBudget(1e9))
 
     assert set(listing.manifests) == rest.store.digests("gcr.io/acme/api")
     found = listing.manifests[Digest(first)]
@@ -131,7 +132,7 @@ def test_listing_of_many_pages_is_read_to_its_end(rest: Rest) -> None:
     for seed in range(2_300):
         load(rest.store, "us-docker.pkg.dev/acme/apps/team/api", image(seed), uploaded=NOW)
 
-    listing = rest.api.list_manifests(parse_repository("us-docker.pkg.dev/acme/apps/team/api"), Exchange(1e9))
+    listing = rest.api.list_manifests(parse_repository("us-docker.pkg.dev/acme/apps/team/api"), RequestBudget(1e9))
 
     assert set(listing.manifests) == rest.store.digests("us-docker.pkg.dev/acme/apps/team/api")
     assert rest.emulator.log.counts["rest_versions"] == 3
@@ -144,7 +145,7 @@ def test_manifest_of_a_hundred_tags_stays(rest: Rest, count: int, reason: Reason
     digest = load(rest.store, "gcr.io/acme/api", image(1), tags=tags, uploaded=NOW - timedelta(days=30))
     everything = policy_from_mapping({"repositories": ["**"], "delete_tags": [".*"], "max_age": "1d"}, "policy")
 
-    todo = plan(rest.api.list_manifests(API, Exchange(1e9)), everything, NOW)
+    todo = plan(rest.api.list_manifests(API, RequestBudget(1e9)), everything, NOW)
 
     verdicts = {one.manifest.digest: one.reason for one in (*todo.keep, *(one.verdict for one in todo.delete))}
     assert verdicts == {digest: reason}
@@ -155,7 +156,7 @@ def test_time_that_is_none_is_an_unknown_age(rest: Rest, time: int | str | None)
     """1970 is how a time that was never set is spelled."""
     load(rest.store, "gcr.io/acme/api", image(1), uploaded=time)
 
-    (manifest,) = rest.api.list_manifests(API, Exchange(1e9)).manifests.values()
+    (manifest,) = rest.api.list_manifests(API, RequestBudget(1e9)).manifests.values()
 
     assert (manifest.uploaded is None) == (time != 1)
 
@@ -193,13 +194,13 @@ def test_rest_listing_that_cannot_be_read(rest: Rest, fault: object, error: type
     rest.emulator.faults.add(fault, kind="rest_versions")  # type: ignore[arg-type]  # any of the actions
 
     with pytest.raises(error):
-        rest.api.list_manifests(API, Exchange(1e9))
+        rest.api.list_manifests(API, RequestBudget(1e9))
 
 
 def test_name_that_is_no_package_has_no_rest_listing(rest: Rest) -> None:
     """A project alone holds no images in Artifact Registry."""
     with pytest.raises(IncompleteListing):
-        rest.api.list_manifests(Repository("us-docker.pkg.dev", "acme/apps"), Exchange(1e9))
+        rest.api.list_manifests(Repository("us-docker.pkg.dev", "acme/apps"), RequestBudget(1e9))
 
     assert rest.emulator.log.total == 0
 
@@ -225,7 +226,7 @@ def test_credential_goes_to_https_alone(long: World, rest: Rest) -> None:
     rest.fill("gcr.io/acme/api")
 
     long.client().list_manifests()
-    rest.api.list_manifests(API, Exchange(1e9))
+    rest.api.list_manifests(API, RequestBudget(1e9))
 
     assert [entry.authorization for entry in long.log.of("rest_versions")] == ["credential"]
     assert [entry.authorization for entry in rest.emulator.log.entries] == [""]
@@ -233,19 +234,19 @@ def test_credential_goes_to_https_alone(long: World, rest: Rest) -> None:
 
 def test_project_of_a_persons_credentials_is_charged(long: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Google refuses to charge gcloud's own."""
-    monkeypatch.setattr(Account, "project", "acme-billing")
+    monkeypatch.setattr(Account, "more", {"x-goog-user-project": "acme-billing"})
     sent: list[str | None] = []
     send = long.transport.send
 
-    def watched(exchange: Exchange, method: str, url: str, headers: dict[str, str], *, max_bytes: int) -> object:
-        sent.append(headers.get("X-Goog-User-Project"))
-        return send(exchange, method, url, headers, max_bytes=max_bytes)
+    def watched(budget: RequestBudget, method: str, url: str, headers: dict[str, str], *, max_bytes: int) -> object:
+        sent.append(headers.get("x-goog-user-project"))
+        return send(budget, method, url, headers, max_bytes=max_bytes)
 
     monkeypatch.setattr(long.transport, "send", watched)
     long.load(image(1), tags="a")
 
     assert long.registry.rest is not None
-    long.registry.rest().list_manifests(long.repository, long.client().exchange)
+    long.registry.rest().list_manifests(long.repository, long.client().budget)
 
     assert sent == ["acme-billing"]
 

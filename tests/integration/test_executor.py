@@ -20,7 +20,7 @@ from cleaner.core.policy import policy_from_mapping
 from cleaner.core.reference import Digest, Tag
 from cleaner.core.timing import TIMING
 from cleaner.engine.executor import End, Result, execute
-from cleaner.google.registry import GONE, NOT_BEGUN
+from cleaner.google.registry.deletions import DELETED, NOT_SENT
 from tests.emulator.faults import Before, Delay, Status
 from tests.emulator.images import cosign_signature, cosign_tag, image, index, multi_arch, referrer
 from tests.emulator.store import OCI_INDEX, OCI_MANIFEST
@@ -29,7 +29,8 @@ from tests.support.processes import DEADLINE_S, wait_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Set as AbstractSet
 
-    from cleaner.google.registry import Outcome, RepositoryClient
+    from cleaner.google.registry.client import RepositoryClient
+    from cleaner.google.registry.deletions import DeletionResponse
     from tests.support.world import World
 
 # A worker that hangs can only be ended with the process.
@@ -91,13 +92,13 @@ class Gated:
     def digest_of(self, reference: Tag | Digest) -> str | None:
         return self.client.digest_of(reference)
 
-    def delete_tag(self, tag: Tag, judged: Digest, may_go: Callable[[], bool]) -> Outcome:
+    def delete_tag(self, tag: Tag, expected_digest: Digest, precondition: Callable[[], bool]) -> DeletionResponse:
         self._pass(tag)
-        return self.client.delete_tag(tag, judged, may_go)
+        return self.client.delete_tag(tag, expected_digest, precondition)
 
-    def delete_manifest(self, digest: Digest, may_go: Callable[[], bool]) -> Outcome:
+    def delete_manifest(self, digest: Digest, precondition: Callable[[], bool]) -> DeletionResponse:
         self._pass(digest)
-        return self.client.delete_manifest(digest, may_go)
+        return self.client.delete_manifest(digest, precondition)
 
     def _pass(self, what: str) -> None:
         if what in self.gates:
@@ -282,11 +283,11 @@ def test_long_chain_does_not_recurse(world: World) -> None:
         def digest_of(self, reference: Tag | Digest) -> str | None:
             raise AssertionError(reference)
 
-        def delete_tag(self, tag: Tag, judged: Digest, may_go: Callable[[], bool]) -> Outcome:
-            raise AssertionError(tag, judged, may_go)
+        def delete_tag(self, tag: Tag, expected_digest: Digest, precondition: Callable[[], bool]) -> DeletionResponse:
+            raise AssertionError(tag, expected_digest, precondition)
 
-        def delete_manifest(self, digest: Digest, may_go: Callable[[], bool]) -> Outcome:
-            return GONE if digest and may_go() else NOT_BEGUN
+        def delete_manifest(self, digest: Digest, precondition: Callable[[], bool]) -> DeletionResponse:
+            return DELETED if digest and precondition() else NOT_SENT
 
     with ThreadPoolExecutor(4) as pool:
         assert len(execute(todo, Willing(), Conditions(), pool, 4).deleted) == 20_000

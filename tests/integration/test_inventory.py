@@ -28,10 +28,10 @@ from cleaner.core.reference import Repository, Tag
 from cleaner.core.timing import TIMING, Timing
 from cleaner.engine.run import Run
 from cleaner.google.inventory import Inventory
-from cleaner.google.registry import Registry
+from cleaner.google.registry.client import Registry
 from cleaner.google.rest import GoogleApi
 from cleaner.google.running import ASSET_TYPES
-from cleaner.google.transport import Exchange, Response, Transport
+from cleaner.google.transport import RequestBudget, Response, Transport
 from tests.emulator import Emulator
 from tests.emulator.faults import Before, BrokenJson, CutBody, Delay, DropBefore, Status
 from tests.emulator.images import image, load
@@ -50,13 +50,12 @@ PATIENCE_S = 10
 class Credentials:
     """Hands out ``token-1``, and the next whenever that one was refused."""
 
-    def __init__(self, project: str | None = None) -> None:
+    def __init__(self) -> None:
         self.refused: list[str | None] = []
-        self.project = project
         self._number = 1
 
-    def quota_project(self) -> str | None:
-        return self.project
+    def headers(self, token: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {token}"}
 
     def access_token(self, refused: str | None = None) -> str:
         self.refused.append(refused)
@@ -68,8 +67,8 @@ class Credentials:
 class NoCredentials:
     """Fails the test that asks for any."""
 
-    def quota_project(self) -> str | None:
-        raise AssertionError("asked for credentials")
+    def headers(self, token: str) -> dict[str, str]:
+        raise AssertionError(f"asked for the headers of {token}")
 
     def access_token(self, refused: str | None = None) -> str:
         raise AssertionError(f"asked for a token other than {refused}")
@@ -80,10 +79,10 @@ class WatchedTransport(Transport):
 
     sent: list[tuple[str, str | None]]
 
-    def send(self, exchange: Exchange, method: str, url: str, headers: object, *, max_bytes: int) -> Response:
+    def send(self, budget: RequestBudget, method: str, url: str, headers: object, *, max_bytes: int) -> Response:
         assert isinstance(headers, dict)
         self.sent.append((url, headers.get("Authorization")))
-        return super().send(exchange, method, url, headers, max_bytes=max_bytes)
+        return super().send(budget, method, url, headers, max_bytes=max_bytes)
 
 
 class World:
@@ -104,11 +103,11 @@ class World:
     def inventory(self, *scopes: str) -> Inventory:
         return Inventory(self.api, scopes or (SCOPE,), self.clock)
 
-    def exchange(self, seconds: float = 500) -> Exchange:
-        return Exchange(self.clock() + seconds)
+    def budget(self, seconds: float = 500) -> RequestBudget:
+        return RequestBudget(self.clock() + seconds)
 
     def ask(self, inventory: Inventory, repository: Repository = API) -> Running:
-        return inventory.ask(repository, self.exchange())
+        return inventory.ask(repository, self.budget())
 
     @property
     def questions(self) -> int:
@@ -191,12 +190,12 @@ def test_every_page_of_every_scope_is_read(world: World) -> None:
     world.assets["folders/1"] = [pod(number, f"{name}{number}") for number in range(2001)]
     world.assets["organizations/2"] = [pod(1, f"{name}9999")]
     world.assets["projects/empty"] = []
-    exchange = world.exchange()
+    budget = world.budget()
 
-    running = world.inventory("folders/1", "organizations/2", "projects/empty").ask(API, exchange)
+    running = world.inventory("folders/1", "organizations/2", "projects/empty").ask(API, budget)
 
     assert running.tags.keys() == {f"v{number}" for number in (*range(2001), 9999)}
-    assert world.questions == exchange.requests == 5
+    assert world.questions == budget.requests == 5
 
 
 def test_scope_of_a_domain_scoped_project_is_asked_for(world: World) -> None:
@@ -365,7 +364,7 @@ def test_answer_at_hand_is_given_whatever_the_deadline(world: World, seconds: fl
     inventory = world.inventory()
     world.ask(inventory)
 
-    assert inventory.ask(API, world.exchange(seconds)).tags
+    assert inventory.ask(API, world.budget(seconds)).tags
 
 
 # One question for all.
@@ -419,7 +418,7 @@ def side_by_side(world: World, inventory: Inventory, count: int = 20) -> list[Ru
         repository = replace(API, path=f"acme/apps/app-{number}")
         barrier.wait(PATIENCE_S)
         try:
-            return inventory.ask(repository, world.exchange())
+            return inventory.ask(repository, world.budget())
         except CleanerError as error:
             return error
 
@@ -473,7 +472,7 @@ def test_who_waits_for_another_s_question_leaves_at_the_deadline(world: World) -
         first = pool.submit(world.ask, inventory)
         wait_for(inventory._lock.locked, "the first has asked")
         with pytest.raises(TimeLimitReached):
-            inventory.ask(API, world.exchange(0.01))
+            inventory.ask(API, world.budget(0.01))
         assert first.result(PATIENCE_S).tags
 
 

@@ -20,9 +20,10 @@ from cleaner.core.errors import (
     TimeLimitReached,
     Unavailable,
 )
-from cleaner.core.manifest import NO_LINKS, Links, Listing, Manifest
+from cleaner.core.manifest import Listing, Manifest
 from cleaner.core.reference import Digest, Tag
-from cleaner.google.registry import MANIFEST_MAX_BYTES, Memory
+from cleaner.google.registry.documents import make_links_cache
+from cleaner.google.registry.endpoint import MANIFEST_MAX_BYTES
 from tests.emulator import Emulator
 from tests.emulator.faults import After, Before, BrokenJson, CutBody, DropAfter, DropBefore, Stall, Status
 from tests.emulator.images import attestation, cosign_signature, cosign_tag, image, index, multi_arch, raw, referrer
@@ -51,7 +52,7 @@ def listed(world: World) -> Listing:
 def read(world: World) -> Listing:
     """Return the listing with its links, but for the platforms, which decide nothing."""
     client = world.client()
-    listing = client.read_links(client.list_manifests(), map)
+    listing = client.read_documents(client.list_manifests(), map)
     held = (replace(one, links=replace(one.links, platforms=())) for one in listing.manifests.values())
     return Listing.of(listing.repository, held)
 
@@ -565,13 +566,36 @@ def test_registry_that_does_not_say_what_a_tag_names(world: World) -> None:
     assert world.client().digest_of(Tag("v1")) == ""
 
 
+@pytest.mark.parametrize("media_type", [*TYPES, "application/vnd.unknown"])
+def test_manifest_of_any_type_exists(world: World, media_type: str) -> None:
+    """A registry answers 404 for a manifest of a type that is not accepted, so any type is."""
+    digest = world.load(raw(b"{}", media_type))
+    client = world.client()
+
+    assert client.exists(digest)
+    assert not client.exists(ABSENT)
+    assert (client.digest_of(digest) is not None) == (media_type in TYPES)
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(401, PermissionDenied), (403, PermissionDenied), (400, RequestRefused), (503, Unavailable)]
+)
+def test_existence_that_cannot_be_read_is_an_error(world: World, status: int, error: type[CleanerError]) -> None:
+    """Only 404 says that a manifest does not exist."""
+    digest = world.load(image(1))
+    world.faults.add(Status(status), kind="manifest_head")
+
+    with pytest.raises(error):
+        world.client().exists(digest)
+
+
 @pytest.mark.parametrize("style", ["gcr", "ar"])
 def test_deletion_of_a_tag_leaves_the_manifest(world: World, style: str) -> None:
     """Only the tag goes."""
     world.emulator.behaviour.style = style
     digest = world.load(image(1), tags=["v1", "v2"])
 
-    assert world.client().delete_tag(Tag("v1"), digest, lambda: True).gone
+    assert world.client().delete_tag(Tag("v1"), digest, lambda: True).is_gone
 
     assert world.tags == {"v2": digest}
     assert world.left == {digest}
@@ -582,8 +606,8 @@ def test_deletion_of_what_is_not_there_is_a_success(world: World) -> None:
     world.load(image(1))
     client = world.client()
 
-    assert client.delete_manifest(ABSENT, lambda: True).gone
-    assert client.delete_tag(Tag("v1"), ABSENT, lambda: True).gone
+    assert client.delete_manifest(ABSENT, lambda: True).is_gone
+    assert client.delete_tag(Tag("v1"), ABSENT, lambda: True).is_gone
 
 
 @pytest.mark.parametrize("code", [DANGLING_TAG, DANGLING_PARENT, REFERRING_MANIFEST])
@@ -594,8 +618,7 @@ def test_refused_deletion(world: World, code: str) -> None:
 
     outcome = world.client().delete_manifest(digest, lambda: True)
 
-    assert (outcome.gone, outcome.refused, outcome.status, outcome.codes) == (False, True, 400, (code,))
-    assert outcome.maybe_for_referrers == (code != DANGLING_TAG)
+    assert (outcome.is_gone, outcome.is_refused, outcome.status, outcome.codes) == (False, True, 400, (code,))
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 405, 409, 501])
@@ -619,56 +642,38 @@ def test_failed_deletion(world: World, status: int, body: bytes, codes: tuple[st
 
     outcome = world.client().delete_manifest(digest, lambda: True)
 
-    assert (outcome.gone, outcome.refused, outcome.status, outcome.codes) == (False, False, status, codes)
+    assert (outcome.is_gone, outcome.is_refused, outcome.status, outcome.codes) == (False, False, status, codes)
     assert digest in world.left
 
 
-# Memory.
-
-
-def remembered(number: int, children: int = 0) -> tuple[Manifest, Links]:
-    named = tuple(Digest(f"sha256:{child}") for child in range(children))
-    return Manifest(Digest(f"sha256:{number}"), OCI_INDEX), Links(named) if named else NO_LINKS
-
-
-def test_memory_forgets_the_longest_unused() -> None:
-    """It is bounded by what is in it: a manifest counts one, and one for each descriptor."""
-    memory = Memory(4)
-    for number in range(4):
-        memory.put(*remembered(number))
-    memory.get(remembered(0)[0])
-    memory.put(*remembered(4, children=1))
-
-    assert [number for number in range(5) if memory.get(remembered(number)[0]) is not None] == [0, 3, 4]
-
-
-def test_memory_does_not_grow_by_what_it_knows() -> None:
-    """To remember again takes no place."""
-    memory = Memory(4)
-    for _ in range(3):
-        memory.put(*remembered(1, children=1))
-        memory.put(*remembered(2))
-
-    assert memory.get(remembered(1)[0]) is not None
-
-
-def test_memory_does_not_keep_what_is_too_great() -> None:
-    """One index greater than the memory leaves nothing behind, and no wrong size."""
-    memory = Memory(4)
-    memory.put(*remembered(1, children=10))
-    assert memory.get(remembered(1)[0]) is None
-
-    memory.put(*remembered(2, children=3))
-    assert memory.get(remembered(2)[0]) is not None
+# The links cache.
 
 
 def test_same_digest_of_another_type_is_another_document(world: World) -> None:
-    """What is in a body depends on the type that the listing gives it."""
-    memory = Memory(10)
-    digest = world.load(image(1))
-    memory.put(Manifest(digest, OCI_MANIFEST), NO_LINKS)
+    """What a body names depends on the type that the listing gives it."""
+    digest = world.load(multi_arch(1), tags="v1")
+    listing = listed(world)
+    other = replace(listing.manifests[digest], media_type=DOCKER_LIST)
+    client = world.client()
 
-    assert memory.get(Manifest(digest, OCI_INDEX)) is None
+    client.read_documents(listing, map)
+    client.read_documents(Listing.of(listing.repository, [other]), map)
+    client.read_documents(listing, map)
+
+    assert world.log.counts["manifest_get"] == 2
+
+
+def test_size_in_the_cache_grows_with_the_descriptors(world: World) -> None:
+    """A manifest counts 1, and 1 more for each descriptor and attestation."""
+    digest = world.load(multi_arch(1, attestations=True), tags="v1")
+    links = read(world).manifests[digest].links
+    size = 1 + len(links.children) + len(links.attestations)
+    assert size > 4
+
+    for max_size, is_kept in ((size - 1, False), (size, True)):
+        cache = make_links_cache(max_size)
+        cache.put((digest, "type"), links)
+        assert (cache.get((digest, "type")) is not None) == is_kept
 
 
 # What a registry or a pusher could make endless.
@@ -704,7 +709,7 @@ def test_reading_ends_at_the_deadline_and_is_not_in_vain(world: World) -> None:
     client = world.client(deadline=world.clock() + 35)
     listing = client.list_manifests()
     with pytest.raises(TimeLimitReached):
-        client.read_links(listing, map)
+        client.read_documents(listing, map)
     read_before = world.log.counts["manifest_get"]
     read(world)
 
@@ -720,4 +725,4 @@ def test_what_an_index_lists_and_nobody_has_is_not_held(world: World) -> None:
     listing = read(world)
 
     assert len(listing.manifests[top].links.children) == 1
-    assert world.registry.memory.get(listing.manifests[top]) is None
+    assert world.registry.links_cache.get((top, OCI_INDEX)) is None

@@ -10,9 +10,9 @@ import pytest
 
 from cleaner.core.errors import CleanerError, PermissionDenied, RequestRefused, Unavailable
 from cleaner.core.reference import Digest, Repository
-from cleaner.google.registry import Registry
+from cleaner.google.registry.client import Registry
 from cleaner.google.tokens import Access
-from cleaner.google.transport import Exchange, Transport
+from cleaner.google.transport import RequestBudget, Transport
 from tests.emulator import Emulator
 from tests.emulator.faults import Before, CutBody, DropBefore, Status
 from tests.emulator.images import image
@@ -54,7 +54,7 @@ def test_each_repository_has_its_own_token(google: World) -> None:
     for path in ("acme/api", "acme/web", "acme/api"):
         google.store.repository(google.emulator.name(path))
         repository = Repository("gcr.io", path)
-        google.registry.open(repository, Access.READ, Exchange(1e9)).list_manifests()
+        google.registry.open(repository, Access.READ, RequestBudget(1e9)).list_manifests()
 
     assert google.log.counts == {"token": 2, "tags_list": 3}
     assert google.log.statuses == {200: 5}
@@ -282,7 +282,7 @@ def test_certificate_of_another_authority_is_refused(google: World, monkeypatch:
     registry = Registry(transport, lambda _refused: GOOGLE_TOKEN)
 
     with pytest.raises(Unavailable):
-        registry.open(google.repository, Access.READ, Exchange(1e9)).list_manifests()
+        registry.open(google.repository, Access.READ, RequestBudget(1e9)).list_manifests()
 
     transport.close()
     assert google.log.total == 0

@@ -1,4 +1,4 @@
-"""Connections, retries and pace, over real sockets."""
+"""Connections, retries and limiter, over real sockets."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 
 from cleaner.core.errors import AnswerTooLong, Unavailable
 from cleaner.core.timing import TIMING, Timing
-from cleaner.google.pace import Pace
-from cleaner.google.transport import Exchange, Response, Transport
+from cleaner.google.rate_limiter import RateLimiter
+from cleaner.google.transport import RequestBudget, Response, Transport
 from tests.emulator import Emulator
 from tests.emulator.faults import CutBody, DropAfter, DropBefore, Quota, Stall, Status, too_many_requests
 from tests.support.processes import DEADLINE_S
@@ -31,10 +31,12 @@ RETRIED = [408, 429, 500, 502, 503, 504]
 LOST = [DropBefore(), DropAfter(), CutBody(), CutBody(0), Stall(2)]
 
 
-def send(world: World, *, exchange: Exchange | None = None, method: str = "GET", max_bytes: int = 1000) -> Response:
-    exchange = exchange or Exchange(world.clock() + 500)
+def send(
+    world: World, *, budget: RequestBudget | None = None, method: str = "GET", max_bytes: int = 1000
+) -> Response:
+    budget = budget or RequestBudget(world.clock() + 500)
     url = f"{world.emulator.registry.scheme}://{world.repository.host}/v2/"
-    return world.transport.send(exchange, method, url, {}, max_bytes=max_bytes)
+    return world.transport.send(budget, method, url, {}, max_bytes=max_bytes)
 
 
 def impatient(world: World) -> None:
@@ -48,12 +50,12 @@ def impatient(world: World) -> None:
 def test_status_that_may_pass_is_asked_again(world: World, status: int, method: str) -> None:
     """408, 429 and the four of 5xx are no answer yet, whatever was asked."""
     world.faults.add(Status(status), times=2)
-    exchange = Exchange(1e9)
+    budget = RequestBudget(1e9)
 
-    response = send(world, exchange=exchange, method=method)
+    response = send(world, budget=budget, method=method)
 
     assert response.status not in RETRIED
-    assert world.log.total == exchange.requests == 3
+    assert world.log.total == budget.requests == 3
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 412, 501, 505])
@@ -72,11 +74,11 @@ def test_lost_connection_is_made_again(world: World, fault: Action) -> None:
     """Before the work or after it, without an answer or with half of one."""
     impatient(world)
     world.faults.add(fault, times=2)
-    exchange = Exchange(1e9)
+    budget = RequestBudget(1e9)
 
-    assert send(world, exchange=exchange).status == 200
+    assert send(world, budget=budget).status == 200
 
-    assert exchange.requests == 3
+    assert budget.requests == 3
     assert len(world.clock.slept) == 2
 
 
@@ -85,13 +87,13 @@ def test_what_never_passes_is_unavailable(world: World, fault: Action) -> None:
     """After all attempts it is a transient error of ours, with growing pauses before each."""
     impatient(world)
     world.faults.add(fault)
-    exchange = Exchange(1e9)
+    budget = RequestBudget(1e9)
 
     with pytest.raises(Unavailable) as caught:
-        send(world, exchange=exchange)
+        send(world, budget=budget)
 
     assert caught.value.transient
-    assert exchange.requests == TIMING.attempts
+    assert budget.requests == TIMING.attempts
     backoffs = [seconds for seconds in world.clock.slept if seconds < 30]
     assert len(backoffs) >= TIMING.attempts - 1
     for attempt in range(TIMING.attempts - 1):
@@ -102,13 +104,13 @@ def test_no_answer_is_waited_for_long_after_the_deadline(world: World) -> None:
     """Whoever stalls does not hold up a run until the platform ends it without a summary."""
     transport = Transport(clock=world.clock, sleep=world.clock.sleep, timing=Timing(read_timeout=3600))
     world.faults.add(Stall(3600))
-    exchange = Exchange(world.clock() - TIMING.grace)
+    budget = RequestBudget(world.clock() - TIMING.grace)
     url = f"{world.emulator.registry.scheme}://{world.repository.host}/v2/"
 
     with pytest.raises(Unavailable):
-        transport.send(exchange, "DELETE", url, {}, max_bytes=10)
+        transport.send(budget, "DELETE", url, {}, max_bytes=10)
 
-    assert exchange.requests == 1
+    assert budget.requests == 1
     transport.close()
 
 
@@ -117,12 +119,12 @@ def test_nobody_there_is_unavailable(world: World) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v2/"
-    exchange = Exchange(1e9)
+    budget = RequestBudget(1e9)
 
     with pytest.raises(Unavailable):
-        world.transport.send(exchange, "GET", url, {}, max_bytes=10)
+        world.transport.send(budget, "GET", url, {}, max_bytes=10)
 
-    assert exchange.requests == TIMING.attempts
+    assert budget.requests == TIMING.attempts
 
 
 @pytest.mark.parametrize("status", RETRIED)
@@ -172,36 +174,36 @@ def test_retry_after_of_nonsense_leaves_the_backoff(world: World, value: str) ->
 def test_no_waiting_beyond_the_deadline(world: World) -> None:
     """A pause that would end after the deadline is not begun."""
     world.faults.add(Status(503, retry_after=30))
-    exchange = Exchange(world.clock() + 29)
+    budget = RequestBudget(world.clock() + 29)
 
     with pytest.raises(Unavailable):
-        send(world, exchange=exchange)
+        send(world, budget=budget)
 
-    assert (exchange.requests, world.clock.slept) == (1, [])
+    assert (budget.requests, world.clock.slept) == (1, [])
 
 
 def test_after_the_deadline_a_request_is_sent_once(world: World) -> None:
     """What runs is finished, but not repeated."""
-    exchange = Exchange(world.clock() - 1)
-    assert send(world, exchange=exchange).status == 200
+    budget = RequestBudget(world.clock() - 1)
+    assert send(world, budget=budget).status == 200
 
     world.faults.add(DropBefore())
     with pytest.raises(Unavailable):
-        send(world, exchange=exchange)
+        send(world, budget=budget)
 
-    assert (exchange.requests, world.clock.slept) == (2, [])
+    assert (budget.requests, world.clock.slept) == (2, [])
 
 
 def test_held_back_at_most_to_the_deadline(world: World) -> None:
-    """Nor does a slow pace hold a request back longer."""
+    """Nor does a slow limiter hold a request back longer."""
     world.faults.add(too_many_requests(), times=1)
-    exchange = Exchange(world.clock() + 3)
+    budget = RequestBudget(world.clock() + 3)
     for _ in range(3):
-        send(world, exchange=exchange)
+        send(world, budget=budget)
     world.clock.slept.clear()
 
     for _ in range(5):
-        send(world, exchange=Exchange(world.clock()))
+        send(world, budget=RequestBudget(world.clock()))
 
     assert sum(world.clock.slept) == 0
 
@@ -249,17 +251,17 @@ def test_connection_is_kept(google: World) -> None:
 
 def test_429_holds_back_every_worker(world: World) -> None:
     """One is refused, and all of them wait their turn, at less than the rate that was refused."""
-    exchange = Exchange(1e9)
+    budget = RequestBudget(1e9)
     for _ in range(20):
-        send(world, exchange=exchange)
+        send(world, budget=budget)
         world.clock.turn(0.05)
     assert world.clock.slept == []
     world.faults.add(too_many_requests(), times=1)
-    send(world, exchange=exchange)
+    send(world, budget=budget)
     world.clock.slept.clear()
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: send(world, exchange=exchange), range(16)))
+        list(pool.map(lambda _: send(world, budget=budget), range(16)))
 
     held = [seconds for seconds in world.clock.slept if seconds > 0]
     assert len(held) >= 12
@@ -270,10 +272,10 @@ def test_quota_is_kept_to_after_a_few_refusals() -> None:
     with Emulator() as emulator:
         transport = Transport()
         quota = emulator.faults.quota = Quota(200, methods=frozenset({"GET"}))
-        exchange = Exchange(time.monotonic() + 60)
+        budget = RequestBudget(time.monotonic() + 60)
 
         def get(_: int) -> int:
-            return transport.send(exchange, "GET", f"{emulator.url}/v2/", {}, max_bytes=1000).status
+            return transport.send(budget, "GET", f"{emulator.url}/v2/", {}, max_bytes=1000).status
 
         with ThreadPoolExecutor(20) as pool:
             assert list(pool.map(get, range(300))) == [200] * 300
@@ -283,74 +285,74 @@ def test_quota_is_kept_to_after_a_few_refusals() -> None:
     assert quota.refused < 150
 
 
-def turned(clock: Clock, pace: Pace, requests: int, every_s: float) -> None:
+def turned(clock: Clock, limiter: RateLimiter, requests: int, every_s: float) -> None:
     for _ in range(requests):
-        pace.accepted()
+        limiter.on_success()
         clock.turn(every_s)
 
 
-def test_pace_is_unhindered_until_it_is_refused(world: World) -> None:
+def test_rate_limiter_is_unhindered_until_it_is_refused(world: World) -> None:
     """Nobody waits at a registry that never said 429."""
-    pace = Pace(world.clock)
-    turned(world.clock, pace, 50, 0)
+    limiter = RateLimiter(world.clock)
+    turned(world.clock, limiter, 50, 0)
 
-    assert {pace.reserve() for _ in range(1000)} == {0.0}
+    assert {limiter.acquire() for _ in range(1000)} == {0.0}
 
 
-def test_pace_after_a_refusal_is_slower_than_what_was_refused(world: World) -> None:
+def test_rate_limiter_after_a_refusal_is_slower_than_what_was_refused(world: World) -> None:
     """A hundred a second were too many: fewer are sent, one after another."""
-    pace = Pace(world.clock)
-    turned(world.clock, pace, 100, 0.01)
-    pace.refused()
+    limiter = RateLimiter(world.clock)
+    turned(world.clock, limiter, 100, 0.01)
+    limiter.on_throttled()
 
-    waits = [pace.reserve() for _ in range(50)]
+    waits = [limiter.acquire() for _ in range(50)]
 
     assert waits == sorted(waits)
     assert waits[-1] > 49 / 100
 
 
-def test_pace_counts_requests_that_go_back_to_back(world: World) -> None:
+def test_rate_limiter_counts_requests_that_go_back_to_back(world: World) -> None:
     """A look and its deletion are two: they wait as long as the second of them, and so do those behind them."""
-    paces = [Pace(world.clock), Pace(world.clock)]
+    limiters = [RateLimiter(world.clock), RateLimiter(world.clock)]
     for _ in range(10):
-        for pace in paces:
-            pace.accepted()
+        for limiter in limiters:
+            limiter.on_success()
         world.clock.turn(0.1)
-    for pace in paces:
-        pace.refused()
+    for limiter in limiters:
+        limiter.on_throttled()
 
-    one_by_one = [paces[0].reserve() for _ in range(6)]
-    in_pairs = [paces[1].reserve(2) for _ in range(3)]
+    one_by_one = [limiters[0].acquire() for _ in range(6)]
+    in_pairs = [limiters[1].acquire(2) for _ in range(3)]
 
     assert in_pairs == pytest.approx(one_by_one[1::2], rel=0.01)
 
 
-def test_pace_grows_until_nothing_is_held_back(world: World) -> None:
+def test_rate_limiter_grows_until_nothing_is_held_back(world: World) -> None:
     """A limit that is lifted is found out: after some minutes of peace nobody waits any more."""
-    pace = Pace(world.clock)
-    turned(world.clock, pace, 100, 0.01)
-    pace.refused()
-    assert pace.reserve() == 0
-    assert pace.reserve() > 0
+    limiter = RateLimiter(world.clock)
+    turned(world.clock, limiter, 100, 0.01)
+    limiter.on_throttled()
+    assert limiter.acquire() == 0
+    assert limiter.acquire() > 0
 
     world.clock.turn(300)
 
-    assert {pace.reserve() for _ in range(100)} == {0.0}
+    assert {limiter.acquire() for _ in range(100)} == {0.0}
 
 
-def test_pace_never_stops(world: World) -> None:
+def test_rate_limiter_never_stops(world: World) -> None:
     """A registry that refuses everything is still asked about once a second."""
-    pace = Pace(world.clock)
+    limiter = RateLimiter(world.clock)
     for _ in range(50):
         world.clock.turn(1)
-        pace.refused()
+        limiter.on_throttled()
 
-    waits = [pace.reserve() for _ in range(5)]
+    waits = [limiter.acquire() for _ in range(5)]
 
     assert all(0.5 * number <= wait <= number for number, wait in enumerate(waits))
 
 
-def test_pace_set_free_by_another_thread() -> None:
+def test_rate_limiter_set_free_by_another_thread() -> None:
     """Two workers find out at the same moment that nothing need be held back any more."""
     times = [0.0]
     other: list[threading.Thread] = []
@@ -359,16 +361,16 @@ def test_pace_set_free_by_another_thread() -> None:
     def clock() -> float:
         if times[0] > 0 and not other:
             # We are inside the first reserve(): a second one begins now.
-            other.append(threading.Thread(target=lambda: waits.append(pace.reserve())))
+            other.append(threading.Thread(target=lambda: waits.append(limiter.acquire())))
             other[0].start()
             time.sleep(0.1)
         return times[0]
 
-    pace = Pace(clock)
-    pace.refused()
+    limiter = RateLimiter(clock)
+    limiter.on_throttled()
     times[0] = 1e6
 
-    assert pace.reserve() == 0
+    assert limiter.acquire() == 0
     other[0].join()
 
     assert waits == [0.0]
@@ -392,10 +394,10 @@ def test_latency_is_not_added_up() -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, ThreadPoolExecutor(10) as pool:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/"
-        exchange = Exchange(time.monotonic() + 2 * DEADLINE_S)
-        asked = pool.map(lambda _: transport.send(exchange, "GET", url, {}, max_bytes=10).status, range(20))
+        budget = RequestBudget(time.monotonic() + 2 * DEADLINE_S)
+        asked = pool.map(lambda _: transport.send(budget, "GET", url, {}, max_bytes=10).status, range(20))
         assert list(asked) == [200] * 20
         transport.close()
         server.shutdown()
 
-    assert exchange.requests == 20
+    assert budget.requests == 20

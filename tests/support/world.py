@@ -14,9 +14,9 @@ from cleaner.core.reference import Digest, Repository, Tag
 from cleaner.core.timing import Timing
 from cleaner.engine.executor import Result, execute
 from cleaner.engine.run import Report, Run
-from cleaner.google.registry import Registry, RepositoryClient
+from cleaner.google.registry.client import Registry, RepositoryClient
 from cleaner.google.tokens import Access
-from cleaner.google.transport import Exchange, Transport
+from cleaner.google.transport import RequestBudget, Transport
 from tests.emulator import Emulator
 from tests.emulator.images import load
 
@@ -86,7 +86,7 @@ class World:
         return Digest(load(self.store, self.name, content, tags=tags, uploaded=uploaded))
 
     def client(self, access: Access = Access.DELETE, deadline: float = 1e9) -> RepositoryClient:
-        return self.registry.open(self.repository, access, Exchange(deadline))
+        return self.registry.open(self.repository, access, RequestBudget(deadline))
 
     def execute(self, todo: Plan, conditions: Any, pool: Any, workers: int = 4) -> Result:
         return execute(todo, self.client(), conditions, pool, workers)

@@ -94,6 +94,25 @@ def test_many_threads_ask_once(world: World, account: Callable[..., GoogleCreden
     assert world.log.counts == {"oauth": 1}
 
 
+@pytest.mark.parametrize("project", [None, "acme-billing"])
+def test_headers_name_the_quota_project(
+    world: World, account: Callable[..., GoogleCredentials], monkeypatch: pytest.MonkeyPatch, project: str | None
+) -> None:
+    """A service account has none of its own; Google refuses to charge the project of gcloud's credentials."""
+    monkeypatch.delenv("GOOGLE_CLOUD_QUOTA_PROJECT", raising=False)
+    if project:
+        monkeypatch.setenv("GOOGLE_CLOUD_QUOTA_PROJECT", project)
+    answer(world)
+    credentials = account()
+
+    token = credentials.access_token()
+
+    assert credentials.headers(token) == {
+        "authorization": "Bearer ya29.mine",
+        **({"x-goog-user-project": project} if project else {}),
+    }
+
+
 @pytest.mark.parametrize("status", [400, 401, 403])
 def test_refused_credentials_are_permanent(
     world: World, account: Callable[..., GoogleCredentials], status: int

@@ -27,9 +27,9 @@ from cleaner.engine.sweep import BATCH, find_repositories, prune_request, reques
 from cleaner.function import Function
 from cleaner.google.artifact_registry import ArtifactRegistry
 from cleaner.google.credentials import GoogleCredentials
-from cleaner.google.registry import Registry
+from cleaner.google.registry.client import Registry
 from cleaner.google.rest import GoogleApi
-from cleaner.google.transport import Exchange, Transport
+from cleaner.google.transport import RequestBudget, Transport
 from cleaner.settings import Settings
 from tests.emulator import Emulator
 from tests.emulator.faults import Delay, Status
@@ -86,7 +86,7 @@ class Searcher:
 
     def __init__(self, emulator: Emulator) -> None:
         transport = Transport()
-        self.exchange = Exchange(transport.clock() + 60)
+        self.exchange = RequestBudget(transport.clock() + 60)
         self._insecure = frozenset({emulator.host})
         self._rest = ArtifactRegistry(GoogleApi(transport, GoogleCredentials(), f"{emulator.url}/"))
         self._registry = Registry(transport, lambda _: "", self._insecure, lambda: self._rest)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from cleaner.google.pace import Pace
+from cleaner.google.rate_limiter import RateLimiter
 
 # What an answer takes, there and back.
 LATENCY_S = (0.010, 0.050)
@@ -62,19 +62,19 @@ class Service:
 
 
 def simulate(service: Service, *, workers: int = 20, seconds: float = 30, seed: int = 1) -> None:
-    """Let workers ask the service for so long, one request after another, as fast as their common pace lets them.
+    """Let workers send requests for so long, one after another, as fast as their common rate limiter lets them.
 
     Who is refused backs off, as the transport does.
     """
     clock, chance, number = Clock(), random.Random(seed), itertools.count()
-    pace = Pace(clock)
+    limiter = RateLimiter(clock)
     events: list[tuple[float, int, Callable[[], None]]] = []
 
     def at(moment: float, then: Callable[[], None]) -> None:
         heapq.heappush(events, (moment, next(number), then))
 
     def reserve(attempt: int = 0) -> None:
-        at(clock.now + pace.reserve(), lambda: send(attempt))
+        at(clock.now + limiter.acquire(), lambda: send(attempt))
 
     def send(attempt: int) -> None:
         way_s = chance.uniform(*LATENCY_S) / 2
@@ -86,10 +86,10 @@ def simulate(service: Service, *, workers: int = 20, seconds: float = 30, seed: 
 
     def answer(attempt: int, *, accepted: bool) -> None:
         if accepted:
-            pace.accepted()
+            limiter.on_success()
             reserve()
         else:
-            pace.refused()
+            limiter.on_throttled()
             at(clock.now + FIRST_BACKOFF_S * 2**attempt * chance.uniform(0.5, 1.0), lambda: reserve(attempt + 1))
 
     for _ in range(workers):
@@ -101,11 +101,11 @@ def simulate(service: Service, *, workers: int = 20, seconds: float = 30, seed: 
 
 def test_nobody_waits_before_the_first_refusal() -> None:
     """As often as they like, whatever else was answered."""
-    pace = Pace(Clock())
+    limiter = RateLimiter(Clock())
 
     for _ in range(1000):
-        assert pace.reserve() == 0.0
-        pace.accepted()
+        assert limiter.acquire() == 0.0
+        limiter.on_success()
 
 
 def test_service_without_a_quota_is_asked_as_fast_as_workers_go() -> None:
@@ -153,26 +153,26 @@ def test_rate_recovers_when_the_quota_is_lifted(seed: int) -> None:
     assert service.accepted_a_second(40, 60) > 0.95 * 20 / 0.030
 
 
-def waits(pace: Pace, times: int) -> list[float]:
-    return [pace.reserve() for _ in range(times)]
+def waits(limiter: RateLimiter, times: int) -> list[float]:
+    return [limiter.acquire() for _ in range(times)]
 
 
-def refused_after(accepted: int) -> tuple[Pace, Clock]:
-    """Return a pace that was refused after so many answers in one second."""
+def refused_after(accepted: int) -> tuple[RateLimiter, Clock]:
+    """Return a limiter that was refused after so many answers in one second."""
     clock = Clock()
-    pace = Pace(clock)
+    limiter = RateLimiter(clock)
     for _ in range(accepted):
         clock.now += 1 / accepted
-        pace.accepted()
-    pace.refused()
-    return pace, clock
+        limiter.on_success()
+    limiter.on_throttled()
+    return limiter, clock
 
 
 def test_refusal_slows_everybody_down() -> None:
     """The moments are handed out one after another, a little apart, whoever asks."""
-    pace, _ = refused_after(100)
+    limiter, _ = refused_after(100)
 
-    moments = waits(pace, 20)
+    moments = waits(limiter, 20)
 
     assert moments == sorted(moments)
     gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
@@ -181,35 +181,35 @@ def test_refusal_slows_everybody_down() -> None:
 
 def test_refusals_of_one_moment_count_once() -> None:
     """The requests under way were sent before the rate fell."""
-    pace, _ = refused_after(100)
+    limiter, _ = refused_after(100)
     for _ in range(19):
-        pace.refused()
+        limiter.on_throttled()
     once, _ = refused_after(100)
 
-    assert waits(pace, 5) == waits(once, 5)
+    assert waits(limiter, 5) == waits(once, 5)
 
 
 def test_later_refusal_slows_down_further() -> None:
     """A service that still refuses bears less than was thought."""
-    pace, clock = refused_after(100)
-    before = waits(pace, 2)
+    limiter, clock = refused_after(100)
+    before = waits(limiter, 2)
     clock.now += 2
-    pace.refused()
-    waits(pace, 1)
+    limiter.on_throttled()
+    waits(limiter, 1)
 
-    first, second = waits(pace, 2)
+    first, second = waits(limiter, 2)
     assert second - first > before[1] - before[0]
 
 
 def test_service_that_bears_nothing_is_still_asked_now_and_then() -> None:
     """Else nobody would learn that it bears something again."""
     clock = Clock()
-    pace = Pace(clock)
+    limiter = RateLimiter(clock)
     for _ in range(50):
-        pace.refused()
+        limiter.on_throttled()
         clock.now += 0.3
 
-    first, second = waits(pace, 2)
+    first, second = waits(limiter, 2)
 
     assert 0.5 < second - first < 1.5
 
@@ -219,29 +219,29 @@ def test_requests_that_are_sent_back_to_back_have_waited_for_all_of_them() -> No
     together, _ = refused_after(100)
     single, _ = refused_after(100)
 
-    first, second = together.reserve(3), together.reserve()
+    first, second = together.acquire(3), together.acquire()
 
     assert [first, second] == pytest.approx(waits(single, 4)[2:])
 
 
-def test_pace_that_another_thread_has_set_free_holds_nobody() -> None:
+def test_rate_limiter_that_another_thread_has_set_free_holds_nobody() -> None:
     """Even one that had looked before and only then got the lock."""
-    pace, clock = refused_after(100)
-    waits(pace, 50)
-    lock = pace._lock
+    limiter, clock = refused_after(100)
+    waits(limiter, 50)
+    lock = limiter._lock
 
     class Overtaken:
-        """The pace's lock, of which another thread gets hold first."""
+        """The limiter's lock, of which another thread gets hold first."""
 
         def __enter__(self) -> None:
-            pace._lock = lock
+            limiter._lock = lock
             clock.now += 1000
-            assert pace.reserve() == 0.0
+            assert limiter.acquire() == 0.0
             clock.now -= 1000
 
         def __exit__(self, *_: object) -> None:
             pass
 
-    pace._lock = Overtaken()  # type: ignore[assignment]  # all that is asked of a lock
+    limiter._lock = Overtaken()  # type: ignore[assignment]  # all that is asked of a lock
 
-    assert pace.reserve() == 0.0
+    assert limiter.acquire() == 0.0

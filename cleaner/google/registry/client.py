@@ -1,0 +1,173 @@
+"""The client of the registry API v2: what a process keeps for all its runs, and one run's requests to a repository.
+
+A reading is complete or it raises; a deletion returns how it ended.
+
+A ``Registry`` is made once per process and owns the transport, the tokens and the links cache, each of which has a
+lock of its own.  A ``RepositoryClient`` is made per run and has no state but its budget.  Any thread may call either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Set as AbstractSet
+from functools import partial
+from typing import Protocol
+
+from cleaner.core.errors import CutShort, IncompleteListing, RepositoryNotFound
+from cleaner.core.manifest import Listing
+from cleaner.core.reference import Digest, Repository, Tag
+from cleaner.google.lru_cache import LruCache
+from cleaner.google.registry import deletions, documents, listing as listings
+from cleaner.google.registry.deletions import DeletionResponse
+from cleaner.google.registry.documents import Map, make_links_cache
+from cleaner.google.registry.endpoint import ANY_TYPE, Endpoint
+from cleaner.google.registry.errors import check_read
+from cleaner.google.tokens import Access, Tokens
+from cleaner.google.transport import RequestBudget, Transport
+
+# How many repositories' unfinished deletions a process remembers.
+REPOSITORIES_MAX = 10_000
+
+
+class ListsManifests(Protocol):
+    """Another API that lists the manifests of a repository."""
+
+    def list_manifests(self, repository: Repository, budget: RequestBudget) -> Listing:
+        """Return every manifest of ``repository``, or raise."""
+
+
+class Registry:
+    """What a process keeps for all its runs: connections, tokens and what manifests name.
+
+    ``access_token`` returns Google's access token, another one than the given one that was refused.  The hosts in
+    ``insecure``, each ``HOST:PORT``, are sent plain HTTP without it.  ``rest`` returns the API that lists what the
+    registry cuts short; None if there is none.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        access_token: Callable[[str | None], str],
+        insecure: AbstractSet[str] = frozenset(),
+        rest: Callable[[], ListsManifests] | None = None,
+    ) -> None:
+        self.rest = rest
+        self.transport = transport
+        self.links_cache = make_links_cache()
+        self._tokens = Tokens(transport, access_token, insecure)
+        self._stripped: LruCache[Repository, set[Digest]] = LruCache(REPOSITORIES_MAX)
+        self._insecure = insecure
+
+    def stripped(self, repository: Repository) -> set[Digest]:
+        """Return what runs on ``repository`` have left without the tags that it had; for the run to change."""
+        return self._stripped.setdefault(repository, set())
+
+    def open(self, repository: Repository, access: Access, budget: RequestBudget) -> RepositoryClient:
+        """Return a client of one repository for one run; no request is sent."""
+        scheme = "http" if repository.host in self._insecure else "https"
+        base_url = f"{scheme}://{repository.host}/v2/{repository.path}"
+        token_source = partial(self._tokens.get, budget, repository, access)
+        return RepositoryClient(self, Endpoint(self.transport, token_source, budget, repository, base_url), budget)
+
+
+class RepositoryClient:
+    """The requests of one run to one repository, counted in ``budget``."""
+
+    def __init__(self, registry: Registry, endpoint: Endpoint, budget: RequestBudget) -> None:
+        self.repository = endpoint.repository
+        self.budget = budget
+        self._registry = registry
+        self._endpoint = endpoint
+
+    def list_manifests(self) -> Listing:
+        """Return every manifest of the repository, without what their documents name.
+
+        Artifact Registry's REST API lists what the registry of a Google host cuts short.
+
+        Raises:
+            RepositoryNotFound: The registry has no such repository.
+            IncompleteListing: There is no complete listing to be had.
+            PermissionDenied, RequestRefused, Unavailable: A page cannot be read.
+            TimeLimitReached: The budget's deadline came before the last page.
+        """
+        try:
+            return listings.list_manifests(self._endpoint)
+        except CutShort:
+            if not self.repository.is_google or self._registry.rest is None:
+                raise
+            try:
+                return self._registry.rest().list_manifests(self.repository, self.budget)
+            except RepositoryNotFound as error:
+                raise IncompleteListing(
+                    f"{self.repository}: the listing is cut short, and the REST API has no such repository"
+                ) from error
+
+    def list_children(self) -> tuple[bool, tuple[Repository, ...]]:
+        """Return whether the repository has any manifest, and the repositories one level below it.
+
+        Raises:
+            RepositoryNotFound: The registry has no such repository.
+            IncompleteListing: The response is malformed.
+            PermissionDenied, RequestRefused, Unavailable: It cannot be read.
+        """
+        return listings.list_children(self._endpoint)
+
+    def read_documents(self, listing: Listing, each: Map, *, also: AbstractSet[Digest] = frozenset()) -> Listing:
+        """Return ``listing`` with what its documents name: the children of indexes, and subjects.
+
+        Sends one request, by way of ``each``, per index, per untagged OCI manifest that no index lists, and per OCI
+        manifest among ``also``; none for what the process remembers.  A manifest that no longer exists is left out.
+
+        Raises:
+            InvalidManifest: A document matches its digest and is malformed.
+            PermissionDenied, RequestRefused, Unavailable: A document cannot be read.
+            TimeLimitReached: The budget's deadline came before the last document.
+        """
+        return documents.read_documents(self._endpoint, self._registry.links_cache, listing, each, also)
+
+    def digest_of(self, reference: Tag | Digest) -> str | None:
+        """Return the digest that a tag or digest names now, empty if the registry does not say which.
+
+        Returns None if it names nothing, or a manifest of a media type that is not understood.
+
+        Raises:
+            PermissionDenied, RequestRefused, Unavailable: It cannot be read.
+        """
+        response = self._endpoint.send("HEAD", self._endpoint.manifest_url(reference))
+        if response.status == 404:
+            return None
+        check_read(response, f"{self.repository}: {reference}")
+        return response.headers.get("Docker-Content-Digest", "")
+
+    def exists(self, digest: Digest) -> bool:
+        """Return whether the repository has the manifest ``digest``, of whatever media type.
+
+        Raises:
+            PermissionDenied, RequestRefused, Unavailable: It cannot be read.
+        """
+        response = self._endpoint.send("HEAD", self._endpoint.manifest_url(digest), accept=ANY_TYPE)
+        if response.status == 404:
+            return False
+        check_read(response, f"{self.repository}: {digest}")
+        return True
+
+    def delete_tag(self, tag: Tag, expected_digest: Digest, precondition: Callable[[], bool]) -> DeletionResponse:
+        """Delete a tag, and not its manifest, if it names ``expected_digest`` immediately before.
+
+        ``precondition`` is called before each attempt; if it returns False, the deletion ends as ``NOT_SENT``.
+
+        Raises:
+            PermissionDenied, RequestRefused: What the tag names cannot be read.
+            Unavailable: Still failing after all attempts; the tag may have been deleted.
+        """
+        return deletions.delete_tag(self._endpoint, tag, expected_digest, precondition)
+
+    def delete_manifest(self, digest: Digest, precondition: Callable[[], bool]) -> DeletionResponse:
+        """Delete a manifest.
+
+        ``precondition`` is called before each attempt; if it returns False, the deletion ends as ``NOT_SENT``.
+
+        Raises:
+            PermissionDenied, RequestRefused: There is no token.
+            Unavailable: Still failing after all attempts; the manifest may have been deleted.
+        """
+        return deletions.delete_manifest(self._endpoint, digest, precondition)

@@ -1,0 +1,103 @@
+"""Deletions of tags and manifests, and how the registry responds to them.
+
+The registry has no conditional deletion.  So whatever may have changed is checked again before each attempt, retries
+included: the caller's precondition, and which digest a tag names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from cleaner.core.reference import Digest, Tag
+from cleaner.google.registry.endpoint import Endpoint
+from cleaner.google.registry.errors import REFUSAL_CODES, check_read, error_codes, read_denied
+from cleaner.google.transport import UNAUTHORIZED, Response
+
+
+class DeletionResponse(msgspec.Struct, frozen=True):
+    """How the deletion of one tag or manifest ended.
+
+    ``is_gone`` says that it no longer exists, ``was_sent`` that this deletion sent a DELETE for it.  If it still
+    exists, ``status`` and ``codes`` are the registry's response, or ``current_digest`` is the other digest that the
+    tag names now (empty if the registry does not say which); without any of them no attempt was completed.
+    """
+
+    is_gone: bool
+    was_sent: bool = False
+    status: int = 0
+    codes: tuple[str, ...] = ()
+    current_digest: str | None = None
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether a tag, a parent or a referrer of the manifest blocks its deletion."""
+        return not self.is_gone and not REFUSAL_CODES.isdisjoint(self.codes)
+
+
+DELETED = DeletionResponse(is_gone=True, was_sent=True)
+NOT_FOUND = DeletionResponse(is_gone=True)
+NOT_SENT = DeletionResponse(is_gone=False)
+
+
+def delete_tag(
+    endpoint: Endpoint, tag: Tag, expected_digest: Digest, precondition: Callable[[], bool]
+) -> DeletionResponse:
+    """Delete a tag, and not its manifest, if it names ``expected_digest`` immediately before.
+
+    ``precondition`` is called before each attempt; if it returns False, the deletion ends as ``NOT_SENT``.
+
+    Raises:
+        PermissionDenied, RequestRefused: What the tag names cannot be read.
+        Unavailable: Still failing after all attempts; the tag may have been deleted.
+    """
+    url = endpoint.manifest_url(tag)
+    what = f"{endpoint.repository}: {tag}"
+    was_sent = False
+
+    def attempt(token: str) -> DeletionResponse:
+        nonlocal was_sent
+        if not precondition():
+            return NOT_SENT
+        head = endpoint.once("HEAD", url, token)
+        if head.status == 404:
+            # After a DELETE whose response was lost.
+            return DELETED if was_sent else NOT_FOUND
+        if head.status == UNAUTHORIZED:
+            return DeletionResponse(is_gone=False, was_sent=was_sent, status=head.status)
+        check_read(head, what)
+        current = head.headers.get("Docker-Content-Digest", "")
+        if current != expected_digest:
+            return DeletionResponse(is_gone=False, was_sent=was_sent, current_digest=current)
+        was_sent = True
+        return _ended(endpoint.once("DELETE", url, token))
+
+    response = endpoint.authorized(url, attempt, requests=2)
+    if response.status == UNAUTHORIZED and not response.was_sent:
+        raise read_denied(what)
+    return response
+
+
+def delete_manifest(endpoint: Endpoint, digest: Digest, precondition: Callable[[], bool]) -> DeletionResponse:
+    """Delete a manifest.
+
+    ``precondition`` is called before each attempt; if it returns False, the deletion ends as ``NOT_SENT``.
+
+    Raises:
+        PermissionDenied, RequestRefused: There is no token.
+        Unavailable: Still failing after all attempts; the manifest may have been deleted.
+    """
+    url = endpoint.manifest_url(digest)
+
+    def attempt(token: str) -> DeletionResponse:
+        return _ended(endpoint.once("DELETE", url, token)) if precondition() else NOT_SENT
+
+    return endpoint.authorized(url, attempt)
+
+
+def _ended(response: Response) -> DeletionResponse:
+    """Return how the response to a DELETE ends the deletion."""
+    if response.status == 404 or 200 <= response.status < 300:
+        return DELETED
+    return DeletionResponse(is_gone=False, was_sent=True, status=response.status, codes=error_codes(response.body))
