@@ -16,12 +16,12 @@ from cleaner.core.errors import (
     RepositoryNotFound,
     TransientError,
 )
-from cleaner.core.notification import PruneRequest, Pushed, Removed, SweepRequest, parse_delivery
+from cleaner.core.notification import Named, PruneRequest, Pushed, Removed, SweepRequest, parse_delivery
 from cleaner.core.policy import find_policy
 from cleaner.core.reference import Digest, Repository
 from cleaner.core.times import parse_time
 from cleaner.core.timing import TIMING, Timing
-from cleaner.engine.run import AskRunning, Run
+from cleaner.engine.run import AskRunning, Run, make_histories
 from cleaner.google.credentials import GoogleCredentials
 from cleaner.google.pubsub import TopicPublisher
 from cleaner.google.registry.client import Registry
@@ -65,6 +65,7 @@ class Function:
 
             api = GoogleApi(transport, credentials, settings.cloud_asset_url)
             self._ask_running = Inventory(api, settings.running_scopes, self._clock).ask
+        self._histories = make_histories()
         self._prunes = Coalescing(self._clock)
         self._sweeps = Coalescing(self._clock)
 
@@ -114,12 +115,13 @@ class Function:
             began = datetime.now(UTC)
             run = Run(
                 self._registry,
+                self._histories,
                 repository,
                 policy,
                 dry_run=self._settings.dry_run or policy.dry_run,
                 workers=self._settings.workers,
                 deadline=deadline,
-                wanted=turn.named,
+                named=lambda: Named(turn.named()),
                 ask_running=self._ask_running,
             )
             try:

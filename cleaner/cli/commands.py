@@ -11,7 +11,6 @@ import msgspec
 
 from cleaner.cli import words
 from cleaner.cli.advice import advice
-from cleaner.cli.answers import registry_answers
 from cleaner.cli.document import done_document, empty_document, plan_document
 from cleaner.cli.explain import RULE_INDENT, Case, explain, find
 from cleaner.cli.images import View
@@ -23,14 +22,16 @@ from cleaner.cli.table import plan_lines, summary_lines
 from cleaner.cli.terminal import Terminal, wrapped
 from cleaner.core.errors import CleanerError, RepositoryNotFound
 from cleaner.core.manifest import Listing
-from cleaner.core.plan import Deletion, Plan
+from cleaner.core.plan import Plan, Verdict
 from cleaner.core.reference import Digest, Repository, Tag
-from cleaner.engine.executor import End
+from cleaner.engine.executor import Outcome
+from cleaner.engine.report import Report
 from cleaner.google.tokens import DELETE_PERMISSION
 
 # How many of the deletions that came to nothing are named; a list of thousands helps nobody.
 _NAMED = 10
 _LEFT = "left"
+_DENIED = 403
 
 
 def plan(options: argparse.Namespace, session: Session, terminal: Terminal) -> int:
@@ -85,9 +86,10 @@ def prune(options: argparse.Namespace, session: Session, terminal: Terminal) -> 
         session.begin()
         done = _carry_out(planned, session, terminal)
     else:
-        done = _Done({one.manifest.digest: _LEFT for one in todo.delete})
+        nothing = Report(repository, dry_run=False)
+        done = _Done({one.manifest.digest: _LEFT for one in todo.delete}, nothing)
     if options.format == "json":
-        terminal.report(done_document(todo, done.outcomes, done.lost))
+        terminal.report(done_document(todo, done.outcomes, done.lost_tags))
     elif done.seconds is not None:
         terminal.report("", *_done_lines(todo, done, terminal))
     return _end(todo, done, terminal)
@@ -105,17 +107,24 @@ class _Planned(msgspec.Struct, frozen=True):
 class _Done(msgspec.Struct, frozen=True):
     """What became of a plan.
 
-    ``outcomes`` are those of the deletions that came to nothing, ``answers`` what the registry said to them, and
-    ``lost`` the tags that went all the same.
+    ``outcomes`` are those of the deletions that came to nothing.
     """
 
     outcomes: Mapping[Digest, str]
-    answers: Mapping[Digest, str] = msgspec.field(default_factory=dict)
-    lost: Mapping[Digest, Sequence[Tag]] = msgspec.field(default_factory=dict)
-    denied: bool = False
+    report: Report
     seconds: float | None = None
     error: CleanerError | None = None
     interrupted: bool = False
+
+    @property
+    def lost_tags(self) -> Mapping[Digest, Sequence[Tag]]:
+        """The tags that were deleted of manifests that were not."""
+        return {digest: sorted(tags) for digest, tags in self.report.lost_tags.items() if digest in self.outcomes}
+
+    @property
+    def is_denied(self) -> bool:
+        """Whether a deletion was refused for want of a permission."""
+        return any(undone.status == _DENIED for undone in self.report.undone.values())
 
 
 def _plan(
@@ -174,10 +183,10 @@ def _may(planned: _Planned, options: argparse.Namespace, terminal: Terminal) -> 
 
 def _carry_out(planned: _Planned, session: Session, terminal: Terminal) -> _Done:
     todo = planned.plan
-    only = {deletion.manifest.digest for deletion in todo.delete}
+    only = {verdict.manifest.digest for verdict in todo.delete}
     began = session.clock()
     failure = None
-    with bars(terminal) as drawn, registry_answers() as answers:
+    with bars(terminal) as drawn:
         follower = Follower(drawn.add(), only)
         run = session.run(todo.repository, planned.chosen.policy, planned.now, dry_run=False, progress=follower)
 
@@ -194,16 +203,15 @@ def _carry_out(planned: _Planned, session: Session, terminal: Terminal) -> _Done
                 failure = error
     is_gone = isinstance(failure, RepositoryNotFound)
     outcomes, listing = {}, follower.listing
-    for digest in (deletion.manifest.digest for deletion in todo.delete):
-        end = follower.ends.get(digest)
-        if end is None and (is_gone or (listing is not None and digest not in listing.manifests)):
+    for digest in (verdict.manifest.digest for verdict in todo.delete):
+        outcome = run.report.outcomes.get(digest)
+        if outcome is None and (is_gone or (listing is not None and digest not in listing.manifests)):
             continue  # somebody else has deleted it
-        if end is None:
-            outcomes[digest] = _LEFT if interrupt.came or failure else End.STAYED.value
-        elif end is not End.DELETED:
-            outcomes[digest] = end.value
-    lost = {digest: sorted(answers.lost[digest]) for digest in outcomes if digest in answers.lost}
-    return _Done(outcomes, answers.words, lost, answers.denied, session.clock() - began, failure, interrupt.came)
+        if outcome is None:
+            outcomes[digest] = _LEFT if interrupt.came or failure else Outcome.KEPT.value
+        elif outcome is not Outcome.DELETED:
+            outcomes[digest] = outcome.value
+    return _Done(outcomes, run.report, session.clock() - began, failure, interrupt.came)
 
 
 def _end(todo: Plan, done: _Done, terminal: Terminal) -> int:
@@ -213,39 +221,41 @@ def _end(todo: Plan, done: _Done, terminal: Terminal) -> int:
         return 0
     if done.error is not None:
         terminal.note(f"error: {advice(done.error)}")
-    if done.denied:
+    if done.is_denied:
         terminal.note(f"error: {todo.repository}: deletions denied: what is likely missing is {DELETE_PERMISSION}")
     if done.interrupted:
         terminal.note("interrupted: what ran was finished; the same command goes on from there")
         return INTERRUPTED
-    return 1 if done.error is not None or End.FAILED.value in done.outcomes.values() else 0
+    return 1 if done.error is not None or Outcome.FAILED.value in done.outcomes.values() else 0
 
 
 def _done_lines(todo: Plan, done: _Done, terminal: Terminal) -> list[str]:
     gone = [one for one in todo.delete if one.manifest.digest not in done.outcomes]
-    size = sum(deletion.manifest.size for deletion in gone)
+    size = sum(verdict.manifest.size for verdict in gone)
     lines = [f"deleted {words.counted(len(gone), 'manifest')}, {words.size(size)} at most, in {done.seconds:.1f} s"]
     counts = Counter(done.outcomes.values())
     if counts:
         lines.append(f"kept    {', '.join(f'{count:,} {outcome}' for outcome, count in sorted(counts.items()))}")
     # What the registry said no to comes first.
     undone = [one for one in todo.delete if done.outcomes.get(one.manifest.digest, _LEFT) != _LEFT]
-    undone.sort(key=lambda one: one.manifest.digest not in done.answers)
-    for deletion in undone[:_NAMED]:
-        lines += terminal.wrap(f"  {_undone(deletion, done)}", 4)
+    undone.sort(key=lambda one: one.manifest.digest not in done.report.undone)
+    for verdict in undone[:_NAMED]:
+        lines += terminal.wrap(f"  {_undone(verdict, done)}", 4)
     if len(undone) > _NAMED:
         lines.append(f"  and {len(undone) - _NAMED:,} more")
-    if done.lost:
-        lines += terminal.wrap(f"lost    {words.lost(done.lost)}", 8)
+    lost = done.lost_tags
+    if lost:
+        lines += terminal.wrap(f"lost    {words.lost(lost)}", 8)
     # All of them: nothing else knows these tags any more.
-    for digest, tags in done.lost.items():
+    for digest, tags in lost.items():
         lines += terminal.wrap(f"  {done.outcomes[digest]:<8} {words.short(digest)} without {', '.join(tags)}", 4)
     return lines
 
 
-def _undone(deletion: Deletion, done: _Done) -> str:
-    manifest = deletion.manifest
+def _undone(verdict: Verdict, done: _Done) -> str:
+    manifest = verdict.manifest
     tags = f" ({', '.join(map(words.short_tag, manifest.tags))})" if manifest.tags else ""
-    answer = done.answers.get(manifest.digest)
+    undone = done.report.undone.get(manifest.digest)
+    answer = " ".join([str(undone.status), *undone.codes]) if undone else ""
     outcome = done.outcomes[manifest.digest]
     return f"{outcome:<8} {words.short(manifest.digest)}{tags}{f': {answer}' if answer else ''}"

@@ -17,8 +17,7 @@ _NOTHING_LOST: Mapping[Digest, Collection[Tag]] = MappingProxyType({})
 
 def plan_document(plan: Plan) -> str:
     """Return what a plan keeps and would delete, newest first."""
-    deletions = [deletion.verdict for deletion in plan.delete]
-    return _document(plan.repository, map(_entry, plan.keep), map(_entry, deletions), dry_run=True)
+    return _document(plan.repository, map(_entry, plan.keep), map(_entry, plan.delete), dry_run=True)
 
 
 def done_document(
@@ -29,7 +28,7 @@ def done_document(
     ``outcomes`` are those of the deletions that came to nothing: they are kept, with the plan's reason and the
     ``outcome``.  ``lost`` are tags of these that were deleted: no longer among their ``tags``, but ``lost_tags``.
     """
-    undone = {one.manifest.digest: one.verdict for one in plan.delete if one.manifest.digest in outcomes}
+    undone = {one.manifest.digest: one for one in plan.delete if one.manifest.digest in outcomes}
     verdicts = {verdict.manifest.digest: verdict for verdict in plan.keep} | undone
     kept = []
     for manifest in newest_first(verdict.manifest for verdict in verdicts.values()):
@@ -39,7 +38,7 @@ def done_document(
         if tags := lost.get(manifest.digest):
             entry |= {"tags": [tag for tag in manifest.tags if tag not in tags], "lost_tags": sorted(tags)}
         kept.append(entry)
-    gone = [_entry(deletion.verdict) for deletion in plan.delete if deletion.manifest.digest not in undone]
+    gone = [_entry(verdict) for verdict in plan.delete if verdict.manifest.digest not in undone]
     return _document(plan.repository, kept, gone, dry_run=False)
 
 

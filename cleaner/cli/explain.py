@@ -98,7 +98,7 @@ class _Reader:
         self._graph = Graph.of(case.listing)
         self._kind = self._graph.kind(manifest)
         self._kept = {verdict.manifest.digest: verdict for verdict in case.plan.keep}
-        self._going = {deletion.manifest.digest: deletion.verdict for deletion in case.plan.delete}
+        self._going = {verdict.manifest.digest: verdict for verdict in case.plan.delete}
 
     def findings(self) -> Iterator[Finding]:
         yield self._unknown_type()

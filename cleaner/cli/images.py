@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from cleaner.core.graph import Graph, Kind
+from cleaner.core.graph import Graph, Kind, reachable
 from cleaner.core.manifest import Listing, Manifest
 from cleaner.core.plan import Plan, Verdict, newest_first
 from cleaner.core.reference import Digest
@@ -77,10 +77,12 @@ class View(msgspec.Struct, frozen=True):
         """Return the rows of ``plan``, which rests on ``listing``."""
         graph = Graph.of(listing)
         verdicts = {verdict.manifest.digest: (verdict, False) for verdict in plan.keep}
-        verdicts |= {deletion.manifest.digest: (deletion.verdict, True) for deletion in plan.delete}
+        verdicts |= {verdict.manifest.digest: (verdict, True) for verdict in plan.delete}
         kinds = {digest: graph.kind(listing.manifests[digest]) for digest in verdicts}
         heads = [digest for digest, kind in kinds.items() if kind.is_image or kind is Kind.ORPHAN]
-        attached = graph.belongings(heads)
+        attached = reachable(
+            heads, lambda digest: (*graph.children.get(digest, ()), *graph.referrers.get(digest, ()))
+        )
         # What hangs on nothing but itself is a row too, or it would be in none.
         heads += [digest for digest in verdicts if digest not in attached]
         rows = []
@@ -94,7 +96,7 @@ class View(msgspec.Struct, frozen=True):
     @property
     def freed(self) -> int:
         """The sum of the sizes of what goes, in bytes: an upper bound, since images share layers."""
-        return sum(deletion.manifest.size for deletion in self.plan.delete)
+        return sum(verdict.manifest.size for verdict in self.plan.delete)
 
 
 def _parts(head: Manifest, graph: Graph, verdicts: Mapping[Digest, tuple[Verdict, bool]]) -> Iterator[Part]:

@@ -99,8 +99,7 @@ def _log(level: str | None, terminal: Terminal) -> Iterator[None]:
         handler.setLevel(level)
         # Two that draw on one terminal spoil each other's lines.
         terminal.shows_progress = False
-        # Refusals are told in the end, whatever the log leaves out.
-        logger.setLevel(min(handler.level, logging.WARNING))
+        logger.setLevel(handler.level)
     root.addHandler(handler)
     try:
         with warnings.catch_warnings():

@@ -11,10 +11,9 @@ from typing import Protocol
 
 from cleaner.cli.terminal import Terminal
 from cleaner.core.manifest import Listing
-from cleaner.core.plan import Deletion
 from cleaner.core.reference import Digest
-from cleaner.engine.executor import End
-from cleaner.engine.run import Progress
+from cleaner.engine.executor import Outcome
+from cleaner.engine.report import Progress
 
 
 class Bar(Protocol):
@@ -95,12 +94,12 @@ class Follower(Progress):
     """
 
     def __init__(self, bar: Bar, only: AbstractSet[Digest] | None = None) -> None:
-        self.ends: dict[Digest, End] = {}
+        self.ends: dict[Digest, Outcome] = {}
         self.listing: Listing | None = None
         self._bar = bar
         self._only = only
         self._lock = threading.Lock()
-        self._counts: Counter[End] = Counter()
+        self._counts: Counter[Outcome] = Counter()
         self._read = 0
         self._unread = 0
         self._total = 0
@@ -132,14 +131,14 @@ class Follower(Progress):
             self._began = self._began or time.monotonic()
             self._show()
 
-    def ended(self, deletion: Deletion, end: End) -> None:
-        """Count one deletion; of one that is planned again, the first end is the one that counts."""
-        digest = deletion.manifest.digest
+    def ended(self, digest: Digest, outcome: Outcome) -> None:
+        """Count one deletion; of one that is planned again, the last outcome is the one that counts."""
         with self._lock:
-            if digest not in self.ends and (self._only is None or digest in self._only):
-                self.ends[digest] = end
-                self._counts[end] += 1
-                self._show()
+            if digest in self.ends:
+                self._counts[self.ends[digest]] -= 1
+            self.ends[digest] = outcome
+            self._counts[outcome] += 1
+            self._show()
 
     def remark(self, text: str) -> None:
         """Show a remark from now on.  Safe in a signal's handler: it takes no lock and draws nothing itself."""
@@ -148,7 +147,7 @@ class Follower(Progress):
     def _show(self) -> None:
         ends = self._counts
         seconds = time.monotonic() - self._began
-        said = [f"{ends[End.DELETED] / seconds:,.0f}/s"] if seconds > 0 and ends[End.DELETED] else []
-        said += [f"{ends[end]} {end.value}" for end in (End.REFUSED, End.FAILED) if ends[end]]
+        said = [f"{ends[Outcome.DELETED] / seconds:,.0f}/s"] if seconds > 0 and ends[Outcome.DELETED] else []
+        said += [f"{ends[end]} {end.value}" for end in (Outcome.REFUSED, Outcome.FAILED) if ends[end]]
         said += [self._remark] if self._remark else []
         self._bar.show("Deleting", len(self.ends), self._total, ", ".join(said))

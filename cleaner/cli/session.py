@@ -14,7 +14,8 @@ from cleaner.core.manifest import Listing
 from cleaner.core.plan import Plan, Running
 from cleaner.core.policy import Policy
 from cleaner.core.reference import GCR_HOSTS, Repository, package_name, parse_repository
-from cleaner.engine.run import Progress, Run
+from cleaner.engine.report import Progress
+from cleaner.engine.run import Run, make_histories
 from cleaner.google.artifact_registry import ArtifactRegistry
 from cleaner.google.credentials import GoogleCredentials
 from cleaner.google.inventory import Inventory
@@ -36,6 +37,7 @@ class Session:
         credentials = GoogleCredentials()
         self.rest = ArtifactRegistry(GoogleApi(transport, credentials, options.artifact_registry_url))
         self.registry = Registry(transport, credentials.access_token, self._insecure, lambda: self.rest)
+        self._histories = make_histories()
         self._inventory = None
         if options.running_scopes:
             api = GoogleApi(transport, credentials, options.cloud_asset_url)
@@ -92,6 +94,7 @@ class Session:
         """Return a run that judges as of ``now``, so that two of them agree."""
         return Run(
             self.registry,
+            self._histories,
             repository,
             policy,
             dry_run=dry_run,
@@ -112,9 +115,9 @@ class Session:
         with _pool(self._workers) as pool:
             return run.plan(pool.map)
 
-    def _ask(self, repository: Repository, exchange: RequestBudget) -> Running:
+    def _ask(self, repository: Repository, budget: RequestBudget) -> Running:
         assert self._inventory is not None  # noqa: S101  # nobody else hands this out
-        self.running = self._inventory.ask(repository, exchange)
+        self.running = self._inventory.ask(repository, budget)
         return self.running
 
 

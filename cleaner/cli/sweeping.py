@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 
 import msgspec
 
 from cleaner.cli import words
 from cleaner.cli.advice import advice
-from cleaner.cli.answers import registry_answers
 from cleaner.cli.interrupt import INTERRUPTED, interrupts
 from cleaner.cli.policies import name_of, read_policies
 from cleaner.cli.progress import Bar, Bars, Follower, bars
@@ -18,8 +17,9 @@ from cleaner.cli.session import Session
 from cleaner.cli.terminal import Table, Terminal
 from cleaner.core.errors import CleanerError, NoCredentials, RepositoryNotFound, TimeLimitReached
 from cleaner.core.policy import Policy, find_policy
-from cleaner.core.reference import Digest, Repository, Tag
-from cleaner.engine.run import Report, Run
+from cleaner.core.reference import Repository
+from cleaner.engine.report import Report
+from cleaner.engine.run import Run
 from cleaner.engine.sweep import Publisher, find_repositories, request_prunes
 from cleaner.google.pubsub import TopicPublisher
 from cleaner.google.transport import RequestBudget
@@ -45,8 +45,8 @@ def sweep(options: argparse.Namespace, session: Session, terminal: Terminal) -> 
     try:
         with bars(terminal) as drawn:
             drawn.add().show("Finding repositories")
-            exchange = RequestBudget(session.deadline)
-            found = find_repositories(root, policies, session.registry, session.rest, exchange)
+            budget = RequestBudget(session.deadline)
+            found = find_repositories(root, policies, session.registry, session.rest, budget)
     except RepositoryNotFound as error:
         terminal.note(str(error))
         return 0
@@ -98,14 +98,10 @@ class _Counting:
 
 
 class _Ended(msgspec.Struct, frozen=True):
-    """How one repository's run ended; ``error`` is None where it ended well.
-
-    ``lost`` are the tags that were deleted of manifests that were not.
-    """
+    """How one repository's run ended; ``error`` is None where it ended well."""
 
     report: Report
     error: CleanerError | None = None
-    lost: Mapping[Digest, Collection[Tag]] = msgspec.field(default_factory=dict)
 
     @property
     def failed(self) -> bool:
@@ -199,11 +195,10 @@ class _Pruning:
 
 
 def _prune(run: Run) -> _Ended:
-    with registry_answers() as answers:
-        try:
-            return _Ended(run.prune(), lost=answers.lost)
-        except CleanerError as error:
-            return _Ended(run.report, error, answers.lost)
+    try:
+        return _Ended(run.prune())
+    except CleanerError as error:
+        return _Ended(run.report, error)
 
 
 def _table(ended: Collection[_Ended], terminal: Terminal, *, dry_run: bool) -> list[str]:
@@ -227,10 +222,11 @@ def _table(ended: Collection[_Ended], terminal: Terminal, *, dry_run: bool) -> l
 def _lost_lines(ended: Iterable[_Ended], terminal: Terminal) -> list[str]:
     lines = []
     for one in ended:
-        if one.lost:
-            lines += terminal.wrap(f"{one.report.repository}: lost {words.lost(one.lost)}", 2)
+        lost = one.report.lost_tags
+        if lost:
+            lines += terminal.wrap(f"{one.report.repository}: lost {words.lost(lost)}", 2)
         # All of them: nothing else knows these tags any more.
-        for digest, tags in sorted(one.lost.items()):
+        for digest, tags in sorted(lost.items()):
             lines += terminal.wrap(f"  {words.short(digest)} without {', '.join(sorted(tags))}", 4)
     return lines
 

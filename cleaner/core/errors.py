@@ -109,3 +109,12 @@ class CutShort(IncompleteListing):
 
 class InvalidManifest(PermanentError):
     """A manifest matches its digest and still makes no sense; it never will."""
+
+
+class KeptManifestGone(PermanentError):
+    """The registry deleted a child that is kept together with its index."""
+
+    def __init__(self, index: str, child: str) -> None:
+        super().__init__(f"{child} no longer exists, although only {index} was deleted")
+        self.index = index
+        self.child = child

@@ -1,19 +1,20 @@
-"""Which manifest needs which: classes, reachability and the order of deletion.
+"""Which manifest needs which: classes and reachability.
 
-Every walk is a loop, not a recursion: anyone who may push can build a chain of ten thousand.
-Reads no clock, network, environment or log.
+Every walk is a loop, not a recursion: anyone who may push can build a chain of ten thousand manifests.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set as AbstractSet
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Set as AbstractSet
 from enum import Enum
+from typing import TypeVar
 
 import msgspec
 
-from cleaner.core.manifest import OCI_MANIFEST, Listing, Manifest
-from cleaner.core.reference import Digest
+from cleaner.core.manifest import OCI_INDEX, OCI_MANIFEST, Listing, Manifest
+from cleaner.core.reference import Digest, Tag
+
+N = TypeVar("N", bound=Hashable)
 
 Edges = Mapping[Digest, tuple[Digest, ...]]
 
@@ -73,20 +74,15 @@ class Graph(msgspec.Struct, frozen=True):
         return Kind.ORPHAN if manifest.subjects else Kind.UNTAGGED_IMAGE
 
     def needs(self, digest: Digest) -> Iterator[Digest]:
-        """Yield what must stay when ``digest`` stays: its children, its referrers and its subjects."""
+        """Yield what is kept when ``digest`` is kept: its children, its referrers and its subjects."""
         yield from self.children.get(digest, ())
         yield from self.referrers.get(digest, ())
         yield from self.subjects.get(digest, ())
 
     def needed_by(self, digest: Digest) -> Iterator[Digest]:
-        """Yield what makes ``digest`` stay when it stays: the inverse of ``needs``."""
+        """Yield what keeps ``digest`` when it is kept: the inverse of ``needs``."""
         yield from self.parents.get(digest, ())
         yield from self.subjects.get(digest, ())
-        yield from self.referrers.get(digest, ())
-
-    def followers(self, digest: Digest) -> Iterator[Digest]:
-        """Yield what belongs to ``digest``: its children and its referrers."""
-        yield from self.children.get(digest, ())
         yield from self.referrers.get(digest, ())
 
     def owners(self, digest: Digest) -> Iterator[Digest]:
@@ -96,87 +92,53 @@ class Graph(msgspec.Struct, frozen=True):
 
     def closure(self, start: Iterable[Digest]) -> AbstractSet[Digest]:
         """Return ``start`` and all that it needs, directly or not."""
-        return reach(start, self.needs).keys()
-
-    def belongings(self, start: Iterable[Digest]) -> AbstractSet[Digest]:
-        """Return ``start`` and all that belongs to it, directly or not."""
-        return reach(start, self.followers).keys()
+        return reachable(start, self.needs).keys()
 
     def groups(self, digests: AbstractSet[Digest]) -> list[tuple[Digest, ...]]:
-        """Split ``digests`` into those that need one another, and so stay or go together.
+        """Split ``digests`` into those that need one another, and so are kept or deleted together.
 
         A group comes before those that it needs.
         """
         return _components(digests, self.needs, self.needed_by)
 
-    def referring(self, subject: Digest) -> AbstractSet[Digest]:
-        """Return those whose document names ``subject`` as theirs: a registry refuses to delete it before them."""
-        referrers = self.referrers.get(subject, ())
-        return {other for other in referrers if self.listing.manifests[other].links.subject == subject}
+    def blocking_referrers(self, subject: Digest) -> Iterator[Digest]:
+        """Yield the referrers that have to be deleted before ``subject``.
 
-    def maybe_referring(self, subjects: AbstractSet[Digest]) -> AbstractSet[Digest]:
-        """Return those that hang together with ``subjects``, may name one as theirs, and are not read for a plan.
-
-        Of their referrers, and those referrers' own, what has a cosign tag, and what an index lists; and what stands
-        beside them in an index.
+        The registry refuses to delete a subject before the manifests whose documents name it, and these before a
+        referrers index that lists them.
         """
-        referrers = reach(subjects, lambda digest: self.referrers.get(digest, ())).keys() - subjects
-        found = {*reach(referrers, lambda digest: self.children.get(digest, ()))}
-        for index in {index for digest in subjects for index in self.parents.get(digest, ())}:
-            listed = {*self.children[index]}
-            found |= listed if len(listed & subjects) > 1 else listed - subjects
-        return found
+        tag = referrers_tag(subject)
+        for digest in self.referrers.get(subject, ()):
+            manifest = self.listing.manifests[digest]
+            if manifest.links.subject == subject or (manifest.media_type == OCI_INDEX and tag in manifest.tags):
+                yield digest
 
-    def predecessors(self, going: AbstractSet[Digest]) -> dict[Digest, tuple[Digest, ...]]:
-        """Return for each manifest of ``going`` which others of it have to go before.
+    def attestations(self, indexes: Iterable[Digest]) -> dict[Digest, list[Digest]]:
+        """Return for each attested child of ``indexes`` the attestations that nothing but its index owns.
 
-        Subjects before referrers, indexes before children.  The result has no loops.  A manifest can be made to
-        belong to itself, by cosign tags or by an index whose subject is its own child; there only indexes go before
-        their children, which content alone keeps free of loops.  One manifest of a loop waits for all that any of
-        it belongs to, and the others for that one.
-        """
-        before = {
-            digest: tuple(dict.fromkeys(owner for owner in self.owners(digest) if owner in going)) for digest in going
-        }
-        knots = self._knots(going)
-        for knot in knots:
-            members = dict.fromkeys(knot)
-            outside = dict.fromkeys(owner for digest in knot for owner in before[digest] if owner not in members)
-            inside = {digest: tuple(o for o in self.parents.get(digest, ()) if o in members) for digest in knot}
-            first = next(digest for digest in knot if not inside[digest])
-            before.update({digest: (first, *inside[digest]) for digest in knot})
-            before[first] = tuple(outside)
-        for attested, attestations in self._attestations(going - set().union(*knots)).items():
-            before[attested] += tuple(attestations)
-        return before
-
-    def _attestations(self, going: AbstractSet[Digest]) -> dict[Digest, list[Digest]]:
-        """Return for what is attested the attestations that can go before it.
-
-        They may name it as their subject, for which the registry would refuse it; they are children, so their
-        documents are not read.  Such an attestation hangs on the one index that says so, and on nothing else.
+        An attestation may name what it attests as its subject, for which the registry refuses to delete that first;
+        it is a child, so its document is not read, and BuildKit's annotation in the index is all that is known.
         """
         found: dict[Digest, list[Digest]] = {}
-        for index in going:
-            pairs = self.listing.manifests[index].links.attestations if index not in self.subjects else ()
-            listed = {*self.children.get(index, ())} if pairs else set()
-            attested = {digest for _, digest in pairs if digest in going and digest in listed}
+        for index in indexes:
+            pairs = self.listing.manifests[index].links.attestations
+            children = set(self.children.get(index, ())) if pairs else set()
+            attested = {digest for _, digest in pairs}
             for attestation, digest in pairs:
-                if digest not in attested or attestation in attested or attestation not in going:
-                    continue
-                if [*itertools.islice(self.owners(attestation), 2)] == [index]:
+                is_pair = {attestation, digest} <= children and attestation not in attested
+                if is_pair and self.parents[attestation] == (index,) and attestation not in self.subjects:
                     found.setdefault(digest, []).append(attestation)
         return found
 
-    def _knots(self, going: AbstractSet[Digest]) -> list[tuple[Digest, ...]]:
-        """Return the loops of ``going``: what belongs to itself, directly or not.
 
-        Nothing but an index or a cosign tag can close one, and both need a subject for it.
-        """
-        if not any(self.subjects.get(digest) for digest in going):
-            return []
-        components = _components(going, self.followers, self.owners)
-        return [knot for knot in components if len(knot) > 1 or knot[0] in self.subjects.get(knot[0], ())]
+def referrers_tag(subject: Digest) -> Tag:
+    """Return the tag of the referrers index of ``subject`` (distribution-spec, "Referrers Tag Schema")."""
+    return Tag(subject.replace(":", "-"))
+
+
+def _tagged_subject(tag: Tag) -> Digest:
+    """Return the subject whose referrers index has ``tag``; for any other tag what is no digest."""
+    return Digest(tag.replace("-", ":", 1))
 
 
 def must_be_read(listing: Listing) -> tuple[Digest, ...]:
@@ -185,15 +147,23 @@ def must_be_read(listing: Listing) -> tuple[Digest, ...]:
 
 
 def may_have_subject(listing: Listing, also: AbstractSet[Digest] = frozenset()) -> tuple[Digest, ...]:
-    """Return the untagged OCI manifests that no index lists, which may name a subject, and those of ``also``.
+    """Return the OCI manifests whose documents are read for a subject.
 
-    The indexes of ``listing`` must have their children by then.
+    Those without a tag that no index lists, those that a referrers index of a present subject lists, and those of
+    ``also``.  The indexes of ``listing`` must have their children by then.
     """
-    listed = {child for manifest in listing.manifests.values() for child in manifest.links.children}
+    listed: set[Digest] = set()
+    listed_as_referrers: set[Digest] = set()
+    for manifest in listing.manifests.values():
+        listed.update(manifest.links.children)
+        tags = manifest.tags if manifest.media_type == OCI_INDEX else ()
+        if any(_tagged_subject(tag) in listing.manifests for tag in tags):
+            listed_as_referrers.update(manifest.links.children)
+    wanted = also | listed_as_referrers
     return tuple(
         digest
         for digest, manifest in listing.manifests.items()
-        if manifest.media_type == OCI_MANIFEST and (digest in also or (not manifest.tags and digest not in listed))
+        if manifest.media_type == OCI_MANIFEST and (digest in wanted or (not manifest.tags and digest not in listed))
     )
 
 
@@ -232,20 +202,20 @@ def _components(
     unplaced = dict.fromkeys(left)
     for root in reversed(left):
         if root in unplaced:
-            found = reach((root,), lambda digest: (other for other in backwards(digest) if other in unplaced))
+            found = reachable((root,), lambda digest: (other for other in backwards(digest) if other in unplaced))
             components.append(tuple(found))
             for digest in found:
                 del unplaced[digest]
     return components
 
 
-def reach(start: Iterable[Digest], step: Callable[[Digest], Iterable[Digest]]) -> dict[Digest, None]:
-    """Return ``start`` and all that ``step`` leads to from there, as a set in the order of the walk."""
+def reachable(start: Iterable[N], step: Callable[[N], Iterable[N]]) -> dict[N, None]:
+    """Return ``start`` and all that ``step`` leads to from there, in the order of the walk."""
     reached = dict.fromkeys(start)
     pending = list(reached)
     while pending:
-        for digest in step(pending.pop()):
-            if digest not in reached:
-                reached[digest] = None
-                pending.append(digest)
+        for node in step(pending.pop()):
+            if node not in reached:
+                reached[node] = None
+                pending.append(node)
     return reached

@@ -13,7 +13,14 @@ from datetime import datetime
 import msgspec
 
 from cleaner.core.errors import InvalidNotification, InvalidReference
-from cleaner.core.reference import Digest, Repository, parse_digest_reference, parse_repository, parse_tag_reference
+from cleaner.core.reference import (
+    Digest,
+    Repository,
+    Tag,
+    parse_digest_reference,
+    parse_repository,
+    parse_tag_reference,
+)
 from cleaner.core.times import parse_time
 
 # A reference has at most 255 + 128 characters; ten times what two of them need is no notification.
@@ -29,6 +36,16 @@ class Pushed(msgspec.Struct, frozen=True):
 
     repository: Repository
     digest: Digest | None = None
+
+
+class Named(msgspec.Struct, frozen=True):
+    """The digests and tags that messages about one repository name."""
+
+    digests: AbstractSet[Digest] = frozenset()
+    tags: AbstractSet[Tag] = frozenset()
+
+
+NOTHING_NAMED = Named()
 
 
 class Removed(msgspec.Struct, frozen=True):

@@ -1,27 +1,28 @@
-"""What stays and what goes, with one reason for every manifest.
+"""What is kept and what is deleted, with one reason for every manifest.
 
 A function of values: the same listing, policy and clock give the same plan, whatever the order of the listing.
-Reads no clock, network, environment or log.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Set as AbstractSet
+from collections.abc import Container, Iterable, Mapping, Set as AbstractSet
 from datetime import UTC, datetime
 from enum import Enum
-from heapq import heapify, heappop, heappush
 
 import msgspec
 
 from cleaner.core.graph import Graph, Kind
+from cleaner.core.history import NO_HISTORY, History
+from cleaner.core.limit import oldest, over_limit
 from cleaner.core.manifest import Listing, Manifest
+from cleaner.core.notification import NOTHING_NAMED, Named
 from cleaner.core.policy import Pattern, Policy
 from cleaner.core.reference import Digest, Repository, Tag
+from cleaner.core.steps import Step, blocked, make_steps
 
 
 class Reason(Enum):
-    """Why a manifest stays or goes; of several that hold, the first in this order is given."""
+    """Why a manifest is kept or deleted; of several that apply, the first in this order is given."""
 
     UNKNOWN_TYPE = "unknown-type"
     UNKNOWN_AGE = "unknown-age"
@@ -39,7 +40,11 @@ class Reason(Enum):
     ORPHAN = "orphan"
 
 
-_GOING = {Kind.TAGGED_IMAGE: Reason.EXPIRED, Kind.UNTAGGED_IMAGE: Reason.EXPIRED, Kind.ORPHAN: Reason.ORPHAN}
+_REASONS_TO_DELETE = {
+    Kind.TAGGED_IMAGE: Reason.EXPIRED,
+    Kind.UNTAGGED_IMAGE: Reason.EXPIRED,
+    Kind.ORPHAN: Reason.ORPHAN,
+}
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 
@@ -54,11 +59,16 @@ NOTHING_RUNNING = Running()
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """One manifest and why it stays or goes; ``detail`` says who runs it, where that is the reason."""
+    """One manifest and why it is kept or deleted; ``detail`` says who runs it, where that is the reason."""
 
     manifest: Manifest
     reason: Reason
     detail: str = ""
+
+    @property
+    def counts(self) -> bool:
+        """Whether its deletion counts in ``max_deletions``: it is an image or an orphan."""
+        return self.reason is not Reason.FOLLOWS
 
     def facts(self) -> dict[str, object]:
         """Return it as the fields of a log line."""
@@ -71,41 +81,19 @@ class Verdict(msgspec.Struct, frozen=True):
         return facts | {"running": self.detail} if self.detail else facts
 
 
-class Deletion(msgspec.Struct, frozen=True):
-    """One manifest that goes, and what has to be true before.
-
-    ``after`` are those of the plan that go first, ``subjects`` its subjects among them; ``needs`` those that would
-    have to stay with this one; ``absent`` the subjects that the registry has to call unknown.  ``may_be_subject``:
-    others of the plan refer to it, or may, for whose sake the registry may refuse.  ``is_crowded_out``: newer
-    untagged images have its place, of which some may only be untagged because another process has begun to delete
-    them.
-    """
-
-    verdict: Verdict
-    after: tuple[Digest, ...] = ()
-    subjects: tuple[Digest, ...] = ()
-    needs: tuple[Digest, ...] = ()
-    absent: tuple[Digest, ...] = ()
-    may_be_subject: bool = False
-    is_crowded_out: bool = False
-
-    @property
-    def manifest(self) -> Manifest:
-        """What goes."""
-        return self.verdict.manifest
-
-    @property
-    def counts(self) -> bool:
-        """Whether it counts in ``max_deletions``: an image or an orphan."""
-        return self.verdict.reason is not Reason.FOLLOWS
-
-
 class Plan(msgspec.Struct, frozen=True):
-    """A verdict for every manifest of a listing; both parts newest first."""
+    """A verdict for every manifest of a listing; ``keep`` and ``delete`` are sorted newest first.
+
+    ``steps`` delete what ``delete`` names, in their order.  ``untagged`` are the untagged images.
+    ``is_by_count``: an untagged image is deleted because others are newer.
+    """
 
     repository: Repository
     keep: tuple[Verdict, ...]
-    delete: tuple[Deletion, ...]
+    delete: tuple[Verdict, ...]
+    steps: tuple[Step, ...] = ()
+    untagged: AbstractSet[Digest] = frozenset()
+    is_by_count: bool = False
 
 
 def plan(
@@ -113,52 +101,120 @@ def plan(
     policy: Policy,
     now: datetime,
     *,
-    just_pushed: AbstractSet[Digest] = frozenset(),
+    named: Named = NOTHING_NAMED,
     running: Running = NOTHING_RUNNING,
-    already_deleted: int = 0,
-    passed_over: AbstractSet[Digest] = frozenset(),
-    stripped: AbstractSet[Digest] = frozenset(),
+    history: History = NO_HISTORY,
+    untagged_before: AbstractSet[Digest] | None = None,
+    only: AbstractSet[Digest] | None = None,
 ) -> Plan:
-    """Return what stays of ``listing`` and what goes, under ``policy`` at ``now``.
+    """Return what of ``listing`` is kept and what is deleted, under ``policy`` at ``now``.
 
-    ``just_pushed`` are the digests that messages of this run name; ``already_deleted`` is how many images and
-    orphans this run has deleted before, which count in ``max_deletions``; ``passed_over`` are those that it could not
-    delete, which must not take the place of others there.  ``stripped`` are those that have lost their tags to an
-    earlier plan and not gone yet: they take no other's place among the newest untagged.
+    ``named`` is what messages of this run name.  ``listing`` has what ``history`` restores; that gets no verdict.
+    ``untagged_before`` are the untagged images of an earlier listing: only they take places among the newest, and
+    only they are deleted by count; None takes this listing for it.  With ``only`` nothing else is deleted.
     """
     graph = Graph.of(listing)
     kinds = {digest: graph.kind(manifest) for digest, manifest in listing.manifests.items()}
+    untagged = frozenset(digest for digest, kind in kinds.items() if kind is Kind.UNTAGGED_IMAGE)
+    newest = _newest(graph, kinds, policy, now, untagged if untagged_before is None else untagged_before)
     running_by = _running(graph, running)
-    newest = _newest(graph, kinds, policy, now, stripped)
-    kept: dict[Digest, Reason] = {}
+    pushed = named.digests | history.pushed
+    decision = _Decision(graph, kinds, history)
     for digest, manifest in listing.manifests.items():
-        reason = _own_reason(manifest, kinds[digest], policy, now, newest, just_pushed, running_by)
+        is_pushed = digest in pushed or not named.tags.isdisjoint(manifest.tags)
+        reason = _own_reason(manifest, kinds[digest], policy, now, newest, running_by, is_pushed=is_pushed)
         if reason:
-            kept[digest] = reason
-    _keep_needed(kept, graph, kept)
-
-    judged = [digest for digest, kind in kinds.items() if kind.is_image or kind is Kind.ORPHAN]
-    attached = graph.belongings(judged)
-    # What is left hangs on nothing but itself: a loop that somebody's cosign tags made.
-    _keep_needed(kept, graph, [digest for digest in kinds if digest not in attached])
-
+            decision.kept[digest] = reason
+    decision.keep_needed(decision.kept)
+    decision.keep_undeletable(only)
+    decision.keep_cycles()
     if policy.max_deletions is not None:
-        left = max(policy.max_deletions - already_deleted, 0)
-        undecided = [digest for digest in judged if digest not in kept]
-        staying = {*kept, *graph.closure(digest for digest in undecided if digest in passed_over)}
-        candidates = [listing.manifests[digest] for digest in undecided if digest not in staying]
-        chosen = _oldest(candidates, left, graph, {digest: None for digest in kinds if digest not in staying}.keys())
-        _keep_over_limit(kept, graph, [digest for digest in undecided if digest not in chosen])
-
-    by_age = newest_first(listing.manifests.values())
-    remaining = (manifest for manifest in by_age if manifest.digest in kept)
+        decision.keep_over_limit(policy.max_deletions)
+    delete = decision.doomed()
     return Plan(
         repository=listing.repository,
-        keep=tuple(_kept_verdict(manifest, kept[manifest.digest], running_by) for manifest in remaining),
-        delete=_deletions(
-            graph, kinds, [manifest for manifest in by_age if manifest.digest not in kept], policy, now
+        keep=tuple(
+            Verdict(manifest, reason, running_by[manifest.digest] if reason is Reason.RUNNING else "")
+            for manifest in newest_first(listing.manifests.values())
+            if (reason := decision.kept.get(manifest.digest)) and manifest.digest not in history.deleted
+        ),
+        delete=tuple(Verdict(manifest, decision.reason_to_delete(manifest.digest)) for manifest in delete),
+        steps=decision.steps(),
+        untagged=untagged,
+        is_by_count=any(
+            manifest.digest in untagged and policy.keep_untagged and not _is_retired(manifest, policy, now)
+            for manifest in delete
         ),
     )
+
+
+class _Decision:
+    """What is ``kept`` of one listing and why, while that is being decided; the rest is deleted."""
+
+    def __init__(self, graph: Graph, kinds: Mapping[Digest, Kind], history: History) -> None:
+        self.kept: dict[Digest, Reason] = {}
+        self._graph = graph
+        self._kinds = kinds
+        self._history = history
+
+    def doomed(self) -> list[Manifest]:
+        """Return what is not kept and not deleted yet, newest first."""
+        manifests = self._graph.listing.manifests
+        return newest_first(
+            manifest
+            for digest, manifest in manifests.items()
+            if digest not in self.kept and digest not in self._history.deleted
+        )
+
+    def steps(self) -> tuple[Step, ...]:
+        """Return the steps that delete it."""
+        doomed = self.doomed()
+        orphans = {manifest.digest for manifest in doomed if self._kinds[manifest.digest] is Kind.ORPHAN}
+        return make_steps(self._graph, reversed(doomed), self._history, orphans, self.kept)
+
+    def reason_to_delete(self, digest: Digest) -> Reason:
+        """Return why a manifest is deleted."""
+        return _REASONS_TO_DELETE.get(self._kinds[digest], Reason.FOLLOWS)
+
+    def keep_needed(self, start: Iterable[Digest]) -> None:
+        """Keep what ``start`` holds and needs."""
+        for digest in self._graph.closure(start):
+            self.kept.setdefault(digest, Reason.NEEDED)
+
+    def keep_undeletable(self, only: AbstractSet[Digest] | None) -> None:
+        """Keep what the registry does not delete, and what is not among ``only``, with what they need.
+
+        Their reason remains the one for which they would be deleted.
+        """
+        undeletable = [one.digest for one in self.doomed() if self._is_undeletable(one, only)]
+        for digest in undeletable:
+            self.kept[digest] = self.reason_to_delete(digest)
+        self.keep_needed(undeletable)
+
+    def keep_cycles(self) -> None:
+        """Keep what no order can delete."""
+        # Content alone makes no cycle: a digest names what was there before it.
+        if self._graph.subjects:
+            self.keep_needed(blocked(self.steps()))
+
+    def keep_over_limit(self, limit: int) -> None:
+        """Keep all images and orphans but the oldest, so that a run deletes ``limit`` of them at most."""
+        left = limit - sum(one.counts for one in self._history.deleted.values())
+        doomed = {digest: None for digest in self._kinds if digest not in self.kept}.keys()
+        judged = [one.digest for one in reversed(self.doomed()) if self._is_judged(one.digest)]
+        chosen = oldest(judged, max(left, 0), self._graph, doomed)
+        over = [digest for digest in judged if digest not in chosen]
+        for digest, is_limited in over_limit(over, self._graph).items():
+            self.kept.setdefault(digest, Reason.OVER_LIMIT if is_limited else Reason.NEEDED)
+
+    def _is_judged(self, digest: Digest) -> bool:
+        return self._kinds[digest].is_image or self._kinds[digest] is Kind.ORPHAN
+
+    def _is_undeletable(self, manifest: Manifest, only: AbstractSet[Digest] | None) -> bool:
+        digest, history = manifest.digest, self._history
+        if digest in history.undeletable or (only is not None and digest not in only):
+            return True
+        return history.has_immutable_tags and not history.lost_tags.get(digest, frozenset()) >= {*manifest.tags}
 
 
 def newest_first(manifests: Iterable[Manifest]) -> list[Manifest]:
@@ -175,8 +231,9 @@ def _own_reason(
     policy: Policy,
     now: datetime,
     newest: AbstractSet[Digest],
-    just_pushed: AbstractSet[Digest],
     running: Mapping[Digest, str],
+    *,
+    is_pushed: bool,
 ) -> Reason | None:
     """Return the first rule that keeps ``manifest`` for its own sake, or None."""
     if not manifest.has_known_type:
@@ -185,7 +242,7 @@ def _own_reason(
         return Reason.UNKNOWN_AGE
     if now - manifest.uploaded < policy.min_age:
         return Reason.TOO_YOUNG
-    if manifest.digest in just_pushed:
+    if is_pushed:
         return Reason.JUST_PUSHED
     if manifest.digest in running:
         return Reason.RUNNING
@@ -209,15 +266,15 @@ def _matches(patterns: Iterable[Pattern], tag: Tag) -> bool:
 
 
 def _newest(
-    graph: Graph,
-    kinds: Mapping[Digest, Kind],
-    policy: Policy,
-    now: datetime,
-    stripped: AbstractSet[Digest],
+    graph: Graph, kinds: Mapping[Digest, Kind], policy: Policy, now: datetime, untagged_before: AbstractSet[Digest]
 ) -> set[Digest]:
-    """Return the images that are among the newest of a pool and not yet ``max_age`` old."""
+    """Return the images that are among the newest of a pool and not yet ``max_age`` old.
+
+    An untagged image that was none in the listing before may be a part of an image that another process deletes.
+    """
     groups: dict[tuple[str | None, ...], list[Manifest]] = {}
     untagged: list[Manifest] = []
+    newest: list[Manifest] = []
     for digest, manifest in graph.listing.manifests.items():
         if manifest.uploaded is None:
             continue
@@ -225,10 +282,12 @@ def _newest(
             for group in _groups(manifest, policy.group_by):
                 groups.setdefault(group, []).append(manifest)
         elif kinds[digest] is Kind.UNTAGGED_IMAGE and now - manifest.uploaded >= policy.min_age:
-            untagged.append(manifest)
-    newest = [*_first(untagged, policy.keep_untagged, stripped)]
+            (untagged if digest in untagged_before else newest).append(manifest)
+    if not policy.keep_untagged:
+        newest.clear()
+    newest += newest_first(untagged)[: policy.keep_untagged]
     for pool in groups.values():
-        newest += _first(pool, policy.keep, graph.parents)
+        newest += _newest_of(pool, policy.keep, graph.parents)
     return {manifest.digest for manifest in newest if not _is_retired(manifest, policy, now)}
 
 
@@ -245,20 +304,19 @@ def _groups(manifest: Manifest, group_by: Pattern | None) -> set[tuple[str | Non
     return {match.groups() for match in matches if match} or {()}
 
 
-def _first(pool: list[Manifest], count: int, placeless: Container[Digest]) -> list[Manifest]:
-    """Return the ``count`` newest of ``pool``, and with them each of ``placeless`` that is as new.
+def _newest_of(pool: list[Manifest], count: int, not_counted: Container[Digest]) -> list[Manifest]:
+    """Return the ``count`` newest of ``pool``, and with them each of ``not_counted`` that is as new.
 
-    Those are a child with a tag of its own, which is an image too, and what has lost its tags to an earlier plan:
-    they take no other image's place.
+    A child with a tag of its own is an image too; it takes no other image's place.
     """
-    first = []
+    newest = []
     for manifest in newest_first(pool):
         if count == 0:
             break
-        first.append(manifest)
-        if manifest.digest not in placeless:
+        newest.append(manifest)
+        if manifest.digest not in not_counted:
             count -= 1
-    return first
+    return newest
 
 
 def _running(graph: Graph, running: Running) -> dict[Digest, str]:
@@ -278,99 +336,3 @@ def _running(graph: Graph, running: Running) -> dict[Digest, str]:
                 by[index] = by[digest]
                 pending.append(index)
     return by
-
-
-def _keep_needed(kept: dict[Digest, Reason], graph: Graph, start: Iterable[Digest]) -> None:
-    """Add to ``kept`` what ``start`` holds and needs and has no reason yet."""
-    for digest in graph.closure(start):
-        kept.setdefault(digest, Reason.NEEDED)
-
-
-def _keep_over_limit(kept: dict[Digest, Reason], graph: Graph, over: Iterable[Digest]) -> None:
-    """Add to ``kept`` what would go but for the limit, and what that needs.
-
-    One that another of them needs is kept for that; of those that need one another none is.
-    """
-    limited = dict.fromkeys(over)
-    staying = graph.closure(limited)
-    for group in graph.groups(staying):
-        needed_by = {other for digest in group for other in graph.needed_by(digest) if other in staying}
-        is_needed = not needed_by.issubset(group)
-        for digest in group:
-            kept.setdefault(digest, Reason.OVER_LIMIT if digest in limited and not is_needed else Reason.NEEDED)
-
-
-def _oldest(candidates: list[Manifest], allowed: int, graph: Graph, going: AbstractSet[Digest]) -> set[Digest]:
-    """Return at most ``allowed`` of ``candidates``, the oldest that can go; ``going`` is all that is not kept.
-
-    What is needed by others goes only after them, and together with those that it needs itself, so what stays never
-    needs what goes.
-    """
-    rank = {manifest.digest: at for at, manifest in enumerate(reversed(newest_first(candidates)))}
-    groups = graph.groups(going)
-    members = [[digest for digest in group if digest in rank] for group in groups]
-    group_of = {digest: number for number, group in enumerate(groups) for digest in group}
-    needs = [
-        {group_of[other] for digest in group for other in graph.needs(digest) if other in going} - {number}
-        for number, group in enumerate(groups)
-    ]
-    needed_by = Counter(other for others in needs for other in others)
-
-    def turn(number: int) -> tuple[int, int]:
-        # A group without candidates takes no place, and must not hold up what it needs.
-        return min((rank[digest] for digest in members[number]), default=-1), number
-
-    free = [turn(number) for number in range(len(groups)) if not needed_by[number]]
-    heapify(free)
-    chosen: set[Digest] = set()
-    while free:
-        _, number = heappop(free)
-        if len(chosen) + len(members[number]) <= allowed:
-            chosen.update(members[number])
-            for other in needs[number]:
-                needed_by[other] -= 1
-                if not needed_by[other]:
-                    heappush(free, turn(other))
-    return chosen
-
-
-def _kept_verdict(manifest: Manifest, reason: Reason, running_by: Mapping[Digest, str]) -> Verdict:
-    return Verdict(manifest, reason, running_by.get(manifest.digest, "") if reason is Reason.RUNNING else "")
-
-
-def _deletions(
-    graph: Graph, kinds: Mapping[Digest, Kind], going: list[Manifest], policy: Policy, now: datetime
-) -> tuple[Deletion, ...]:
-    """Return how each of ``going`` goes, in its order."""
-    digests = {manifest.digest: None for manifest in going}
-    before = graph.predecessors(digests.keys())
-
-    def holds(digest: Digest) -> Iterator[Digest]:
-        yield from graph.needs(digest)
-        # An attestation goes before what it attests, and stays with it all the same.
-        owners = {*graph.owners(digest)}
-        yield from (other for other in before[digest] if other not in owners)
-
-    deletions = []
-    for manifest in going:
-        digest, kind = manifest.digest, kinds[manifest.digest]
-        subjects = graph.subjects.get(digest, ())
-        listed_by = {*graph.parents.get(digest, ())} if subjects else set()
-        reason = _GOING.get(kind, Reason.FOLLOWS)
-        deletions.append(
-            Deletion(
-                Verdict(manifest, reason),
-                after=before[digest],
-                subjects=tuple(one for one in subjects if one in digests and one not in listed_by),
-                needs=tuple(dict.fromkeys(other for other in holds(digest) if other in digests)),
-                absent=manifest.subjects if kind is Kind.ORPHAN else (),
-                may_be_subject=digest in graph.referrers or digest in graph.parents,
-                is_crowded_out=kind is Kind.UNTAGGED_IMAGE and _can_be_crowded_out(manifest, policy, now),
-            )
-        )
-    return tuple(deletions)
-
-
-def _can_be_crowded_out(manifest: Manifest, policy: Policy, now: datetime) -> bool:
-    """Whether an untagged image would stay if there were fewer newer ones, and tagged ones become untagged to go."""
-    return bool(policy.keep_untagged and policy.delete_tags) and not _is_retired(manifest, policy, now)

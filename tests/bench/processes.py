@@ -18,7 +18,8 @@ import requests
 
 from cleaner.core.policy import policy_from_mapping
 from cleaner.core.reference import parse_repository
-from cleaner.engine.run import Report, Run
+from cleaner.engine.report import Report
+from cleaner.engine.run import Run, make_histories
 from cleaner.google.registry.client import Registry
 from cleaner.google.transport import Transport
 from tests.support.deliveries import request_of
@@ -62,6 +63,7 @@ def new_run(host: str, policy: dict[str, object]) -> Run:
     transport = Transport(WORKERS)
     return Run(
         Registry(transport, lambda _: "", {host}),
+        make_histories(),
         parse_repository(f"{host}/{PATH}", {host}),
         policy_from_mapping({"repositories": ["**"], **policy}, "policy"),
         dry_run=False,

@@ -6,13 +6,18 @@ A name stands for a digest: its SHA-256.  Every policy goes through the real par
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from graphlib import TopologicalSorter
+from types import MappingProxyType
 
+from cleaner.core.history import Deleted, History
 from cleaner.core.manifest import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Links, Listing, Manifest
-from cleaner.core.plan import Deletion, Plan, Running, plan
+from cleaner.core.notification import Named
+from cleaner.core.plan import Plan, Running, plan
 from cleaner.core.policy import Policy, policies_from_document
 from cleaner.core.reference import Digest, Repository, Tag
+from cleaner.core.steps import Step
 
 NOW = datetime(2024, 5, 1, 12, 0, 0, tzinfo=UTC)
 REPOSITORY = Repository("gcr.io", "acme/api")
@@ -102,25 +107,43 @@ def planned(
     by: Policy,
     *,
     just_pushed: str = "",
+    named_tags: str = "",
     running: str = "",
     running_tags: str = "",
     already_deleted: int = 0,
-    passed_over: str = "",
-    stripped: Iterable[Manifest] = (),
+    undeletable: str = "",
+    deleted: Iterable[Manifest] = (),
+    lost_tags: Mapping[str, str] = MappingProxyType({}),
+    untagged_before: str | None = None,
 ) -> Plan:
-    """Return the plan for a repository of ``manifests``; the texts name manifests, or tags, separated by spaces."""
+    """Return the plan for a repository of ``manifests``; the texts name manifests, or tags, separated by spaces.
+
+    ``deleted`` and ``lost_tags`` are what a run has deleted already, ``already_deleted`` how many images beside them.
+    """
+    history = History(
+        deleted={one.digest: Deleted(one, counts=True) for one in deleted},
+        lost_tags={digest(name): {Tag(tag) for tag in tags.split()} for name, tags in lost_tags.items()},
+        undeletable={digest(name) for name in undeletable.split()},
+    )
+    there = listing(*manifests)
+    restored = history.restore(there)
+    for number in range(already_deleted):
+        history.add_deleted(manifest(f"deleted {number}"), counts=True)
     return plan(
-        listing(*manifests),
+        restored,
         by,
         NOW,
-        just_pushed=frozenset(digest(name) for name in just_pushed.split()),
+        named=Named(
+            frozenset(digest(name) for name in just_pushed.split()), frozenset(Tag(tag) for tag in named_tags.split())
+        ),
         running=Running(
             {digest(name): f"runner of {name}" for name in running.split()},
             {Tag(tag): f"runner of {tag}" for tag in running_tags.split()},
         ),
-        already_deleted=already_deleted,
-        passed_over=frozenset(digest(name) for name in passed_over.split()),
-        stripped=frozenset(each.digest for each in stripped),
+        history=history,
+        untagged_before=None
+        if untagged_before is None
+        else frozenset(digest(name) for name in untagged_before.split()),
     )
 
 
@@ -130,8 +153,8 @@ def kept(result: Plan) -> dict[str, str]:
 
 
 def deleted(result: Plan) -> dict[str, str]:
-    """Return the reason of each manifest that goes, by name."""
-    return {name_of(deletion.manifest.digest): deletion.verdict.reason.value for deletion in result.delete}
+    """Return the reason of each manifest that is deleted, by name."""
+    return {name_of(verdict.manifest.digest): verdict.reason.value for verdict in result.delete}
 
 
 def reasons(result: Plan) -> dict[str, str]:
@@ -139,29 +162,19 @@ def reasons(result: Plan) -> dict[str, str]:
     return kept(result) | deleted(result)
 
 
-def deletion(result: Plan, name: str) -> Deletion:
-    """Return how the manifest ``name`` goes."""
-    return next(each for each in result.delete if each.manifest.digest == digest(name))
+def steps_of(result: Plan, name: str) -> list[Step]:
+    """Return the steps that delete the manifest ``name``, in their order."""
+    return [step for step in result.steps if step.manifest.digest == digest(name)]
 
 
 def after(result: Plan, name: str) -> set[str]:
-    """Return what has to go before the manifest ``name``, by name."""
-    return {name_of(other) for other in deletion(result, name).after}
-
-
-def needs(result: Plan, name: str) -> set[str]:
-    """Return what would have to stay with the manifest ``name``, by name."""
-    return {name_of(other) for other in deletion(result, name).needs}
+    """Return which other manifests' steps come immediately before one of the manifest ``name``, by name."""
+    before = {name_of(result.steps[at].manifest.digest) for step in steps_of(result, name) for at in step.after}
+    return before - {name}
 
 
 def possible_order(result: Plan) -> list[str]:
-    """Return the deletions in an order that honours every ``after``, by name; fails where there is none."""
-    waiting = {each.manifest.digest: set(each.after) for each in result.delete}
-    order: list[str] = []
-    while waiting:
-        ready = [each for each, before in waiting.items() if not before & waiting.keys()]
-        assert ready, f"these wait for one another: {sorted(map(name_of, waiting))}"
-        for each in ready:
-            del waiting[each]
-        order.extend(map(name_of, ready))
-    return order
+    """Return the manifests in an order in which the steps can delete them, by name; fails where there is none."""
+    order = TopologicalSorter({at: step.after for at, step in enumerate(result.steps)}).static_order()
+    steps = (result.steps[at] for at in order)
+    return [name_of(step.manifest.digest) for step in steps if step.deletes_manifest]

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from cleaner.core.history import History
 from cleaner.core.manifest import OCI_MANIFEST, Links, Listing, Manifest, parse_upload_time
-from cleaner.core.plan import Plan, plan
+from cleaner.core.notification import NOTHING_NAMED, Named
+from cleaner.core.plan import plan
 from cleaner.core.policy import Policy, policy_from_mapping
 from cleaner.core.reference import Digest, Repository, Tag
 from cleaner.core.timing import Timing
-from cleaner.engine.executor import Result, execute
-from cleaner.engine.run import Report, Run
+from cleaner.engine.report import Report
+from cleaner.engine.run import Run, make_histories
 from cleaner.google.registry.client import Registry, RepositoryClient
 from cleaner.google.tokens import Access
 from cleaner.google.transport import RequestBudget, Transport
@@ -66,7 +68,9 @@ class Kept:
 class World:
     """One repository of an emulator, and the client of a process that asks it."""
 
-    def __init__(self, emulator: Emulator, *, insecure: bool = True, read_timeout_s: float = 5.0) -> None:
+    def __init__(
+        self, emulator: Emulator, *, insecure: bool = True, read_timeout_s: float = 5.0, is_real_time: bool = False
+    ) -> None:
         self.emulator = emulator
         self.store = emulator.store
         self.log = emulator.log
@@ -74,10 +78,12 @@ class World:
         self.clock = Clock()
         self.name = emulator.name("acme/api")
         self.repository = Repository(*self.name.split("/", 1))
-        self.transport = Transport(
-            clock=self.clock, sleep=self.clock.sleep, timing=Timing(read_timeout=read_timeout_s)
-        )
+        timing = Timing(read_timeout=read_timeout_s)
+        self.transport = Transport(timing=timing)
+        if not is_real_time:
+            self.transport = Transport(clock=self.clock, sleep=self.clock.sleep, timing=timing)
         insecure_hosts = frozenset({self.repository.host} if insecure else ())
+        self.histories = make_histories()
         self.registry = Registry(self.transport, lambda _refused: GOOGLE_TOKEN, insecure_hosts)
 
     def load(self, content: Content, *, tags: Iterable[str] | str = (), age_days: float = 30) -> Digest:
@@ -88,26 +94,24 @@ class World:
     def client(self, access: Access = Access.DELETE, deadline: float = 1e9) -> RepositoryClient:
         return self.registry.open(self.repository, access, RequestBudget(deadline))
 
-    def execute(self, todo: Plan, conditions: Any, pool: Any, workers: int = 4) -> Result:
-        return execute(todo, self.client(), conditions, pool, workers)
-
     def run(
         self,
         *,
         dry_run: bool = False,
         workers: int = 4,
         time_limit_s: float = 500,
-        wanted: Callable[[], AbstractSet[Digest]] = frozenset,
+        named: Callable[[], Named] = lambda: NOTHING_NAMED,
         **policy: object,
     ) -> Run:
         return Run(
             self.registry,
+            self.histories,
             self.repository,
             _policy(**policy),
             dry_run=dry_run,
             workers=workers,
-            deadline=self.clock() + time_limit_s,
-            wanted=wanted,
+            deadline=self.transport.clock() + time_limit_s,
+            named=named,
             now=lambda: NOW,
         )
 
@@ -122,13 +126,15 @@ class World:
     def kept(self, **options: Any) -> Kept:
         """Return what the options' policy keeps of the repository as it is now, and what that needs.
 
-        What ``max_deletions`` alone keeps may go in the place of what the registry refuses; what an earlier run has
-        left without its tags goes on going.
+        What ``max_deletions`` alone keeps may be deleted in the place of what the registry refuses; what an earlier
+        run has begun to delete is judged as it was before.
         """
         policy = {key: value for key, value in options.items() if key not in (*_RUN_OPTIONS, "max_deletions")}
         listing = self.listing()
-        stripped = self.registry.stripped(self.repository)
-        pending = [one.manifest.digest for one in plan(listing, _policy(**policy), NOW, stripped=stripped).keep]
+        history = (self.histories.get(self.repository) or History()).for_next_run()
+        history.observe(listing)
+        todo = plan(history.restore(listing), _policy(**policy), NOW, history=history)
+        pending = [one.manifest.digest for one in todo.keep]
         digests: set[str] = set()
         while pending:
             digest = pending.pop()
@@ -187,7 +193,7 @@ class World:
         self.transport.close()
 
 
-_RUN_OPTIONS = ("dry_run", "workers", "time_limit_s", "wanted")
+_RUN_OPTIONS = ("dry_run", "workers", "time_limit_s", "named")
 
 
 def _policy(**keys: object) -> Policy:

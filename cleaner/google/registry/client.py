@@ -15,7 +15,6 @@ from typing import Protocol
 from cleaner.core.errors import CutShort, IncompleteListing, RepositoryNotFound
 from cleaner.core.manifest import Listing
 from cleaner.core.reference import Digest, Repository, Tag
-from cleaner.google.lru_cache import LruCache
 from cleaner.google.registry import deletions, documents, listing as listings
 from cleaner.google.registry.deletions import DeletionResponse
 from cleaner.google.registry.documents import Map, make_links_cache
@@ -23,9 +22,6 @@ from cleaner.google.registry.endpoint import ANY_TYPE, Endpoint
 from cleaner.google.registry.errors import check_read
 from cleaner.google.tokens import Access, Tokens
 from cleaner.google.transport import RequestBudget, Transport
-
-# How many repositories' unfinished deletions a process remembers.
-REPOSITORIES_MAX = 10_000
 
 
 class ListsManifests(Protocol):
@@ -54,12 +50,7 @@ class Registry:
         self.transport = transport
         self.links_cache = make_links_cache()
         self._tokens = Tokens(transport, access_token, insecure)
-        self._stripped: LruCache[Repository, set[Digest]] = LruCache(REPOSITORIES_MAX)
         self._insecure = insecure
-
-    def stripped(self, repository: Repository) -> set[Digest]:
-        """Return what runs on ``repository`` have left without the tags that it had; for the run to change."""
-        return self._stripped.setdefault(repository, set())
 
     def open(self, repository: Repository, access: Access, budget: RequestBudget) -> RepositoryClient:
         """Return a client of one repository for one run; no request is sent."""

@@ -14,15 +14,15 @@ pytestmark = pytest.mark.timeout(60, method="thread")
 
 
 def test_cost_of_untagged_images(world: World) -> None:
-    """The listing, and one deletion each."""
+    """Two listings, which have to agree on what is untagged, and one deletion each."""
     for seed in range(7):
         world.load(image(seed), age_days=seed + 1)
 
     report = world.prune(keep_untagged=3)
 
     assert len(world.left) == 3
-    costs(world, tags_list=1, manifest_delete=4)
-    assert report.requests == 5
+    costs(world, tags_list=2, manifest_delete=4)
+    assert report.requests == 6
 
 
 def test_cost_of_tagged_images(world: World) -> None:
@@ -63,7 +63,7 @@ def test_cost_of_signed_images(world: World) -> None:
 
 
 def test_cost_of_oci_referrers(world: World) -> None:
-    """One reading each; a subject that has any costs a refused deletion, and another listing after it."""
+    """One reading each: they are deleted before their subject, so no deletion is refused."""
     for seed in range(3):
         subject = world.load(image(seed), tags=f"v{seed}", age_days=seed + 1)
         for number in range(2):
@@ -74,8 +74,8 @@ def test_cost_of_oci_referrers(world: World) -> None:
     world.prune(keep=2, delete_tags=["v.*"])
 
     assert len(world.left) == 11
-    costs(world, tags_list=2, manifest_get=6, manifest_head=1, tag_delete=1, manifest_delete=4)
-    assert [status for _, _, status in world.asked("manifest_delete")].count(400) == 1
+    costs(world, tags_list=1, manifest_get=6, manifest_head=1, tag_delete=1, manifest_delete=3)
+    assert set(world.log.statuses) == {200, 202}
 
 
 def test_cost_of_orphans(world: World) -> None:
@@ -128,6 +128,6 @@ def test_cost_of_all_in_one(google: World) -> None:
     report = google.prune(**ALL)
 
     assert google.left == frozenset()
-    costs(google, token=1, tags_list=2, manifest_get=4, manifest_head=4, tag_delete=3, manifest_delete=8)
+    costs(google, token=1, tags_list=1, manifest_get=4, manifest_head=4, tag_delete=3, manifest_delete=7)
     assert report.requests == google.log.total
     assert (report.kept, report.deleted) == (0, 7)

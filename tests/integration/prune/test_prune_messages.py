@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cleaner.core.notification import Named
 from cleaner.core.reference import Digest
 from tests.emulator.faults import After
 from tests.emulator.images import cosign_signature, cosign_tag, image, multi_arch
@@ -59,7 +60,7 @@ def test_digest_that_is_named_from_the_start_is_just_pushed(world: World) -> Non
     named = world.load(top)
     world.load(image("other"))
 
-    report = world.prune(wanted=lambda: frozenset({named}))
+    report = world.prune(named=lambda: Named(frozenset({named})))
 
     assert world.left == {named, *children(top)}
     assert report.reasons == {"just-pushed": 1, "needed": 2, "expired": 1}
@@ -76,14 +77,14 @@ def test_digest_that_is_named_during_the_run_is_spared(world: World, workers: in
     world.faults.add(After(lambda: named.add(Digest(spared.digest))), kind="tags_list", nth=1)
     world.faults.add(After(lambda: named.add(Digest(spared.digest))), kind="manifest_get")
 
-    # The message arrives between plan and execution: `wanted` is asked once for the plan.
+    # The message arrives between plan and execution: `told` is called once for the plan.
     asked = []
 
-    def wanted() -> frozenset[Digest]:
+    def told() -> Named:
         asked.append(1)
-        return frozenset(named) if len(asked) > 1 else frozenset()
+        return Named(frozenset(named) if len(asked) > 1 else frozenset())
 
-    report = world.prune(workers=workers, wanted=wanted, **ALL)
+    report = world.prune(workers=workers, named=told, **ALL)
 
     assert world.left == {spared.digest, *children(spared), signature}
     assert world.tags == {"v1": spared.digest, cosign_tag(spared): signature}

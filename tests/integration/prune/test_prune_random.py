@@ -135,13 +135,13 @@ def prune_at_random(world: World, chance: random.Random) -> None:
     planning = run._prepare
     kept = world.kept(**policy)
 
-    def prepare(each: Any) -> Any:
+    def prepare(*arguments: Any) -> Any:
         nonlocal kept
         kept.check(world)
         pusher.check()
         pusher.forget()
         kept = world.kept(**policy)
-        return planning(each)
+        return planning(*arguments)
 
     run._prepare = prepare  # type: ignore[method-assign]  # looks at the state, and calls the real one
     with contextlib.suppress(CleanerError):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cleaner.core.errors import TransientError
+from cleaner.core.notification import Named
 from cleaner.core.reference import Digest
 from tests.emulator.faults import After, Before, Delay, DropAfter, DropBefore, Status, too_many_requests
 from tests.emulator.images import cosign_signature, cosign_tag, image, multi_arch
@@ -158,7 +159,7 @@ def test_deletion_that_is_repeated_late_asks_again_who_wants_it(world: World) ->
 
     world.transport._sleep = sleeping
 
-    world.prune(wanted=lambda: frozenset(wanted))
+    world.prune(named=lambda: Named(frozenset(wanted)))
 
     assert world.left == {digest}
 

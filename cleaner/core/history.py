@@ -1,0 +1,102 @@
+"""What the runs of a process have done to one repository, and how a later listing is judged in its light.
+
+A listing that is taken between two deletions of one image shows parts of it: children without their index look like
+untagged images, and so does an image that has lost its tags.  So what was deleted is put back before a listing is
+judged.  A run that ends early leaves its history to the next run of the process.  Another process does not see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Set as AbstractSet
+
+import msgspec
+
+from cleaner.core.manifest import Listing, Manifest
+from cleaner.core.reference import Digest, Tag
+
+
+class Deleted(msgspec.Struct, frozen=True):
+    """A manifest that was deleted, as it was judged; ``counts`` says whether ``max_deletions`` counts it."""
+
+    manifest: Manifest
+    counts: bool
+
+
+class History(msgspec.Struct):
+    """What is known of one repository beside its listing; owned by the run under way.
+
+    ``deleted`` are the manifests that were deleted, ``lost_tags`` the tags that were deleted of manifests that were
+    not.  ``referrers`` are manifests whose documents name a subject, or may: they are read again, whatever tags they
+    have and whatever lists them by then.
+
+    The rest is of the present run alone.  ``refused`` may be requested once more, ``undeletable`` not again; ``pushed``
+    got a tag while the run was on; ``tags`` are those of its latest listing, None before the first;
+    ``has_immutable_tags``: the registry deletes no tag.
+    """
+
+    deleted: dict[Digest, Deleted] = msgspec.field(default_factory=dict)
+    lost_tags: dict[Digest, AbstractSet[Tag]] = msgspec.field(default_factory=dict)
+    referrers: set[Digest] = msgspec.field(default_factory=set)
+    refused: set[Digest] = msgspec.field(default_factory=set)
+    undeletable: set[Digest] = msgspec.field(default_factory=set)
+    pushed: set[Digest] = msgspec.field(default_factory=set)
+    tags: dict[Tag, Digest] | None = None
+    has_deleted_tag: bool = False
+    has_immutable_tags: bool = False
+
+    def __len__(self) -> int:
+        return len(self.deleted) + len(self.lost_tags)
+
+    def for_next_run(self) -> History:
+        """Return what the next run of the process has to know if this one ends here."""
+        return History({**self.deleted}, {**self.lost_tags}, {*self.referrers})
+
+    def about(self, digests: Container[Digest]) -> History:
+        """Return what the next run has to know if this one has only left ``digests`` undone."""
+        return History(
+            {digest: one for digest, one in self.deleted.items() if digest in digests},
+            {digest: tags for digest, tags in self.lost_tags.items() if digest in digests},
+        )
+
+    def add_deleted(self, manifest: Manifest, *, counts: bool) -> None:
+        """Note that a manifest was deleted, or may have been; ``observe`` finds out."""
+        self.deleted[manifest.digest] = Deleted(manifest, counts)
+
+    def add_lost_tags(self, digest: Digest, tags: AbstractSet[Tag]) -> None:
+        """Note that tags were deleted of a manifest, or may have been; ``observe`` finds out."""
+        if tags:
+            self.lost_tags[digest] = tags | self.lost_tags.get(digest, frozenset())
+
+    def observe(self, listing: Listing) -> None:
+        """Note what ``listing``, as the registry gives it, shows to have been pushed.
+
+        A deleted manifest or tag that is there again was pushed again: it is new.
+        """
+        tags = {tag: digest for digest, manifest in listing.manifests.items() for tag in manifest.tags}
+        if self.tags is not None:
+            self.pushed.update(digest for tag, digest in tags.items() if self.tags.get(tag) != digest)
+        for digest in self.deleted.keys() & listing.manifests.keys():
+            del self.deleted[digest]
+        for digest, lost in [*self.lost_tags.items()]:
+            there = listing.manifests[digest].tags if digest in listing.manifests else lost
+            if self.tags is not None and digest in listing.manifests and not lost.isdisjoint(there):
+                self.pushed.add(digest)
+            self.lost_tags[digest] = lost - {*there}
+            if not self.lost_tags[digest]:
+                del self.lost_tags[digest]
+        self.tags = tags
+        self.referrers &= listing.manifests.keys()
+        self.referrers.update(digest for digest, one in listing.manifests.items() if one.links.subject)
+
+    def restore(self, listing: Listing) -> Listing:
+        """Return ``listing``, which was observed, as if nothing had been deleted."""
+        manifests = {digest: one.manifest for digest, one in self.deleted.items()}
+        manifests.update(listing.manifests)
+        for digest, lost in self.lost_tags.items():
+            manifest = manifests[digest]
+            manifests[digest] = msgspec.structs.replace(manifest, tags=tuple(sorted({*manifest.tags, *lost})))
+        return Listing(listing.repository, manifests)
+
+
+NO_HISTORY = History()
+"""For a plan of a repository of which nothing is known; nobody changes it."""
