@@ -144,7 +144,8 @@ class RepositoryClient:
     def delete_tag(self, tag: Tag, expected_digest: Digest, precondition: Callable[[], bool]) -> DeletionResponse:
         """Delete a tag, and not its manifest, if it names ``expected_digest`` immediately before.
 
-        ``precondition`` is called before each attempt; if it returns False, the deletion ends as ``NOT_SENT``.
+        ``precondition`` is called before each attempt; if it returns False, nothing more is sent: ``NOT_SENT``, or
+        with ``was_sent`` if an earlier attempt's DELETE may have succeeded.
 
         Raises:
             PermissionDenied, RequestRefused: What the tag names cannot be read.
@@ -155,7 +156,8 @@ class RepositoryClient:
     def delete_manifest(self, digest: Digest, precondition: Callable[[], bool]) -> DeletionResponse:
         """Delete a manifest.
 
-        ``precondition`` is called before each attempt; if it returns False, the deletion ends as ``NOT_SENT``.
+        ``precondition`` is called before each attempt; if it returns False, nothing more is sent: ``NOT_SENT``, or
+        with ``was_sent`` if an earlier attempt's DELETE may have succeeded.
 
         Raises:
             PermissionDenied, RequestRefused: There is no token.

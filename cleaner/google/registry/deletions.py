@@ -19,9 +19,10 @@ from cleaner.google.transport import UNAUTHORIZED, Response
 class DeletionResponse(msgspec.Struct, frozen=True):
     """How the deletion of one tag or manifest ended.
 
-    ``is_gone`` says that it no longer exists, ``was_sent`` that this deletion sent a DELETE for it.  If it still
-    exists, ``status`` and ``codes`` are the registry's response, or ``current_digest`` is the other digest that the
-    tag names now (empty if the registry does not say which); without any of them no attempt was completed.
+    ``is_gone`` says that it no longer exists, ``was_sent`` that this deletion sent a DELETE for it.  If it exists,
+    ``status`` and ``codes`` are the registry's response, or ``current_digest`` is the other digest that the tag names
+    now (empty if the registry does not say which).  With none of these the precondition was False; if ``was_sent``,
+    the DELETE of an earlier attempt may have succeeded without a response.
     """
 
     is_gone: bool
@@ -46,7 +47,8 @@ def delete_tag(
 ) -> DeletionResponse:
     """Delete a tag, and not its manifest, if it names ``expected_digest`` immediately before.
 
-    ``precondition`` is called before each attempt; if it returns False, the deletion ends as ``NOT_SENT``.
+    ``precondition`` is called before each attempt; if it returns False, nothing more is sent: ``NOT_SENT``, or with
+    ``was_sent`` if an earlier attempt's DELETE may have succeeded.
 
     Raises:
         PermissionDenied, RequestRefused: What the tag names cannot be read.
@@ -59,7 +61,7 @@ def delete_tag(
     def attempt(token: str) -> DeletionResponse:
         nonlocal was_sent
         if not precondition():
-            return NOT_SENT
+            return msgspec.structs.replace(NOT_SENT, was_sent=was_sent)
         head = endpoint.once("HEAD", url, token)
         if head.status == 404:
             # After a DELETE whose response was lost.
@@ -82,16 +84,22 @@ def delete_tag(
 def delete_manifest(endpoint: Endpoint, digest: Digest, precondition: Callable[[], bool]) -> DeletionResponse:
     """Delete a manifest.
 
-    ``precondition`` is called before each attempt; if it returns False, the deletion ends as ``NOT_SENT``.
+    ``precondition`` is called before each attempt; if it returns False, nothing more is sent: ``NOT_SENT``, or with
+    ``was_sent`` if an earlier attempt's DELETE may have succeeded.
 
     Raises:
         PermissionDenied, RequestRefused: There is no token.
         Unavailable: Still failing after all attempts; the manifest may have been deleted.
     """
     url = endpoint.manifest_url(digest)
+    was_sent = False
 
     def attempt(token: str) -> DeletionResponse:
-        return _ended(endpoint.once("DELETE", url, token)) if precondition() else NOT_SENT
+        nonlocal was_sent
+        if not precondition():
+            return msgspec.structs.replace(NOT_SENT, was_sent=was_sent)
+        was_sent = True
+        return _ended(endpoint.once("DELETE", url, token))
 
     return endpoint.authorized(url, attempt)
 

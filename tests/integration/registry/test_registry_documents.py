@@ -1,0 +1,275 @@
+"""What the documents of manifests name: checked against their digest, and read once."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from msgspec.structs import replace
+
+from cleaner.core.errors import (
+    CleanerError,
+    InvalidManifest,
+    PermanentError,
+    PermissionDenied,
+    RequestRefused,
+    TimeLimitReached,
+    Unavailable,
+)
+from cleaner.core.manifest import Listing
+from cleaner.core.reference import Tag
+from cleaner.google.registry.documents import make_links_cache
+from cleaner.google.registry.endpoint import MANIFEST_MAX_BYTES
+from tests.emulator.faults import After, Before, Status
+from tests.emulator.images import attestation, cosign_signature, cosign_tag, image, index, multi_arch, raw, referrer
+from tests.emulator.store import (
+    DOCKER_LIST,
+    OCI_INDEX,
+    OCI_MANIFEST,
+)
+from tests.support.readings import ABSENT, TYPES, deletes_nothing, listed, read
+
+if TYPE_CHECKING:
+    from tests.support.world import World
+
+
+def test_every_known_type_is_accepted(world: World) -> None:
+    """A type that the Accept header left out would be answered 404, and pass for vanished."""
+    for media_type in TYPES:
+        content = image(1, media_type=media_type) if "manifest.v" in media_type else index([], media_type=media_type)
+        world.load(content, tags=f"t{len(world.tags)}")
+    client = world.client()
+
+    assert len(read(world).manifests) == len(TYPES)
+    for tag, digest in world.tags.items():
+        assert client.digest_of(Tag(tag)) == digest
+
+
+def test_documents_that_are_read(world: World) -> None:
+    """Indexes, and untagged OCI manifests that no index lists: one request each, the indexes' first."""
+    indexes = [world.load(multi_arch(1, attestations=True), tags="v1"), world.load(multi_arch(2))]
+    world.load(image("docker"))
+    world.load(image("tagged", media_type=OCI_MANIFEST), tags="v2")
+    subject = world.load(image("untagged", media_type=OCI_MANIFEST))
+    about = world.load(referrer(subject))
+    world.load(cosign_signature(subject), tags=cosign_tag(subject))
+    world.load(raw(b"{}", "application/vnd.unknown"))
+
+    listing = read(world)
+
+    known = {digest: replace(one.links, attestations=()) for digest, one in listing.manifests.items()}
+    assert known == {digest: one.links for digest, one in world.listing().manifests.items()}
+    asked = [reference for _, reference, _ in world.asked("manifest_get")]
+    assert sorted(asked[:2]) == sorted(indexes)
+    assert sorted(asked[2:]) == sorted([subject, about])
+
+
+def test_documents_are_remembered(world: World) -> None:
+    """A digest's content never changes, so a process reads it once."""
+    world.load(multi_arch(1), tags="v1")
+    world.load(referrer(ABSENT))
+    first = read(world)
+    world.log.clear()
+
+    assert read(world) == first
+    assert world.log.counts == {"tags_list": 1}
+
+    world.load(multi_arch(2), tags="v2")
+    assert read(world) == world.listing()
+    assert world.log.counts == {"tags_list": 2, "manifest_get": 1}
+
+
+def test_nested_indexes_are_read(world: World) -> None:
+    """An index may list an index."""
+    world.load(index([index([image(1), image(2)]), image(3)]), tags="v1")
+
+    assert read(world) == world.listing()
+    assert world.log.counts["manifest_get"] == 2
+
+
+def test_vanished_manifest_is_left_out(world: World) -> None:
+    """Another run was faster: what is 404 is not there."""
+    kept = world.load(image("kept"), tags="v1")
+    gone = world.load(multi_arch(1), tags="v2")
+    world.faults.add(Before(lambda: world.store.force_delete(world.name, gone)), kind="manifest_get", times=1)
+
+    listing = read(world)
+
+    assert gone not in listing.manifests
+    assert kept in listing.manifests
+    assert len(listing.manifests) == 3
+
+
+def test_repository_that_vanishes_while_it_is_read_is_empty(world: World) -> None:
+    """Nothing that had to be read is left."""
+    for seed in range(3):
+        world.load(index([], seed=seed))
+    vanish = Before(lambda: world.store.remove_repository(world.name))
+    world.faults.add(vanish, kind="manifest_get", times=1)
+
+    assert read(world).manifests == {}
+
+
+@pytest.mark.parametrize("status", [401, 403, 400])
+def test_document_that_is_refused(world: World, status: int) -> None:
+    """One document that may not be read ends the run."""
+    world.load(multi_arch(1), tags="v1")
+    world.load(multi_arch(2), tags="v2")
+    world.faults.add(Status(status), kind="manifest_get", skip=1)
+
+    deletes_nothing(world, RequestRefused if status == 400 else PermissionDenied)
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"manifests":[]}', b"<html>"])
+def test_document_that_does_not_match_its_digest_is_transient(world: World, body: bytes) -> None:
+    """It was damaged on its way, whatever it says, and is not remembered."""
+    world.load(multi_arch(1), tags="v1")
+    rule = world.faults.add(Status(200, body=body), kind="manifest_get")
+
+    deletes_nothing(world, Unavailable)
+
+    world.faults.remove(rule)
+    assert read(world) == world.listing()
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type"),
+    [
+        (b"", OCI_INDEX),
+        (b"{", OCI_INDEX),
+        (b"{}", OCI_INDEX),
+        (b"[]", DOCKER_LIST),
+        (b'{"manifests":{}}', DOCKER_LIST),
+        (b'{"manifests":[1]}', OCI_INDEX),
+        (b'{"manifests":[{"digest":1}]}', OCI_INDEX),
+        (b'{"manifests":[{}]}', OCI_INDEX),
+        (b'{"manifests":[],"subject":{}}', OCI_INDEX),
+        (b'{"subject":"sha256:1"}', OCI_MANIFEST),
+        (b'{"subject":{"digest":null}}', OCI_MANIFEST),
+        (b"\xff", OCI_MANIFEST),
+        (b'{"x":' + b"[" * 100_000, OCI_MANIFEST),
+    ],
+)
+def test_document_that_is_malformed_is_final(world: World, body: bytes, media_type: str) -> None:
+    """It matches its digest, so it will never be another."""
+    world.load(raw(body, media_type))
+
+    deletes_nothing(world, InvalidManifest)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "sha256:../../../other/manifests/latest",
+        "../other/manifests/v1",
+        "sha256:" + "0" * 64 + "/../../x",
+        "sha256:" + "0" * 64 + "?x=y",
+        "sha256:" + "0" * 64 + "#x",
+        "sha256:" + "0" * 64 + "\n",
+        "sha256:%2e%2e%2fx",
+        "latest",
+        "",
+        "http://127.0.0.1/",
+        "sha256:\u0660",
+    ],
+)
+def test_subject_that_is_no_digest_leads_nowhere(world: World, subject: str) -> None:
+    """Whoever may push cannot make us ask for another path."""
+    world.load(raw(json.dumps({"subject": {"digest": subject}}).encode(), OCI_MANIFEST))
+
+    deletes_nothing(world, InvalidManifest)
+
+    assert {one.kind for one in world.log.entries} == {"tags_list", "manifest_get"}
+    assert all(one.path.startswith("/v2/acme/api/") for one in world.log.entries)
+
+
+def test_document_of_the_greatest_size_is_read(world: World) -> None:
+    """Four megabytes, as the specification wants it; one byte more is refused."""
+    frame, most = b'{"manifests":[],"x":"%s"}', 4 * 1024 * 1024
+    world.load(raw(frame % (b"x" * (most - len(frame) + 2)), OCI_INDEX))
+    assert read(world) == world.listing()
+
+    world.load(raw(frame % (b"x" * (most - len(frame) + 3)), OCI_INDEX))
+    deletes_nothing(world, CleanerError)
+
+
+def test_children_that_are_no_digests_are_never_asked_for(world: World) -> None:
+    """What an index lists is looked up in the listing and nowhere else, and forgotten where it is not there."""
+    body = json.dumps({"manifests": [{"digest": "../../other/manifests/v1"}, {"digest": ABSENT}]}).encode()
+    digest = world.load(raw(body, OCI_INDEX))
+
+    assert read(world).manifests[digest].links.children == ()
+    assert world.log.counts == {"tags_list": 1, "manifest_get": 1}
+
+
+def test_attestation_in_an_index_is_not_read(world: World) -> None:
+    """A child follows its index, whatever it is about."""
+    platform = image("amd64", media_type=OCI_MANIFEST)
+    world.load(index([platform, attestation(platform)]), tags="v1")
+    read(world)
+
+    assert world.log.counts["manifest_get"] == 1
+
+
+def test_same_digest_of_another_type_is_another_document(world: World) -> None:
+    """What a body names depends on the type that the listing gives it."""
+    digest = world.load(multi_arch(1), tags="v1")
+    listing = listed(world)
+    other = replace(listing.manifests[digest], media_type=DOCKER_LIST)
+    client = world.client()
+
+    client.read_documents(listing, map)
+    client.read_documents(Listing.of(listing.repository, [other]), map)
+    client.read_documents(listing, map)
+
+    assert world.log.counts["manifest_get"] == 2
+
+
+def test_size_in_the_cache_grows_with_the_descriptors(world: World) -> None:
+    """A manifest counts 1, and 1 more for each descriptor and attestation."""
+    digest = world.load(multi_arch(1, attestations=True), tags="v1")
+    links = read(world).manifests[digest].links
+    size = 1 + len(links.children) + len(links.attestations)
+    assert size > 4
+
+    for max_size, is_kept in ((size - 1, False), (size, True)):
+        cache = make_links_cache(max_size)
+        cache.put((digest, "type"), links)
+        assert (cache.get((digest, "type")) is not None) == is_kept
+
+
+def test_manifest_that_is_too_long_ends_the_run_for_good(world: World) -> None:
+    """A digest's content never changes: another delivery would find it as long."""
+    world.load(raw(b'{"a": "' + b"x" * MANIFEST_MAX_BYTES + b'"}', OCI_MANIFEST))
+
+    with pytest.raises(PermanentError):
+        read(world)
+
+
+def test_reading_ends_at_the_deadline_and_is_not_in_vain(world: World) -> None:
+    """The next delivery goes on from there, or a great repository would never be pruned."""
+    for seed in range(10):
+        world.load(multi_arch(seed))
+    world.faults.add(After(lambda: world.clock.turn(10)), kind="manifest_get")
+
+    client = world.client(deadline=world.clock() + 35)
+    listing = client.list_manifests()
+    with pytest.raises(TimeLimitReached):
+        client.read_documents(listing, map)
+    read_before = world.log.counts["manifest_get"]
+    read(world)
+
+    assert read_before == 4
+    assert world.log.counts["manifest_get"] == 10
+
+
+def test_what_an_index_lists_and_nobody_has_is_not_held(world: World) -> None:
+    """An index of 4 MiB has room for forty thousand entries."""
+    absent = [f"sha256:{number:064x}" for number in range(20_000)]
+    top = world.load(index([image("child")], absent=absent, media_type=OCI_INDEX))
+
+    listing = read(world)
+
+    assert len(listing.manifests[top].links.children) == 1
+    assert world.registry.links_cache.get((top, OCI_INDEX)) is None

@@ -1,0 +1,55 @@
+"""What the tests of the registry client share: how they list and read, and what a refused listing deletes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from msgspec.structs import replace
+
+from cleaner.core.errors import (
+    CleanerError,
+)
+from cleaner.core.manifest import Listing
+from cleaner.core.reference import Digest
+from tests.emulator.faults import CutBody, DropAfter, DropBefore, Status
+from tests.emulator.images import image
+from tests.emulator.store import (
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    OCI_INDEX,
+    OCI_MANIFEST,
+)
+
+if TYPE_CHECKING:
+    from tests.support.world import World
+
+ABSENT = Digest("sha256:" + "0" * 64)
+TRANSIENT_FAULTS = [DropBefore(), DropAfter(), CutBody(), Status(500), Status(502), Status(429, plain=True)]
+TYPES = [DOCKER_MANIFEST, DOCKER_LIST, OCI_MANIFEST, OCI_INDEX]
+
+
+def listed(world: World) -> Listing:
+    return world.client().list_manifests()
+
+
+def read(world: World) -> Listing:
+    """Return the listing with its links, but for the platforms, which decide nothing."""
+    client = world.client()
+    listing = client.read_documents(client.list_manifests(), map)
+    held = (replace(one, links=replace(one.links, platforms=())) for one in listing.manifests.values())
+    return Listing.of(listing.repository, held)
+
+
+def deletes_nothing(world: World, error: type[CleanerError], **policy: object) -> None:
+    """Nothing is deleted, however much the policy would."""
+    before = world.left
+    assert before
+    with pytest.raises(error):
+        world.prune(delete_tags=[".*"], max_age="1d", **policy)
+    assert world.left == before
+    assert world.log.counts["manifest_delete"] == world.log.counts["tag_delete"] == 0
+
+
+def fill(world: World, count: int) -> set[str]:
+    return {world.load(image(seed), tags=f"v{seed}") for seed in range(count)}
