@@ -1,4 +1,4 @@
-"""Connections, retries and limiter, over real sockets."""
+"""Connections, retries and the rate of requests, over real sockets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import pytest
 
 from cleaner.core.errors import AnswerTooLong, Unavailable
 from cleaner.core.timing import TIMING, Timing
-from cleaner.google.rate_limiter import RateLimiter
 from cleaner.google.transport import RequestBudget, Response, Transport
 from tests.emulator import Emulator
 from tests.emulator.faults import CutBody, DropAfter, DropBefore, Quota, Stall, Status, too_many_requests
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.emulator.faults import Action
-    from tests.support.world import Clock, World
+    from tests.support.world import World
 
 RETRIED = [408, 429, 500, 502, 503, 504]
 LOST = [DropBefore(), DropAfter(), CutBody(), CutBody(0), Stall(2)]
@@ -163,8 +162,8 @@ def test_retry_after_as_a_date_is_honoured_to_a_minute(
         *("Mon, 01 Jan 0001 00:00:00 +2359", "Fri, 31 Dec 9999 23:59:59 -2359", "1 Jan 99999 00:00:00 GMT"),
     ],
 )
-def test_retry_after_of_nonsense_leaves_the_backoff(world: World, value: str) -> None:
-    """Anyone's nonsense costs no time and raises nothing."""
+def test_retry_after_that_is_malformed_leaves_the_backoff(world: World, value: str) -> None:
+    """It costs no time and raises nothing."""
     world.faults.add(Status(429, retry_after=value), times=1)
 
     assert send(world).status == 200
@@ -194,8 +193,8 @@ def test_after_the_deadline_a_request_is_sent_once(world: World) -> None:
     assert (budget.requests, world.clock.slept) == (2, [])
 
 
-def test_held_back_at_most_to_the_deadline(world: World) -> None:
-    """Nor does a slow limiter hold a request back longer."""
+def test_rate_limit_delays_at_most_to_the_deadline(world: World) -> None:
+    """After it nothing waits for its turn."""
     world.faults.add(too_many_requests(), times=1)
     budget = RequestBudget(world.clock() + 3)
     for _ in range(3):
@@ -249,8 +248,8 @@ def test_connection_is_kept(google: World) -> None:
     assert google.emulator.proxy.connects == ["gcr.io:443"]
 
 
-def test_429_holds_back_every_worker(world: World) -> None:
-    """One is refused, and all of them wait their turn, at less than the rate that was refused."""
+def test_429_slows_every_worker_down(world: World) -> None:
+    """One is throttled, and all of them wait for their turn, at less than the rate that was throttled."""
     budget = RequestBudget(1e9)
     for _ in range(20):
         send(world, budget=budget)
@@ -283,97 +282,6 @@ def test_quota_is_kept_to_after_a_few_refusals() -> None:
 
     assert quota.accepted == 300
     assert quota.refused < 150
-
-
-def turned(clock: Clock, limiter: RateLimiter, requests: int, every_s: float) -> None:
-    for _ in range(requests):
-        limiter.on_success()
-        clock.turn(every_s)
-
-
-def test_rate_limiter_is_unhindered_until_it_is_refused(world: World) -> None:
-    """Nobody waits at a registry that never said 429."""
-    limiter = RateLimiter(world.clock)
-    turned(world.clock, limiter, 50, 0)
-
-    assert {limiter.acquire() for _ in range(1000)} == {0.0}
-
-
-def test_rate_limiter_after_a_refusal_is_slower_than_what_was_refused(world: World) -> None:
-    """A hundred a second were too many: fewer are sent, one after another."""
-    limiter = RateLimiter(world.clock)
-    turned(world.clock, limiter, 100, 0.01)
-    limiter.on_throttled()
-
-    waits = [limiter.acquire() for _ in range(50)]
-
-    assert waits == sorted(waits)
-    assert waits[-1] > 49 / 100
-
-
-def test_rate_limiter_counts_requests_that_go_back_to_back(world: World) -> None:
-    """A look and its deletion are two: they wait as long as the second of them, and so do those behind them."""
-    limiters = [RateLimiter(world.clock), RateLimiter(world.clock)]
-    for _ in range(10):
-        for limiter in limiters:
-            limiter.on_success()
-        world.clock.turn(0.1)
-    for limiter in limiters:
-        limiter.on_throttled()
-
-    one_by_one = [limiters[0].acquire() for _ in range(6)]
-    in_pairs = [limiters[1].acquire(2) for _ in range(3)]
-
-    assert in_pairs == pytest.approx(one_by_one[1::2], rel=0.01)
-
-
-def test_rate_limiter_grows_until_nothing_is_held_back(world: World) -> None:
-    """A limit that is lifted is found out: after some minutes of peace nobody waits any more."""
-    limiter = RateLimiter(world.clock)
-    turned(world.clock, limiter, 100, 0.01)
-    limiter.on_throttled()
-    assert limiter.acquire() == 0
-    assert limiter.acquire() > 0
-
-    world.clock.turn(300)
-
-    assert {limiter.acquire() for _ in range(100)} == {0.0}
-
-
-def test_rate_limiter_never_stops(world: World) -> None:
-    """A registry that refuses everything is still asked about once a second."""
-    limiter = RateLimiter(world.clock)
-    for _ in range(50):
-        world.clock.turn(1)
-        limiter.on_throttled()
-
-    waits = [limiter.acquire() for _ in range(5)]
-
-    assert all(0.5 * number <= wait <= number for number, wait in enumerate(waits))
-
-
-def test_rate_limiter_set_free_by_another_thread() -> None:
-    """Two workers find out at the same moment that nothing need be held back any more."""
-    times = [0.0]
-    other: list[threading.Thread] = []
-    waits: list[float] = []
-
-    def clock() -> float:
-        if times[0] > 0 and not other:
-            # We are inside the first reserve(): a second one begins now.
-            other.append(threading.Thread(target=lambda: waits.append(limiter.acquire())))
-            other[0].start()
-            time.sleep(0.1)
-        return times[0]
-
-    limiter = RateLimiter(clock)
-    limiter.on_throttled()
-    times[0] = 1e6
-
-    assert limiter.acquire() == 0
-    other[0].join()
-
-    assert waits == [0.0]
 
 
 def test_latency_is_not_added_up() -> None:
