@@ -1,1 +1,1 @@
-"""What lies outside: Google's registries and APIs, over HTTP."""
+"""The outside world: Google's registries and APIs, over HTTP."""

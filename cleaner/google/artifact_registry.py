@@ -1,4 +1,7 @@
-"""Artifact Registry's REST API: listings without the registry's limit, and the repositories under a root."""
+"""Artifact Registry's REST API: listings without the limit of ``tags/list``, and the repositories under a root.
+
+It has no state, so any thread may call it.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ from cleaner.google.rest import GoogleApi
 from cleaner.google.transport import RequestBudget
 
 _PAGE_SIZE = "1000"
-# A version names no more tags than these; one that has so many may have others.
+# A version names at most this many tags; one that names as many may have others.
 RELATED_TAGS_MAX = 100
 
 
@@ -74,7 +77,7 @@ _repository_decoder = msgspec.json.Decoder(_Repository)
 
 
 class ArtifactRegistry:
-    """The API for one process.  Safe to use from many threads."""
+    """The requests to the API."""
 
     def __init__(self, api: GoogleApi) -> None:
         self._api = api
@@ -82,16 +85,17 @@ class ArtifactRegistry:
     def list_manifests(self, repository: Repository, budget: RequestBudget) -> Listing:
         """Return every manifest of ``repository``, however many, without what their documents name.
 
-        A manifest with a hundred tags has tags that are not named: ``has_unnamed_tags``.
+        A manifest with a hundred tags may have tags that are not named: ``has_unnamed_tags``.
 
         Raises:
             RepositoryNotFound: There is no such package.
-            IncompleteListing: The repository has no REST name, or a page makes no sense.
+            IncompleteListing: The repository has no REST name, or a page is malformed.
             PermissionDenied, RequestRefused, Unavailable: A page cannot be read.
+            TimeLimitReached: The budget's deadline came before the last page.
         """
         name = package_name(repository)
         if name is None or not name.package:
-            raise IncompleteListing(f"{repository}: the listing is cut short, and there is no REST API to ask")
+            raise IncompleteListing(f"{repository}: the listing is cut short, and the name has no REST equivalent")
         path = f"{_repository_path(name)}/packages/{quote(name.package, safe='')}/versions"
         manifests = []
         parameters = [("view", "FULL"), ("pageSize", _PAGE_SIZE)]
@@ -104,28 +108,34 @@ class ArtifactRegistry:
                 raise RepositoryNotFound(f"{repository}: no such repository") from error
             raise
         except InvalidReference as error:
-            raise IncompleteListing(f"{repository}: a version makes no sense: {error}") from error
+            raise IncompleteListing(f"{repository}: a version is malformed: {error}") from error
         return Listing.of(repository, manifests)
 
     def list_repositories(self, root: Repository, budget: RequestBudget) -> Iterator[Repository]:
-        """Yield every repository at or under ``root``, in the order of the API; none of a remote or virtual one.
+        """Yield every repository at or under ``root``, in the order of the API.
+
+        Yields none if the Artifact Registry repository is a remote or virtual one.
 
         Raises:
             RepositoryNotFound: The Artifact Registry repository of ``root`` does not exist.
             PermanentError: ``root`` names none.
+            IncompleteListing: A page or a package's name is malformed.
             PermissionDenied, RequestRefused, Unavailable: A page cannot be read.
+            TimeLimitReached: The budget's deadline came before the last page.
         """
         name = package_name(root)
         if name is None:
-            raise PermanentError(f"{root}: a root is gcr.io/PROJECT or LOCATION-docker.pkg.dev/PROJECT/REPOSITORY")
+            raise PermanentError(
+                f"{root}: write a root as gcr.io/PROJECT or LOCATION-docker.pkg.dev/PROJECT/REPOSITORY"
+            )
         path = _repository_path(name)
         try:
-            answer = self._api.get(budget, path, [], "artifactregistry.repositories.get")
+            body = self._api.get(budget, path, [], "artifactregistry.repositories.get")
         except RequestRefused as error:
             if error.status == 404:
                 raise RepositoryNotFound(f"{root}: no such repository") from error
             raise
-        if _mode(answer) in ("REMOTE_REPOSITORY", "VIRTUAL_REPOSITORY"):
+        if _mode(body) in ("REMOTE_REPOSITORY", "VIRTUAL_REPOSITORY"):
             return
         parameters = [("pageSize", _PAGE_SIZE)]
         permission = "artifactregistry.packages.list"
@@ -147,7 +157,7 @@ def _manifest(version: _Version) -> Manifest:
         digest=parse_digest(version.name.rpartition("/")[2]),
         media_type=metadata.media_type,
         tags=tuple(sorted({parse_tag(tag.name.rpartition("/tags/")[2]) for tag in version.related_tags})),
-        # 1970 is how a time that is not set is spelled.
+        # A time that is not set is sent as 1970.
         uploaded=uploaded if uploaded and uploaded > EPOCH else None,
         size=parse_number(metadata.image_size_bytes),
         has_unnamed_tags=len(version.related_tags) >= RELATED_TAGS_MAX,
@@ -159,11 +169,11 @@ def _repository(root: PackageName, package: str) -> Repository:
     try:
         return parse_repository(str(found))
     except InvalidReference as error:
-        raise IncompleteListing(f"{found}: a package makes no sense: {error}") from error
+        raise IncompleteListing(f"{found}: the name of a package is malformed: {error}") from error
 
 
-def _mode(answer: bytes | bytearray) -> str:
+def _mode(body: bytes | bytearray) -> str:
     try:
-        return _repository_decoder.decode(answer).mode
+        return _repository_decoder.decode(body).mode
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Unavailable(f"the repository's description is not JSON: {error}") from error
+        raise Unavailable(f"the description of the repository is malformed: {error}") from error

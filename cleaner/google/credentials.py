@@ -1,4 +1,8 @@
-"""Google's application default credentials, as an access token."""
+"""Google's application default credentials, as an access token and the headers of requests with it.
+
+State: the credentials, looked up when the first token is needed, with their current token.  The lock protects them,
+and is held during a request for a token, so that several threads send one request.  Any thread may call.
+"""
 
 from __future__ import annotations
 
@@ -12,32 +16,32 @@ from cleaner.core.errors import NoCredentials, Unavailable
 if TYPE_CHECKING:
     import google.auth.credentials
 
-# The registry and the REST APIs take no narrower scope; what is allowed is decided by IAM.
+# The registry and the REST APIs accept no narrower scope; IAM decides what is allowed.
 _SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
-# RFC 6750, "b64token".  Anything else would not pass as a header, and would stand in the error that says so.
+# RFC 6750, "b64token".  Any other text is invalid in a header, and the error that says so would contain it.
 _BEARER_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 
 def is_bearer_token(text: object) -> bool:
-    """Whether ``text`` can stand in an ``Authorization`` header."""
+    """Return whether ``text`` is a token that an ``Authorization`` header can hold."""
     return isinstance(text, str) and _BEARER_TOKEN.fullmatch(text) is not None
 
 
 class GoogleCredentials:
-    """Hands out an access token that is valid for some minutes yet.  Safe to use from many threads."""
+    """Application default credentials, refreshed when their token expires in less than four minutes."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._credentials: google.auth.credentials.Credentials | None = None
 
     def access_token(self, refused: str | None = None) -> str:
-        """Return a token, refreshed when the one at hand is about to end, or is the one that was ``refused``.
+        """Return an access token, refreshed if it is about to expire or is the one that was ``refused``.
 
         Raises:
-            NoCredentials: There are none, or they are refused.
-            Unavailable: The token service does not answer.
+            NoCredentials: There are no credentials, or they are refused.
+            Unavailable: The token service does not respond, or not with a token.
         """
-        # A process that only talks to local registries needs neither.
+        # A process that sends requests to local registries alone needs no credentials.
         import google.auth
         import google.auth.exceptions
         import google.auth.transport.requests
@@ -52,18 +56,18 @@ class GoogleCredentials:
             except google.auth.exceptions.TransportError as error:
                 raise Unavailable(f"no access token: {type(error).__name__}") from error
             except google.auth.exceptions.GoogleAuthError as error:
-                # A metadata server that does not answer is wrapped in an error that says it is not retryable.
+                # google-auth wraps the error of a metadata server that does not respond in one that is not retryable.
                 wrapped = (error.__cause__, *error.args)
-                # On Google's platform there is a metadata server, so without credentials it did not answer.
-                passes = error.retryable or ("K_SERVICE" in os.environ and self._credentials is None)
-                if passes or any(isinstance(one, google.auth.exceptions.TransportError) for one in wrapped):
+                # Google's platform has a metadata server, so if no credentials are found, it did not respond.
+                is_transient = error.retryable or ("K_SERVICE" in os.environ and self._credentials is None)
+                if is_transient or any(isinstance(one, google.auth.exceptions.TransportError) for one in wrapped):
                     raise Unavailable(f"no access token: {type(error).__name__}") from error
                 raise NoCredentials(f"no usable application default credentials: {type(error).__name__}") from error
             except (TypeError, AttributeError, ValueError) as error:
-                # What google-auth raises where an answer or a key file is JSON of another shape than it expects.
+                # google-auth raises these if a response or a key file is JSON of another shape than it expects.
                 raise Unavailable(f"no access token: {type(error).__name__}") from error
             if not isinstance(token, str) or not is_bearer_token(token):
-                raise Unavailable("no access token: the answer has none")
+                raise Unavailable("no access token: the response has no valid one")
             return token
 
     def headers(self, token: str) -> dict[str, str]:

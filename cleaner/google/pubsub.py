@@ -1,4 +1,8 @@
-"""Publishes to a Pub/Sub topic, with Google's library."""
+"""Publishes to a Pub/Sub topic, with Google's library.
+
+State: the library's client, made for the first message.  The lock protects its making; the client is safe to use from
+many threads, and any thread may call.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class TopicPublisher:
-    """Publishes to one topic, ``projects/P/topics/T``.  Safe to use from many threads."""
+    """Publishes to one topic, ``projects/P/topics/T``."""
 
     def __init__(self, topic: str) -> None:
         self._topic = topic
@@ -22,15 +26,17 @@ class TopicPublisher:
         self._lock = threading.Lock()
 
     def publish(self, messages: Iterable[bytes], timeout_s: float) -> None:
-        """Publish all of ``messages``, and return when the topic has them.
+        """Publish all of ``messages``, and return once Pub/Sub has confirmed each.
+
+        ``timeout_s`` is how long to wait for each confirmation, in seconds.
 
         Raises:
-            PermissionDenied: It may not publish there.
+            PermissionDenied: The credentials may not publish there.
             PermanentError: There is no such topic.
-            NoCredentials: There are none.
-            Unavailable: The topic did not take them all in time.
+            NoCredentials: There are no application default credentials.
+            Unavailable: Not all were confirmed in time; some may have been published.
         """
-        # It takes as long to import as all the rest together, and only a sweep needs it.
+        # Importing it takes as long as everything else together, and only a sweep needs it.
         import google.api_core.exceptions
         import google.auth.exceptions
         from google.cloud import pubsub_v1
@@ -49,6 +55,6 @@ class TopicPublisher:
         except google.auth.exceptions.DefaultCredentialsError as error:
             raise NoCredentials("no usable application default credentials") from error
         except FutureTimeoutError as error:
-            raise Unavailable(f"{self._topic}: no answer of Pub/Sub in time") from error
+            raise Unavailable(f"{self._topic}: no response from Pub/Sub in time") from error
         except (google.api_core.exceptions.GoogleAPIError, google.auth.exceptions.GoogleAuthError) as error:
             raise Unavailable(f"{self._topic}: {type(error).__name__}") from error

@@ -1,8 +1,8 @@
 """Limits the rate of requests to a service that answers 429; before its first 429 nothing is limited.
 
 One ``RateLimiter`` per host and process, which every worker shares: after a 429 to one of them all slow down.  The
-rate follows CUBIC's curve (RFC 9438): after a 429 it falls, rises quickly to near the rate that was throttled, stays
-there for a while, and then rises ever faster, so that a limit that is lifted is noticed.
+rate follows CUBIC's curve (RFC 9438): after a 429 it falls, rises quickly to near the rate that was throttled, is
+level for a while, and then rises ever faster, so that a limit that is lifted is noticed.
 
 The lock protects all attributes but the clock; worker threads call every method.
 """

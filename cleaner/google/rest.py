@@ -1,4 +1,7 @@
-"""Google's REST APIs: one page after the other, with Google's own token."""
+"""Google's REST APIs: single responses and pages, with Google's access token.
+
+It has no state, so any thread may call it.
+"""
 
 from __future__ import annotations
 
@@ -24,21 +27,21 @@ PAGE_MAX_BYTES = 64 * 1024 * 1024
 
 
 class Credentials(Protocol):
-    """What gives Google's access token."""
+    """Google's credentials, as this module needs them."""
 
     def access_token(self, refused: str | None = None) -> str:
-        """Return a token other than ``refused``."""
+        """Return an access token other than ``refused``."""
 
     def headers(self, token: str) -> Mapping[str, str]:
         """Return the headers of a request with ``token``."""
 
 
 class Page(Protocol):
-    """The part of every page that says whether there is another."""
+    """The field of every page that says whether there is another."""
 
     @property
     def next_page_token(self) -> str:
-        """Empty on the last page."""
+        """The token of the next page; empty on the last."""
 
 
 P = TypeVar("P", bound=Page)
@@ -47,23 +50,23 @@ P = TypeVar("P", bound=Page)
 class GoogleApi:
     """One API below ``base_url``, which ends in a slash.
 
-    A base of plain HTTP is somebody's stand-in for Google, and gets no credential.  Safe to use from many threads.
+    A ``base_url`` of plain HTTP is a local replacement of Google's API, and is sent no credential.
     """
 
     def __init__(self, transport: Transport, credentials: Credentials, base_url: str) -> None:
         self._transport = transport
         self._credentials = credentials
         self._base_url = base_url
-        self._is_trusted = base_url.startswith("https://")
+        self._is_secure = base_url.startswith("https://")
 
     def get(
         self, budget: RequestBudget, path: str, parameters: Sequence[tuple[str, str]], permission: str
     ) -> bytes | bytearray:
-        """Return the body of a successful answer; ``path`` is quoted already.
+        """Return the body of a response with status 200; ``path`` is quoted already.
 
         Raises:
-            PermissionDenied: It was refused; ``permission`` is likely missing.
-            RequestRefused: Another 4xx; ``status`` says which.
+            PermissionDenied: The status is 401 or 403; ``permission`` is likely missing.
+            RequestRefused: It is another one that is not retried.
             Unavailable: Still failing after all attempts.
         """
         query = f"?{urlencode(parameters)}" if parameters else ""
@@ -82,11 +85,11 @@ class GoogleApi:
         permission: str,
         decode: Callable[[bytes | bytearray], P],
     ) -> Iterator[P]:
-        """Yield every page, by ``decode``.
+        """Yield every page, as ``decode`` returns it.
 
         Raises:
-            IncompleteListing: A page makes no sense, or names one that has been before.
-            TimeLimitReached: The budget's deadline came first.
+            IncompleteListing: A page is malformed, or names an earlier page as the next one.
+            TimeLimitReached: The budget's deadline came before the last page.
             PermissionDenied, RequestRefused, Unavailable: As ``get``.
         """
         token, seen = "", {""}
@@ -96,7 +99,7 @@ class GoogleApi:
             try:
                 page = decode(body)
             except (msgspec.ValidationError, RecursionError) as error:
-                raise IncompleteListing(f"{path}: a page makes no sense: {error}") from error
+                raise IncompleteListing(f"{path}: a page is malformed: {error}") from error
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise Unavailable(f"{path}: a page is not JSON: {error}") from error
             yield page
@@ -104,7 +107,7 @@ class GoogleApi:
             if not token:
                 return
             if token in seen:
-                raise IncompleteListing(f"{path}: the pages go round in a circle")
+                raise IncompleteListing(f"{path}: the pages form a cycle")
             seen.add(token)
 
     def _send(self, budget: RequestBudget, url: str) -> Response:
@@ -112,4 +115,4 @@ class GoogleApi:
             headers = self._credentials.headers(token) if token else {}
             return self._transport.send(budget, "GET", url, headers, max_bytes=PAGE_MAX_BYTES)
 
-        return with_fresh_token(self._credentials.access_token, send) if self._is_trusted else send(ANONYMOUS)
+        return with_fresh_token(self._credentials.access_token, send) if self._is_secure else send(ANONYMOUS)

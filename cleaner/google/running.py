@@ -1,7 +1,7 @@
-"""Which images are deployed, read from Cloud Asset Inventory's records of what runs them.
+"""Which images are deployed, decoded from Cloud Asset Inventory's records of what runs them.
 
-A function of values: reads no clock, network, environment or log.  Whatever is unclear counts as running: a
-reference too many keeps an image, one too few loses it.
+Pure: reads no clock, network, environment or log.  Whatever may be an image reference counts as one: a reference too
+many keeps an image, a reference too few deletes one that is deployed.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import msgspec
 from cleaner.core.errors import InvalidReference, PermanentError
 from cleaner.core.reference import Digest, Repository, Tag, is_google_host, package_name, parse_digest
 
-# Asset type -> how well its name tells an operator what runs an image, and what it is called.  A deployment's pods
-# and replica sets name the same image; the deployment is what somebody has written down.
+# Asset type -> its prominence and its name.  A deployment, its replica sets and its pods name the same image; an
+# operator knows the deployment, which is therefore the most prominent.
 _KINDS: Mapping[str, tuple[int, str]] = {
     "run.googleapis.com/Revision": (3, "Cloud Run revision"),
     "run.googleapis.com/Job": (3, "Cloud Run job"),
@@ -29,13 +29,13 @@ _KINDS: Mapping[str, tuple[int, str]] = {
 }
 ASSET_TYPES = tuple(_KINDS)
 
-# What Docker and Kubernetes pull where a reference has neither tag nor digest.
+# What Docker and Kubernetes pull if a reference has neither tag nor digest.
 _DEFAULT_TAG = Tag("latest")
 _HTTPS_PORT = ":443"
 
 
 class Runner(NamedTuple):
-    """Who runs an image; of several, the greatest is named: of two revisions the later one."""
+    """What runs an image.  Of several the greatest is reported: the most prominent, then the last by name."""
 
     prominence: int
     name: str
@@ -44,9 +44,9 @@ class Runner(NamedTuple):
 class ImageReference(msgspec.Struct, frozen=True):
     """What an image reference names.
 
-    ``name`` is ``HOST/PATH``, the host in lower case and a Google host without its port; it is empty where nothing
-    but a digest is named, or no host, which is Docker Hub.  It is compared and never requested, so it need not be
-    within the grammar of names, and no reference has to be thrown away for being outside it.
+    ``name`` is ``HOST/PATH``, the host in lower case and a Google host without its port; it is empty if the reference
+    has only a digest, or no host, which is Docker Hub.  It is compared and never requested, so it need not be within
+    the grammar of names.
     """
 
     name: str = ""
@@ -55,45 +55,45 @@ class ImageReference(msgspec.Struct, frozen=True):
 
 
 class AssetsPage(msgspec.Struct, frozen=True):
-    """One page of an inventory: the image references of its assets as they are spelled, each with who runs it."""
+    """One page of assets: their image references as they are written, each with what runs it."""
 
     images: tuple[tuple[str, Runner], ...]
     next_page_token: str
 
 
 class Deployed(msgspec.Struct, frozen=True):
-    """What is deployed, as names of who runs it: by digest wherever that is, and by repository name and tag."""
+    """What runs each image: by digest, in whatever repository, and by repository name and tag."""
 
     digests: Mapping[Digest, str] = msgspec.field(default_factory=dict)
     tags: Mapping[str, Mapping[Tag, str]] = msgspec.field(default_factory=dict)
 
     @classmethod
     def of(cls, images: Mapping[str, Runner]) -> Deployed:
-        """Return what image references, however spelled, say of who runs them."""
+        """Return what is deployed, from image references as they are written."""
         digests: dict[Digest, Runner] = {}
         tags: dict[str, dict[Tag, Runner]] = {}
         for image, runner in images.items():
             reference = parse_image(image)
             if reference.digest:
-                _note(digests, reference.digest, runner)
+                _keep_greatest(digests, reference.digest, runner)
             if reference.name and reference.tag:
-                _note(tags.setdefault(reference.name, {}), reference.tag, runner)
-        return cls(_names(digests), {name: _names(by_tag) for name, by_tag in tags.items()})
+                _keep_greatest(tags.setdefault(reference.name, {}), reference.tag, runner)
+        return cls(_runner_names(digests), {name: _runner_names(by_tag) for name, by_tag in tags.items()})
 
     def tags_in(self, repository: Repository) -> Mapping[Tag, str]:
-        """Return the tags of ``repository`` that are deployed, under any of its names."""
+        """Return the deployed tags of ``repository``, under any of its names, with what runs them."""
         runners: dict[Tag, str] = {}
-        for name in _spellings(repository):
+        for name in _names_of(repository):
             runners |= self.tags.get(name, {})
         return runners
 
 
 class _Node(msgspec.Struct):
-    """Any object on the way to an image.
+    """Any object on the path to an image reference.
 
-    The shapes of Cloud Run's two API versions and of Kubernetes' workloads are nestings of the same few keys, so one
-    type reads them all, whichever shape the inventory has for an asset type.  What is not on the way is skipped
-    without being built: a pod is some ten kilobytes, its image references a hundred bytes.
+    The schemas of Cloud Run's two API versions and of Kubernetes' workloads nest the same few keys, so one type
+    decodes them all, whichever schema the inventory has for an asset type.  The decoder skips other keys: a pod has
+    some ten kilobytes, its image references a hundred bytes.
     """
 
     image: str | _Node | None = None
@@ -138,12 +138,12 @@ _any_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
 
 def decode_assets_page(body: bytes | bytearray) -> AssetsPage:
-    """Return the image references of one answer to a question for assets with their resources.
+    """Return the image references of one page of assets with their resources.
 
     Raises:
-        msgspec.DecodeError, UnicodeDecodeError, RecursionError: The body is not JSON, or no page of assets
-            (``msgspec.ValidationError``).
-        PermanentError: An asset comes without its resource, so its images are not known.
+        msgspec.ValidationError: The body is JSON, but not a page of assets.
+        msgspec.DecodeError, UnicodeDecodeError, RecursionError: The body is not JSON.
+        PermanentError: An asset has no resource, so its images are not known.
     """
     page = _page_decoder.decode(body)
     if page.read_time is None and page.assets is None:
@@ -153,15 +153,15 @@ def decode_assets_page(body: bytes | bytearray) -> AssetsPage:
 
 
 def gather(images: dict[str, Runner], page: AssetsPage) -> None:
-    """Add the references of ``page`` to ``images``, which holds each once with the most prominent of its runners."""
+    """Add the references of ``page`` to ``images``, which has each once with the greatest of its runners."""
     for image, runner in page.images:
-        _note(images, image, runner)
+        _keep_greatest(images, image, runner)
 
 
 def parse_image(text: str) -> ImageReference:
-    """Return what an image reference names, in any spelling of a container's ``image`` or ``imageID``.
+    """Return what an image reference names, in any form of a container's ``image`` or ``imageID``.
 
-    With a tag and a digest both count: the digest is what runs, and the tag is what somebody has written down.
+    Of a reference with tag and digest both are returned: the digest is what runs, the tag is what was configured.
     """
     reference = text.strip().rpartition("://")[2]
     before, at, last = reference.rpartition("@")
@@ -169,7 +169,7 @@ def parse_image(text: str) -> ImageReference:
     folder, slash, leaf = (before if at else last).rpartition("/")
     leaf, _, tag = leaf.partition(":")
     host, _, path = f"{folder}{slash}{leaf}".partition("/")
-    # distribution/reference: the first component is a host if it has a dot or a colon; all that may be pruned do.
+    # distribution/reference: the first component is a host if it has a dot or a colon; every allowed host has.
     if not path or not ("." in host or ":" in host):
         return ImageReference(digest=digest)
     if not tag and not at:
@@ -180,7 +180,7 @@ def parse_image(text: str) -> ImageReference:
 def runner_of(asset_type: str, name: str) -> Runner:
     """Return a short name for an asset, like ``Deployment prod/api``, from its type and full resource name.
 
-    The name is whole where it is of an unknown form.
+    A resource name of an unknown form is not shortened.
     """
     prominence, kind = _KINDS.get(asset_type, (0, asset_type))
     parts = name.split("/")
@@ -194,13 +194,13 @@ def runner_of(asset_type: str, name: str) -> Runner:
 def _images_of(asset: _Asset) -> Iterator[tuple[str, Runner]]:
     """Yield the image references of one asset.
 
-    Every type that is asked for names an image.  Where none is found, or the data has another shape than is known,
-    each string in it counts that could be a reference: failing instead would let one odd asset of a whole
-    organization end all pruning, and passing over it could lose its image.
+    Every asset type that is queried names an image.  If none is found, or the data has an unknown schema, each string
+    in it counts that could be a reference: failing instead would let one unusual asset of an organization end all
+    pruning, and skipping it could delete its image.
     """
     data = asset.resource.data if asset.resource else msgspec.UNSET
     if data is msgspec.UNSET:
-        raise PermanentError(f"{asset.name}: the inventory does not say what it is made of")
+        raise PermanentError(f"{asset.name}: the inventory has no data of this asset")
     runner = runner_of(asset.asset_type, asset.name)
     try:
         images = [*_named_images(_node_decoder.decode(data))]
@@ -209,16 +209,16 @@ def _images_of(asset: _Asset) -> Iterator[tuple[str, Runner]]:
     if not images:
         document = _any_decoder.decode(data)
         if not isinstance(document, dict):
-            raise PermanentError(f"{asset.name}: the inventory does not say what it is made of")
+            raise PermanentError(f"{asset.name}: the inventory has no data of this asset")
         images = [text for text in _strings(document) if _could_be_image(text)]
     for image in images:
         yield image, runner
 
 
 def _named_images(root: _Node) -> Iterator[str]:
-    waiting = [root]
-    while waiting:
-        node = waiting.pop()
+    pending = [root]
+    while pending:
+        node = pending.pop()
         image = node.image
         for text in (image if isinstance(image, str) else None, node.reference, node.image_id, node.image_digest):
             if text:
@@ -230,7 +230,7 @@ def _named_images(root: _Node) -> Iterator[str]:
             node.template,
             node.job_template,
         )
-        waiting += [one for one in below if one]
+        pending += [one for one in below if one]
         for group in (
             node.containers,
             node.init_containers,
@@ -240,19 +240,19 @@ def _named_images(root: _Node) -> Iterator[str]:
             node.ephemeral_statuses,
             node.volumes,
         ):
-            waiting += group or ()
+            pending += group or ()
 
 
 def _strings(root: object) -> Iterator[str]:
-    waiting = [root]
-    while waiting:
-        value = waiting.pop()
+    pending = [root]
+    while pending:
+        value = pending.pop()
         if isinstance(value, str):
             yield value
         elif isinstance(value, dict):
-            waiting += value.values()
+            pending += value.values()
         elif isinstance(value, list):
-            waiting += value
+            pending += value
 
 
 def _could_be_image(text: str) -> bool:
@@ -275,13 +275,13 @@ def _plain_host(host: str) -> str:
     return bare if is_google_host(bare) else host
 
 
-def _spellings(repository: Repository) -> Iterable[str]:
-    """Return the names that ``repository`` answers to: its own, and for a ``gcr.io`` one Artifact Registry's."""
+def _names_of(repository: Repository) -> Iterable[str]:
+    """Return the names of ``repository``: its own, and that of Artifact Registry if it is a ``gcr.io`` name."""
     own = str(repository)
     name = package_name(repository)
     if name is None:
         return (own,)
-    # A domain-scoped project is a part of the path here, and has a colon in the REST name.
+    # A domain-scoped project has a slash in a path, and a colon in the REST name.
     parts = (name.project.replace(":", "/", 1), name.repository, name.package)
     return dict.fromkeys((own, "/".join(filter(None, (f"{name.location}-docker.pkg.dev", *parts)))))
 
@@ -289,9 +289,9 @@ def _spellings(repository: Repository) -> Iterable[str]:
 _Key = TypeVar("_Key")
 
 
-def _note(runners: dict[_Key, Runner], key: _Key, runner: Runner) -> None:
+def _keep_greatest(runners: dict[_Key, Runner], key: _Key, runner: Runner) -> None:
     runners[key] = max(runners.get(key, runner), runner)
 
 
-def _names(runners: Mapping[_Key, Runner]) -> dict[_Key, str]:
+def _runner_names(runners: Mapping[_Key, Runner]) -> dict[_Key, str]:
     return {key: runner.name for key, runner in runners.items()}

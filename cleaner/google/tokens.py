@@ -78,7 +78,7 @@ class Tokens:
     """Returns tokens for repositories.
 
     ``access_token`` returns Google's access token, another one than the given one that was refused.  The hosts in
-    ``insecure`` get no access token, and are asked for a token of their own only after a 401.
+    ``insecure`` are sent no access token; they are requested a token anonymously, after their first 401.
     """
 
     def __init__(

@@ -243,7 +243,7 @@ def test_refused_fresh_token_is_a_missing_permission(google: World) -> None:
 
 
 def test_plain_http_gets_no_credential(world: World) -> None:
-    """A local stand-in is asked anonymously, and no credential is even looked for."""
+    """A local replacement is requested anonymously, and no credential is looked up."""
     world.ask(world.inventory())
 
     assert [authorization for _, authorization in world.transport.sent] == [None]
@@ -326,7 +326,7 @@ def test_broken_json_is_a_transient_failure(world: World) -> None:
 
 
 @pytest.mark.parametrize("text", [b"{}", b"[]", b'{"assets":{}}', b'{"assets":[{"name":"n","assetType":"t"}]}'])
-def test_answer_that_makes_no_sense_fails_for_good(world: World, text: bytes) -> None:
+def test_page_that_is_malformed_fails_for_good(world: World, text: bytes) -> None:
     """JSON that is no page of assets, or an asset without its data, will be the same next time."""
     world.faults.add(BrokenJson(text), kind="assets")
 
@@ -335,13 +335,13 @@ def test_answer_that_makes_no_sense_fails_for_good(world: World, text: bytes) ->
 
 
 @pytest.mark.parametrize("tokens", [["a", "a"], ["a", "b", "a"]])
-def test_pages_that_go_round_in_a_circle_are_left(world: World, tokens: list[str]) -> None:
+def test_pages_that_form_a_cycle_end_the_query(world: World, tokens: list[str]) -> None:
     """A token that comes again would come for ever."""
     for number, token in enumerate(tokens, start=1):
         answer = json.dumps({"assets": [], "nextPageToken": token}).encode()
         world.faults.add(BrokenJson(answer), kind="assets", nth=number)
 
-    with pytest.raises(PermanentError, match="circle"):
+    with pytest.raises(PermanentError, match="cycle"):
         world.ask(world.inventory())
 
     assert world.questions == len(tokens)
@@ -510,8 +510,8 @@ def prune(world: World, **policy: object) -> tuple[Run, Repository]:
     return run, repository
 
 
-def test_run_spares_what_is_running(world: World) -> None:
-    """The other goes."""
+def test_run_keeps_what_is_running(world: World) -> None:
+    """The other is deleted."""
     run, repository = prune(world)
     world.assets[SCOPE] = [pod(1, f"{repository}:v1")]
 

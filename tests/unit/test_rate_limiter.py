@@ -144,7 +144,7 @@ def test_rate_settles_below_other_quotas(rate: float, workers: int) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_rate_recovers_when_the_quota_is_lifted(seed: int) -> None:
-    """Within twenty seconds nobody is held back any more."""
+    """Within twenty seconds nothing is limited any more."""
     service = Service(rate=300, burst=100, lifted_at=20.0)
 
     simulate(service, seconds=60, seed=seed)
@@ -224,8 +224,8 @@ def test_requests_that_are_sent_back_to_back_have_waited_for_all_of_them() -> No
     assert [first, second] == pytest.approx(waits(single, 4)[2:])
 
 
-def test_rate_limiter_that_another_thread_has_set_free_holds_nobody() -> None:
-    """Even one that had looked before and only then got the lock."""
+def test_limit_that_another_thread_has_lifted_delays_nothing() -> None:
+    """Even one that found the limit and only then got the lock."""
     limiter, clock = refused_after(100)
     waits(limiter, 50)
     lock = limiter._lock
