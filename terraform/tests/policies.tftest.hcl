@@ -1,5 +1,6 @@
 # Each validation of `policies` refuses.  tests/policies holds nothing but a link to policies.tf, so that these runs need
-# no provider.  (Many more are put to the plan and to the function's own parser in tests/test_terraform.py.)
+# no provider.  (Many more are put to the plan and to the function's own parser in
+# tests/e2e/terraform/test_terraform_policies.py.)
 
 run "refuses_no_policy" {
   command = plan

@@ -1,0 +1,38 @@
+"""Fixtures: a copy of the module, and its plans."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.terraform import EVERYTHING, MINIMAL, ROOT, absent, initialise, make_plan
+
+
+@pytest.fixture(scope="session")
+def module(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the module and of what it deploys, with its providers."""
+    if not shutil.which("terraform"):
+        absent("terraform is not installed")
+    home = tmp_path_factory.mktemp("copy")
+    ignored = shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars*", "build", "__pycache__")
+    for folder in ("terraform", "cleaner"):
+        shutil.copytree(ROOT / folder, home / folder, ignore=ignored)
+    for file in ("main.py", "requirements.txt"):
+        shutil.copy(ROOT / file, home)
+    initialise(home / "terraform")
+    return home / "terraform"
+
+
+@pytest.fixture(scope="session")
+def minimal(module: Path) -> dict[str, Any]:
+    """The plan with the variables that have no default."""
+    return make_plan(module, MINIMAL, "minimal")
+
+
+@pytest.fixture(scope="session")
+def everything(module: Path) -> dict[str, Any]:
+    """The plan with everything turned on."""
+    return make_plan(module, EVERYTHING, "everything")

@@ -1,0 +1,206 @@
+"""What is deployed, and what it may do."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.terraform import MINIMAL, ROOT, make_plan, of_type, planned_resources, service_of
+
+# Terraform starts every provider anew for every plan, and may have to download them first.
+pytestmark = pytest.mark.timeout(300)
+
+
+def _account(expression: Mapping[str, Any]) -> str:
+    """Return the name of the service account's resource to which an argument refers, if to any."""
+    references = expression.get("references", [])
+    return "".join({name.split(".")[1] for name in references if name.startswith("google_service_account.")})
+
+
+def _grants(plan: Mapping[str, Any]) -> set[tuple[str, str, str]]:
+    """Return every grant as (what it is on, role, whose it is); an account by its resource's name.
+
+    The address of Pub/Sub's agent has the project's number, which is not known before an apply.
+    """
+    written = {
+        resource["address"]: resource["expressions"]
+        for resource in plan["configuration"]["root_module"]["resources"]
+        if "_iam_" in resource["type"] and "member" in resource["expressions"]
+    }
+    grants = set()
+    for resource in planned_resources(plan):
+        if not resource["type"].endswith(("_iam_member", "_iam_binding", "_iam_policy")):
+            continue
+        values = resource["values"]
+        on = " ".join(
+            str(values[key])
+            for key in ("project", "folder", "org_id", "location", "repository", "topic", "bucket", "name")
+            if values.get(key)
+        )
+        for condition in values.get("condition") or []:
+            on += f" if {condition['expression']}"
+        expressions = written[f"{resource['type']}.{resource['name']}"]
+        on += _account(expressions.get("service_account_id", {}))
+        member = values.get("member") or _account(expressions["member"]) or "Pub/Sub"
+        grants.add((f"{resource['type']}: {on}", values["role"], member))
+    return grants
+
+
+# -- What is deployed, and what it may do ----------------------------------------------------------
+
+
+def _archived(plan: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the archive's files: name -> text."""
+    (archive,) = (
+        resource["values"]
+        for resource in plan["prior_state"]["values"]["root_module"]["resources"]
+        if resource["type"] == "archive_file"
+    )
+    return {source["filename"]: source["content"] for source in archive["source"]}
+
+
+def test_only_what_runs_is_deployed(minimal: dict[str, Any]) -> None:
+    """The archive holds the entry point, its requirements and the package without its command line."""
+    package = {path.relative_to(ROOT) for path in (ROOT / "cleaner").rglob("*.py")}
+    command_line = {path for path in package if path.parts[1] in ("cli", "__main__.py")}
+    expected = {"main.py", "requirements.txt", *map(str, package - command_line)}
+    assert set(_archived(minimal)) == expected
+
+
+def test_what_is_deployed_starts(everything: dict[str, Any], tmp_path: Path) -> None:
+    """The archive's files are enough: each can be imported from them, with the environment of the plan."""
+    files = _archived(everything)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    modules = sorted(name.removesuffix(".py").replace("/", ".") for name in files if name.endswith(".py"))
+    # An editable installation would help out with what is missing.
+    script = f"""
+        import sys, {", ".join(modules)}
+        print(*(sys.modules[name].__file__ for name in sys.modules if name.split(".")[0] in ("main", "cleaner")))
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        cwd=tmp_path,
+        env=os.environ | service_of(everything)["environment_variables"],
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert {Path(file) for file in result.stdout.split()} == {
+        tmp_path / name for name in files if name.endswith(".py")
+    }
+
+
+def test_new_code_has_a_new_name(module: Path, minimal: dict[str, Any]) -> None:
+    """A change of what is deployed changes the object's name, so that the function is built again."""
+    (before,) = of_type(minimal, "google_storage_bucket_object")
+    (again,) = of_type(make_plan(module, MINIMAL, "again"), "google_storage_bucket_object")
+    assert again["name"] == before["name"]
+
+    main = module.parent / "main.py"
+    code = main.read_text()
+    try:
+        main.write_text(code + "\n# changed\n")
+        (after,) = of_type(make_plan(module, MINIMAL, "changed"), "google_storage_bucket_object")
+    finally:
+        main.write_text(code)
+    assert after["name"] != before["name"]
+
+
+def test_old_code_stays_until_the_function_has_the_new(module: Path, minimal: dict[str, Any]) -> None:
+    """On an update the new archive is uploaded first; the old one goes when nothing names it any more."""
+    address = "google_storage_bucket_object.source"
+    (planned,) = (change for change in minimal["resource_changes"] if change["address"] == address)
+    attributes = dict.fromkeys(planned["change"]["after_unknown"]) | planned["change"]["after"]
+    resource = {
+        "mode": "managed",
+        "type": planned["type"],
+        "name": planned["name"],
+        "provider": f'provider["{planned["provider_name"]}"]',
+        "instances": [{"schema_version": 0, "attributes": attributes | {"name": "old.zip"}}],
+    }
+    state = {"version": 4, "terraform_version": "1.9.0", "serial": 1, "lineage": "", "outputs": {}}
+    before = module / "terraform.tfstate"
+    before.write_text(json.dumps(state | {"resources": [resource]}))
+    try:
+        update = make_plan(module, MINIMAL, "update", "-refresh=false")
+    finally:
+        before.unlink()
+
+    (change,) = (change for change in update["resource_changes"] if change["address"] == address)
+    assert change["change"]["actions"] == ["create", "delete"]
+
+
+def test_minimal_plan_grants_this_and_no_more(minimal: dict[str, Any]) -> None:
+    """Each grant is one that is explained; none is on a project but those that exist nowhere else."""
+    project = "google_project_iam_member: acme-prod"
+    repository = "google_artifact_registry_repository_iam_member: acme-prod"
+    (bucket,) = of_type(minimal, "google_storage_bucket")
+    assert _grants(minimal) == {
+        # run: prunes the one repository, asks for repositories to be pruned.
+        (f"{repository} us apps", "projects/acme-prod/roles/registry_cleaner_run", "run"),
+        ("google_pubsub_topic_iam_member: acme-prod registry-cleaner-requests", "roles/pubsub.publisher", "run"),
+        # trigger: invokes the one service.
+        (
+            "google_cloud_run_v2_service_iam_member: acme-prod us-central1 registry-cleaner",
+            "roles/run.invoker",
+            "trigger",
+        ),
+        # Pub/Sub: makes the trigger's tokens, where its agent is too old to have that right by itself.
+        ("google_service_account_iam_member: trigger", "roles/iam.serviceAccountTokenCreator", "Pub/Sub"),
+        # build: writes its log and its image, reads the source.
+        (project, "roles/logging.logWriter", "build"),
+        (f"{repository} us-central1 registry-cleaner-image", "roles/artifactregistry.writer", "build"),
+        (f"google_storage_bucket_iam_member: {bucket['name']}", "roles/storage.objectViewer", "build"),
+        (
+            f'{project} if resource.name.startsWith("projects/_/buckets/gcf-v2-sources-")',
+            "roles/storage.objectViewer",
+            "build",
+        ),
+    }
+
+
+def test_nobody_is_everybody(minimal: dict[str, Any], everything: dict[str, Any]) -> None:
+    """Nothing is granted to the public."""
+    assert not re.search("allUsers|allAuthenticatedUsers", json.dumps([minimal, everything]))
+
+
+def test_running_scopes_give_the_two_roles_on_each_and_nothing_else(module: Path, minimal: dict[str, Any]) -> None:
+    """Asking what is running needs the inventory's viewer and the scope's quota, there and nowhere else."""
+    scopes = ["projects/acme-prod", "folders/123", "organizations/456"]
+    plan = make_plan(module, {**MINIMAL, "running_scopes": scopes}, "running")
+    assert _grants(plan) - _grants(minimal) == {
+        (f"google_{kind}_iam_member: {scope}", role, "run")
+        for kind, scope in (("project", "acme-prod"), ("folder", "folders/123"), ("organization", "456"))
+        for role in ("roles/cloudasset.viewer", "roles/serviceusage.serviceUsageConsumer")
+    }
+
+
+def test_dry_run_cannot_delete(minimal: dict[str, Any], everything: dict[str, Any]) -> None:
+    """The role of a dry run is for reading; turning it off adds what deleting needs, and no more."""
+    (reading,) = of_type(minimal, "google_project_iam_custom_role")
+    for deleting in of_type(everything, "google_project_iam_custom_role"):
+        assert set(deleting["permissions"]) - set(reading["permissions"]) == {
+            "artifactregistry.repositories.deleteArtifacts",
+            "artifactregistry.repositories.uploadArtifacts",
+        }
+    assert not [name for name in reading["permissions"] if re.search("delete|upload|update|create|setIam", name)]
+
+
+def test_right_to_upload_is_there_only_because_the_token_is_asked_for_with_it() -> None:
+    """Should the function ever get its token without ``push``, the role can do without uploading."""
+    from cleaner.google.tokens import Access
+
+    assert "push" in Access.DELETE.value.split(",")
+    assert "push" not in Access.READ.value.split(",")

@@ -1,0 +1,151 @@
+"""The module's README: its tables, its example and its commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cleaner.core.notification import PruneRequest, SweepRequest, parse_data
+from cleaner.core.reference import parse_repository
+from tests.support.terraform import (
+    SOURCE,
+    environment_of,
+    initialise,
+    make_plan,
+    of_type,
+    planned_resources,
+    terraform,
+)
+
+# Terraform starts every provider anew for every plan, and may have to download them first.
+pytestmark = pytest.mark.timeout(300)
+
+
+def _readme() -> str:
+    return (SOURCE / "README.md").read_text()
+
+
+def _table(heading: str) -> list[str]:
+    """Return the first cells of the table under a heading, without their backquotes."""
+    section = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", _readme(), re.M | re.S)
+    assert section, f"no section {heading}"
+    return re.findall(r"^\| `([^`]+)` \|", section[1], re.M)
+
+
+def _declared(kind: str) -> list[str]:
+    return sorted(
+        name for file in SOURCE.glob("*.tf") for name in re.findall(rf'^{kind} "(\w+)"', file.read_text(), re.M)
+    )
+
+
+def test_readme_has_every_variable_and_output() -> None:
+    """The tables hold what there is and nothing else."""
+    assert sorted(_table("Inputs")) == _declared("variable")
+    assert sorted(_table("Outputs")) == _declared("output")
+
+
+def test_readme_explains_every_resource(minimal: dict[str, Any], everything: dict[str, Any]) -> None:
+    """The plan with minimal variables, and with all of them, holds nothing that the table does not explain."""
+    planned = {
+        f"{resource['type']}.{resource['name']}"
+        for plan in (minimal, everything)
+        for resource in planned_resources(plan)
+        if resource["mode"] == "managed"
+    }
+    assert planned == set(_table("What it creates"))
+
+
+def test_readme_names_every_permission_of_the_role(everything: dict[str, Any]) -> None:
+    """Whoever reads the README knows what the function may do."""
+    (role, *_) = of_type(everything, "google_project_iam_custom_role")
+    assert sorted(_table("What the function may do")) == sorted(role["permissions"])
+
+
+def test_readme_example_plans(module: Path) -> None:
+    """The minimal example is a whole configuration, and its plan warns of nothing."""
+    (example, *_) = re.findall(r"```hcl\n(.*?)```", _readme(), re.S)
+    home = module.parent
+    (home / "main.tf").write_text(example)
+    initialise(home)
+    result = terraform(home, "plan", "-no-color", "-input=false")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "Warning" not in result.stdout
+    assert re.search(r"Plan: [0-9]+ to add, 0 to change, 0 to destroy", result.stdout)
+
+
+@pytest.fixture(scope="session")
+def outputs(module: Path) -> Mapping[str, Any]:
+    """The outputs of the README's example, but for two `repositories`, as a state keeps them."""
+    (example, *_) = re.findall(r"```hcl\n(.*?)```", _readme(), re.S)
+    home = module.parent
+    one = 'repositories = ["us-docker.pkg.dev/acme-prod/apps"]'
+    assert one in example
+    two = example.replace(one, one[:-1] + ', "gcr.io/acme-prod"]').replace(
+        '"us-docker.pkg.dev/acme-prod/apps/**"', '"**"'
+    )
+    (home / "main.tf").write_text(two)
+    initialise(home)
+    planned: dict[str, Any] = make_plan(home, {}, "example")["planned_values"]["outputs"]
+    return {name: {"value": output["value"], "type": output["type"]} for name, output in planned.items()}
+
+
+@pytest.mark.parametrize("option", ["", " -chdir=terraform"])
+def test_readme_commands_print_commands_that_work(outputs: Mapping[str, Any], tmp_path: Path, option: str) -> None:
+    """What the README's commands print can be pasted into a shell, and says what the function understands."""
+    commands = [line for block in re.findall(r"```sh\n(.*?)```", _readme(), re.S) for line in block.splitlines()]
+    commands = [line.split(" #")[0].strip() for line in commands if line.startswith("terraform output")]
+    assert len(commands) == 3
+    state = {"version": 4, "terraform_version": "1.9.0", "serial": 1, "lineage": "", "outputs": outputs}
+    # With -chdir as the root module is called, without as a configuration that calls it.
+    home = tmp_path / option.partition("=")[2]
+    home.mkdir(exist_ok=True)
+    (home / "terraform.tfstate").write_text(json.dumps(state | {"resources": []}))
+    gcloud = tmp_path / "bin" / "gcloud"
+    gcloud.parent.mkdir()
+    gcloud.write_text(f"#!{sys.executable}\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n")
+    gcloud.chmod(0o755)
+
+    asked: list[list[str]] = []
+    for command in commands:
+        called = command.replace("terraform ", f"terraform{option} ", 1)
+        environment = environment_of(tmp_path) | {"PATH": f"{gcloud.parent}{os.pathsep}{os.environ['PATH']}"}
+        result = subprocess.run(
+            ["/bin/sh", "-ec", f'pasted=$({called}); eval "$pasted"'],
+            cwd=tmp_path,
+            env=environment,
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr
+        asked += map(json.loads, result.stdout.splitlines())
+
+    messages = [arguments for arguments in asked if arguments[0] == "pubsub"]
+    topic = "projects/acme-prod/topics/registry-cleaner-requests"
+    assert all(arguments[:4] == ["pubsub", "topics", "publish", topic] for arguments in messages)
+    texts = [arguments[4].removeprefix("--message=") for arguments in messages]
+    assert {parse_data(text.replace("REPOSITORY", "gcr.io/acme-prod/api").encode()) for text in texts} == {
+        SweepRequest(parse_repository("gcr.io/acme-prod")),
+        SweepRequest(parse_repository("us-docker.pkg.dev/acme-prod/apps")),
+        PruneRequest(parse_repository("gcr.io/acme-prod/api")),
+    }
+    (reading,) = [arguments for arguments in asked if arguments[0] != "pubsub"]
+    assert reading[:2] == ["logging", "read"]
+    assert 'resource.labels.service_name="registry-cleaner"' in reading[2]
+    assert {argument.split("=")[0] for argument in reading[3:]} == {"--project", "--freshness", "--format"}
+
+
+def test_every_variable_and_output_is_described() -> None:
+    """Each has a description, each variable a type."""
+    for file in SOURCE.glob("*.tf"):
+        for kind, name, body in re.findall(r'^(variable|output) "(\w+)" \{\n(.*?)^\}', file.read_text(), re.M | re.S):
+            assert re.search(r"^  description +=", body, re.M), name
+            assert kind == "output" or re.search(r"^  type +=", body, re.M), name
