@@ -1,0 +1,86 @@
+"""What each end of a message means to Pub/Sub: 500 has it delivered again."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from cloudevents.http import CloudEvent
+
+from cleaner.core.errors import TransientError
+from tests.emulator.faults import Status
+from tests.support.deliveries import envelope
+from tests.support.served import Kitchen
+
+
+def test_a_defect_is_told_with_its_stack(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is nobody's message that is at fault, so it comes again."""
+    served = kitchen.serve()
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr("cleaner.function.parse_delivery", broken)
+
+    assert served.push() == 500
+
+    (told,) = served.log
+    assert told["severity"] == "ERROR"
+    assert "ZeroDivisionError: a defect" in str(told["stack_trace"])
+
+
+def test_a_call_without_a_server_raises(kitchen: Kitchen) -> None:
+    """Whoever calls the function itself gets what functions-framework would."""
+    served = kitchen.serve(TIME_LIMIT="0.5")
+    served.fill("", "")
+    served.emulator.faults.add(Status(503), kind="tags_list")
+    data = json.dumps({"action": "INSERT", "tag": f"{served.repository}:latest"}).encode()
+    event = CloudEvent({"source": "//pubsub.googleapis.com/projects/demo/topics/gcr", "type": "x"}, envelope(data))
+
+    with pytest.raises(TransientError):
+        served.call(event)
+
+
+@pytest.mark.parametrize("kind", ["tags_list", "manifest_delete"])
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_transient_failure_is_delivered_again(kitchen: Kitchen, kind: str, status: int) -> None:
+    """Still failing when the time is over: 500, and a WARNING."""
+    served = kitchen.serve(TIME_LIMIT="0.5")
+    digests = served.fill("", "")
+    served.emulator.faults.add(Status(status), kind=kind)
+
+    assert served.push() == 500
+
+    assert served.left() == set(digests)
+    assert len(served.logged("prune interrupted", severity="WARNING", repository=served.repository)) == 1
+    assert "ERROR" not in served.severities()
+
+
+def test_the_next_delivery_does_what_was_not_done(kitchen: Kitchen) -> None:
+    """A failed run covers nothing: the same message is not taken for done."""
+    served = kitchen.serve(TIME_LIMIT="0.5")
+    kept, _ = served.fill("", "")
+    fault = served.emulator.faults.add(Status(503), kind="tags_list")
+    published = datetime.now(UTC)
+    document = {"action": "INSERT", "tag": f"{served.repository}:latest"}
+    assert served.send(document, published=published) == 500
+    served.emulator.faults.remove(fault)
+
+    assert served.send(document, published=published) == 200
+
+    assert served.left() == {kept}
+
+
+def test_a_time_limit_is_delivered_again(kitchen: Kitchen) -> None:
+    """No further deletion begins, the summary is written, and the message fails."""
+    served = kitchen.serve(TIME_LIMIT="0.4", WORKERS="1")
+    served.fill(*[""] * 30)
+    served.emulator.faults.latency_s = 0.05
+
+    assert served.push() == 500
+
+    assert 1 < len(served.left()) < 30
+    (finished,) = served.logged("prune finished")
+    assert finished["deleted"] == 30 - len(served.left())
+    assert len(served.logged("prune interrupted", severity="WARNING")) == 1
