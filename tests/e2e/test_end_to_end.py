@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import random
 import time
 from contextlib import ExitStack
@@ -29,7 +28,7 @@ from tests.support.deliveries import Shape, deliver
 from tests.support.function import FunctionProcess
 from tests.support.held import Held, assert_whole
 from tests.support.processes import DEADLINE_S, free_port, wait_for
-from tests.support.pubsub import Gateway, PubSub, pubsub_command
+from tests.support.pubsub import Gateway, PubSub
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -47,18 +46,6 @@ POLICY = {
 ABSENT = "sha256:" + "0" * 64
 
 _projects = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def pubsub() -> Iterator[PubSub]:
-    command = pubsub_command()
-    if command is None:
-        reason = "the Cloud SDK's Pub/Sub emulator is not installed"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with PubSub(command) as started:
-        yield started.wait_until_up()
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Fixtures: a registry, started once for a module, and somebody in front of it."""
+"""Fixtures: somebody in front of a registry."""
 
 from __future__ import annotations
 
@@ -9,12 +9,6 @@ import pytest
 
 from tests.emulator import Emulator
 from tests.support.command_line import Operator
-
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[Emulator]:
-    with Emulator() as emulator:
-        yield emulator
 
 
 @pytest.fixture

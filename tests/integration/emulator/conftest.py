@@ -1,4 +1,4 @@
-"""Fixtures: an emulator, started once for a module, and a client of it."""
+"""Fixtures: a client of the emulator."""
 
 from __future__ import annotations
 
@@ -12,18 +12,6 @@ from tests.support.emulator_client import Client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-@pytest.fixture(scope="module")
-def started() -> Iterator[Emulator]:
-    with Emulator() as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def emulator(started: Emulator) -> Emulator:
-    started.reset()
-    return started
 
 
 @pytest.fixture

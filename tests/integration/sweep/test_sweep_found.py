@@ -1,0 +1,172 @@
+"""Which repositories a sweep finds, and what is published for them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+
+from cleaner.core.errors import PermanentError, PermissionDenied, RepositoryNotFound, TimeLimitReached
+from cleaner.core.policy import policies_from_document
+from cleaner.core.reference import Repository, parse_repository
+from cleaner.engine.sweep import BATCH, find_repositories, prune_request, request_prunes
+from cleaner.google.artifact_registry import ArtifactRegistry
+from cleaner.google.credentials import GoogleCredentials
+from cleaner.google.registry.client import Registry
+from cleaner.google.rest import GoogleApi
+from cleaner.google.transport import RequestBudget, Transport
+from tests.emulator import Emulator
+from tests.emulator.faults import Status
+from tests.support.sweeping import Requests, builds
+
+
+class Searcher:
+    """What finds repositories, with Google's REST API played by the emulator."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        transport = Transport()
+        self.exchange = RequestBudget(transport.clock() + 60)
+        self._insecure = frozenset({emulator.host})
+        self._rest = ArtifactRegistry(GoogleApi(transport, GoogleCredentials(), f"{emulator.url}/"))
+        self._registry = Registry(transport, lambda _: "", self._insecure, lambda: self._rest)
+
+    def found(self, root: str, *globs: str) -> list[str]:
+        """The names of what is found under ``root`` for a policy about ``globs``."""
+        policies = policies_from_document([{"repositories": list(globs or ["**"])}])
+        where = parse_repository(root, self._insecure)
+        found = find_repositories(where, policies, self._registry, self._rest, self.exchange)
+        return [str(one) for one in found]
+
+
+# --- what is found
+
+
+def test_repositories_of_a_local_registry(emulator: Emulator) -> None:
+    """By the child names of the listings, at every depth; a path that only has children is none."""
+    for path in ("acme/b", "acme/a/deep/er", "acme/a", "other/c"):
+        builds(emulator, emulator.name(path), 1)
+
+    assert Searcher(emulator).found(emulator.name("acme")) == [
+        emulator.name(path) for path in ("acme/a", "acme/a/deep/er", "acme/b")
+    ]
+    assert Searcher(emulator).found(emulator.name("acme/a")) == [
+        emulator.name(path) for path in ("acme/a", "acme/a/deep/er")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("root", "expected"),
+    [
+        ("gcr.io/acme", ["gcr.io/acme/api", "gcr.io/acme/team/web"]),
+        ("us-docker.pkg.dev/acme/gcr.io", ["gcr.io/acme/api", "gcr.io/acme/team/web"]),
+        ("gcr.io/acme/team", ["gcr.io/acme/team/web"]),
+        ("gcr.io/acme/api", ["gcr.io/acme/api"]),
+        ("gcr.io/acme/ap", []),
+        ("eu.gcr.io/acme", ["eu.gcr.io/acme/api"]),
+        ("gcr.io/example.com/project", ["gcr.io/example.com/project/x"]),
+        ("us-docker.pkg.dev/acme/apps", ["us-docker.pkg.dev/acme/apps/a", "us-docker.pkg.dev/acme/apps/b/c"]),
+        ("us-docker.pkg.dev/acme/apps/b", ["us-docker.pkg.dev/acme/apps/b/c"]),
+    ],
+)
+def test_repositories_of_google(emulator: Emulator, root: str, expected: list[str]) -> None:
+    """By the REST API, under a project, a repository, or a path under one; by the one name that each has."""
+    for name in (
+        "gcr.io/acme/api",
+        "gcr.io/acme/team/web",
+        "eu.gcr.io/acme/api",
+        "gcr.io/example.com/project/x",
+        "us-docker.pkg.dev/acme/apps/a",
+        "us-docker.pkg.dev/acme/apps/b/c",
+        "us-docker.pkg.dev/acme/apps-too/a",
+        "us-docker.pkg.dev/other/apps/a",
+    ):
+        builds(emulator, name, 1)
+
+    assert Searcher(emulator).found(root) == expected
+
+
+def test_only_what_a_policy_is_about(emulator: Emulator) -> None:
+    """A repository that no policy matches is never touched; functions' own images least of all."""
+    for path in ("api", "web", "web-old", "gcf-artifacts/f"):
+        builds(emulator, f"us-docker.pkg.dev/acme/apps/{path}", 1)
+
+    searcher = Searcher(emulator)
+    root = "us-docker.pkg.dev/acme/apps"
+
+    assert searcher.found(root, f"{root}/web*") == [f"{root}/web", f"{root}/web-old"]
+    assert searcher.found(root, "**") == [f"{root}/api", f"{root}/web", f"{root}/web-old"]
+    assert searcher.found(root, "gcr.io/**") == []
+
+
+@pytest.mark.parametrize("mode", ["REMOTE_REPOSITORY", "VIRTUAL_REPOSITORY"])
+def test_remote_and_virtual_repositories_are_left_out(emulator: Emulator, mode: str) -> None:
+    """They are not for deleting; nobody asks what they hold."""
+    root = "us-docker.pkg.dev/acme/mirror"
+    builds(emulator, f"{root}/a", 1)
+    emulator.store.set_mode(root, mode)
+    try:
+        assert Searcher(emulator).found(root) == []
+        assert emulator.log.counts["rest_packages"] == 0
+    finally:
+        emulator.store.set_mode(root, "STANDARD_REPOSITORY")
+
+
+def test_root_that_is_not_there(emulator: Emulator) -> None:
+    """Google says so; a path of a local registry just holds nothing."""
+    with pytest.raises(RepositoryNotFound):
+        Searcher(emulator).found("us-docker.pkg.dev/acme/none")
+    assert Searcher(emulator).found(emulator.name("none")) == []
+
+
+def test_root_that_is_too_short(emulator: Emulator) -> None:
+    """A project on pkg.dev names no repository; the error says what would."""
+    with pytest.raises(PermanentError, match=r"LOCATION-docker\.pkg\.dev/PROJECT/REPOSITORY"):
+        Searcher(emulator).found("us-docker.pkg.dev/acme")
+
+
+def test_page_that_cannot_be_read(emulator: Emulator) -> None:
+    """A sweep of some is none: the next one might leave out the same."""
+    for at in range(1001):
+        emulator.store.put_manifest(f"us-docker.pkg.dev/acme/apps/r{at:04}", b"{}", "application/x")
+    emulator.faults.add(Status(403, "PERMISSION_DENIED"), kind="rest_packages", nth=2)
+
+    with pytest.raises(PermissionDenied) as caught:
+        Searcher(emulator).found("us-docker.pkg.dev/acme/apps")
+
+    assert caught.value.permission == "artifactregistry.packages.list"
+
+
+def repositories(count: int) -> tuple[Repository, ...]:
+    return tuple(Repository("gcr.io", f"acme/r{at:05}") for at in range(count))
+
+
+def test_requests_go_in_batches_in_order_of_name() -> None:
+    """Whatever the API's order was: a sweep that is interrupted has done the first ones."""
+    requests = Requests()
+
+    count = request_prunes(repositories(2500), requests, lambda: 10.0, 15.0)
+
+    assert count == 2500
+    assert [len(batch) for batch in requests.batches] == [BATCH, BATCH, 500]
+    assert requests.names == sorted(requests.names)
+    assert requests.timeouts == [5.0] * 3
+
+
+def test_sweep_out_of_time_publishes_no_further_batch() -> None:
+    """The rest is asked for by the redelivery."""
+    requests = Requests()
+    clock = itertools.count(0, 4)
+
+    with pytest.raises(TimeLimitReached, match="2000 requests are published, not all"):
+        request_prunes(repositories(2500), requests, lambda: next(clock), 7.0)
+
+    assert requests.names == [str(one) for one in repositories(2000)]
+
+
+def test_request_is_a_prune() -> None:
+    """As the prune_command of Terraform's outputs spells it."""
+    assert json.loads(prune_request(Repository("gcr.io", "acme/api"))) == {
+        "action": "PRUNE",
+        "repository": "gcr.io/acme/api",
+    }
