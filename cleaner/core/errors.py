@@ -2,7 +2,7 @@
 
 Split by who must act: a transient error ends well when the message is delivered again, a permanent one needs a
 person.  Nothing here is decided by an error's text.  A leaf that one module alone raises and is about may stand
-there; ``transport.TryAgain`` is none of the tree, as it never leaves its module but as the cause of one that is.
+there; ``transport.RetryableError`` is none of the tree, as it never leaves its module but as the cause of one that is.
 """
 
 from __future__ import annotations

@@ -29,9 +29,9 @@ class History(msgspec.Struct):
     not.  ``referrers`` are manifests whose documents name a subject, or may: they are read again, whatever tags they
     have and whatever lists them by then.
 
-    The rest is of the present run alone.  ``refused`` may be requested once more, ``undeletable`` not again; ``pushed``
-    got a tag while the run was on; ``tags`` are those of its latest listing, None before the first;
-    ``has_immutable_tags``: the registry deletes no tag.
+    The rest is of the present run alone.  ``refused`` may be requested once more, ``undeletable`` not again;
+    ``pushed`` got a tag while the run was on.  ``digests`` and ``tags`` are those of its latest listing, None before
+    the first.  ``has_immutable_tags``: the registry deletes no tag.
     """
 
     deleted: dict[Digest, Deleted] = msgspec.field(default_factory=dict)
@@ -40,6 +40,7 @@ class History(msgspec.Struct):
     refused: set[Digest] = msgspec.field(default_factory=set)
     undeletable: set[Digest] = msgspec.field(default_factory=set)
     pushed: set[Digest] = msgspec.field(default_factory=set)
+    digests: AbstractSet[Digest] | None = None
     tags: dict[Tag, Digest] | None = None
     has_deleted_tag: bool = False
     has_immutable_tags: bool = False
@@ -61,11 +62,17 @@ class History(msgspec.Struct):
     def add_deleted(self, manifest: Manifest, *, counts: bool) -> None:
         """Note that a manifest was deleted, or may have been; ``observe`` finds out."""
         self.deleted[manifest.digest] = Deleted(manifest, counts)
+        if self.digests is not None:
+            self.digests -= {manifest.digest}
 
     def add_lost_tags(self, digest: Digest, tags: AbstractSet[Tag]) -> None:
         """Note that tags were deleted of a manifest, or may have been; ``observe`` finds out."""
         if tags:
             self.lost_tags[digest] = tags | self.lost_tags.get(digest, frozenset())
+
+    def arrived(self, listing: Listing) -> AbstractSet[Digest]:
+        """Return what is in ``listing`` and was not in the run's previous one, or was deleted since."""
+        return frozenset() if self.digests is None else listing.manifests.keys() - self.digests
 
     def observe(self, listing: Listing) -> None:
         """Note what ``listing``, as the registry gives it, shows to have been pushed.
@@ -85,6 +92,7 @@ class History(msgspec.Struct):
             if not self.lost_tags[digest]:
                 del self.lost_tags[digest]
         self.tags = tags
+        self.digests = frozenset(listing.manifests)
         self.referrers &= listing.manifests.keys()
         self.referrers.update(digest for digest, one in listing.manifests.items() if one.links.subject)
 

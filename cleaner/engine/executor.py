@@ -91,6 +91,14 @@ class Ending(msgspec.Struct, frozen=True):
         return self.response is not None and self.response.current_digest is not None
 
     @property
+    def is_doubtful(self) -> bool:
+        """Whether the registry may have deleted what the step was to delete, and nobody knows."""
+        if self.error is not None:
+            return self.outcome is not Outcome.DELETED
+        response = self.response
+        return response is not None and response.was_sent and response.status == 0 and not self.has_moved_tag
+
+    @property
     def has_failed_tag(self) -> bool:
         """Whether the registry did not delete a tag."""
         return self.outcome is Outcome.FAILED and self.failed_tag is not None

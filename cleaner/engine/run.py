@@ -170,7 +170,8 @@ class Run:
             began = self._clock()
             found = self._client.list_manifests()
             ended = self._clock()
-            listing = self._client.read_documents(found, self._counted(each), also=self._history.referrers)
+            also = self._history.referrers | self._history.arrived(found)
+            listing = self._client.read_documents(found, self._counted(each), also=also)
             is_whole = all(digest in listing.manifests for digest, one in found.manifests.items() if one.is_index)
             if is_whole:
                 break
@@ -226,11 +227,9 @@ class Run:
     def _remember(self, ending: Ending, verdict: Verdict) -> None:
         """Note in the history how a step ended."""
         history, step, digest = self._history, ending.step, ending.step.manifest.digest
-        # Where no answer came, the registry may have deleted all the same.
-        is_doubtful = ending.error is not None and ending.outcome is not Outcome.DELETED
-        history.add_lost_tags(digest, {*(step.tags if is_doubtful else ending.tags)})
+        history.add_lost_tags(digest, {*(step.tags if ending.is_doubtful else ending.tags)})
         history.has_deleted_tag = history.has_deleted_tag or bool(ending.tags)
-        if step.deletes_manifest and (ending.outcome is Outcome.DELETED or is_doubtful):
+        if step.deletes_manifest and (ending.outcome is Outcome.DELETED or ending.is_doubtful):
             history.add_deleted(step.manifest, counts=verdict.counts)
         if ending.outcome is Outcome.REFUSED and digest not in history.refused:
             history.refused.add(digest)

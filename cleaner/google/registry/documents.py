@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Set as AbstractSet
 
 import msgspec
 
+from cleaner.core.errors import InvalidManifest
 from cleaner.core.graph import may_have_subject, must_be_read
-from cleaner.core.manifest import Links, Listing, Manifest, decode_links
+from cleaner.core.manifest import NO_LINKS, Links, Listing, Manifest, decode_links
 from cleaner.core.reference import Digest
 from cleaner.google.lru_cache import LruCache
 from cleaner.google.registry.endpoint import Endpoint
@@ -39,8 +40,9 @@ def read_documents(
 ) -> Listing:
     """Return ``listing`` with what its documents name: the children of indexes, and subjects.
 
-    Sends one request, by way of ``each``, per index, per untagged OCI manifest that no index lists, and per OCI
-    manifest among ``also``; none for a document in ``cache``.  A manifest that no longer exists is left out.
+    Sends one request, by way of ``each``, per index, per OCI manifest that ``may_have_subject`` returns, and per OCI
+    manifest among ``also``; none for a document in ``cache``.  A manifest that no longer exists is left out, and one
+    that is read for ``also`` alone and is malformed names nothing.
 
     Raises:
         InvalidManifest: A document matches its digest and is malformed.
@@ -48,12 +50,24 @@ def read_documents(
         TimeLimitReached: The budget's deadline came before the last document.
     """
     listing = _with_links(endpoint, cache, listing, must_be_read(listing), each)
-    return _with_links(endpoint, cache, listing, may_have_subject(listing, also), each)
+    required = may_have_subject(listing)
+    listing = _with_links(endpoint, cache, listing, required, each)
+    if not also:
+        return listing
+    optional = {*may_have_subject(listing, also)}.difference(required)
+    return _with_links(endpoint, cache, listing, sorted(optional), each, is_optional=True)
 
 
 def _with_links(
-    endpoint: Endpoint, cache: LinksCache, listing: Listing, digests: Iterable[Digest], each: Map
+    endpoint: Endpoint,
+    cache: LinksCache,
+    listing: Listing,
+    digests: Iterable[Digest],
+    each: Map,
+    *,
+    is_optional: bool = False,
 ) -> Listing:
+    """Return ``listing`` with what the documents of ``digests`` name; a malformed one names nothing if optional."""
     wanted = tuple(digests)
     if not wanted:
         return listing
@@ -67,7 +81,12 @@ def _with_links(
             manifests[manifest.digest] = msgspec.structs.replace(manifest, links=links)
 
     def read(manifest: Manifest) -> Links | None:
-        links = _read(endpoint, cache, manifest)
+        try:
+            links = _read(endpoint, cache, manifest)
+        except InvalidManifest:
+            if not is_optional:
+                raise
+            return NO_LINKS
         # 4 MiB have room for forty thousand descriptors; those of absent manifests would only take memory.
         return links.within(listing.manifests) if links else None
 

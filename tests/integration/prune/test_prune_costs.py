@@ -128,6 +128,6 @@ def test_cost_of_all_in_one(google: World) -> None:
     report = google.prune(**ALL)
 
     assert google.left == frozenset()
-    costs(google, token=1, tags_list=1, manifest_get=4, manifest_head=4, tag_delete=3, manifest_delete=7)
+    costs(google, token=1, tags_list=1, manifest_get=3, manifest_head=4, tag_delete=3, manifest_delete=7)
     assert report.requests == google.log.total
     assert (report.kept, report.deleted) == (0, 7)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from cleaner.core.errors import CleanerError, RepositoryNotFound, Unavailable
-from tests.emulator.faults import After, Before, DropAfter, DropBefore, Status, too_many_requests
-from tests.emulator.images import image, multi_arch, referrer
-from tests.support.prune import ALL, children
+from tests.emulator.faults import After, Before, Status, too_many_requests
+from tests.emulator.images import image, multi_arch
+from tests.support.prune import ALL
 from tests.support.world import World
 
 if TYPE_CHECKING:

@@ -28,7 +28,12 @@ CUTS: dict[str, Callable[[World, str], object]] = {
     "the time limit is reached": lambda world, path: world.faults.add(
         After(lambda: world.clock.turn(600)), kind="manifest_delete", path=path, nth=1
     ),
-    "the registry fails": lambda world, path: world.faults.add(Status(503), kind="manifest_delete", skip=1, times=6),
+    "the registry fails": lambda world, path: world.faults.add(
+        After(lambda: world.faults.add(Status(503), kind="manifest_delete", times=6)),
+        kind="manifest_delete",
+        path=path,
+        nth=1,
+    ),
     "the answer is lost for good": lambda world, path: world.faults.add(
         DropAfter(), kind="manifest_delete", path=path, times=6
     ),

@@ -1,13 +1,16 @@
-"""The listing after a refusal: who shares it, and what it costs."""
+"""When a repository is listed anew, and what subjects with referrers cost."""
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
-from tests.emulator.faults import After, Before, Delay
-from tests.emulator.images import image, referrer
+from cleaner.core.timing import TIMING
+from tests.emulator.faults import After, Before, Delay, Status
+from tests.emulator.images import image, multi_arch, referrer
 from tests.emulator.store import OCI_MANIFEST
-from tests.support.prune import ALL, Peak, costs
+from tests.support.prune import ALL, Peak, children, costs
 from tests.support.world import World
 
 # A worker that hangs can only be ended with the process.
@@ -16,8 +19,8 @@ pytestmark = pytest.mark.timeout(60, method="thread")
 
 @pytest.mark.parametrize("count", [1, 3, 20])
 @pytest.mark.parametrize("latency_s", [0.0, 0.03])
-def test_subjects_that_are_refused_at_once_share_a_listing(world: World, count: int, latency_s: float) -> None:
-    """Whoever is refused first waits for those who are being asked."""
+def test_subjects_with_referrers_cost_one_listing(world: World, count: int, latency_s: float) -> None:
+    """However many there are: each deletion is requested once."""
     world.emulator.faults.latency_s = latency_s
     for seed in range(count):
         world.load(referrer(world.load(image(seed))))
@@ -25,42 +28,22 @@ def test_subjects_that_are_refused_at_once_share_a_listing(world: World, count: 
     report = world.prune(workers=20, **ALL)
 
     assert report.deleted == 2 * count
-    costs(world, tags_list=2, manifest_get=count, manifest_delete=3 * count)
+    costs(world, tags_list=1, manifest_get=count, manifest_delete=2 * count)
 
 
-def test_subject_that_has_lost_its_tags_is_not_read(world: World) -> None:
-    """It had them for the plan, so nobody asks whose referrer it may be."""
+def test_subject_with_tags_is_not_read(world: World) -> None:
+    """Its tags, its referrer, then itself; only the referrer's document is read."""
     world.load(referrer(world.load(image("subject", media_type=OCI_MANIFEST), tags=["v1", "v2"])))
 
     assert world.prune(**ALL).deleted == 2
 
-    costs(world, tags_list=2, manifest_get=1, manifest_head=2, tag_delete=2, manifest_delete=3)
+    costs(world, tags_list=1, manifest_get=1, manifest_head=2, tag_delete=2, manifest_delete=2)
 
 
-@pytest.mark.parametrize(("workers", "most"), [(1, 12), (3, 6)])
-def test_as_many_refused_subjects_as_there_are_workers_share_a_look(world: World, workers: int, most: int) -> None:
-    """More of them at once would lie untagged for longer, and what was seen would be older when they go."""
-    for seed in range(12):
-        world.load(referrer(world.load(image(seed), tags=f"v{seed}")))
-
-    report = world.prune(workers=workers, **ALL)
-
-    assert report.deleted == 24
-    assert world.left == frozenset()
-    assert world.log.counts["tags_list"] <= 1 + most
-
-
-def test_documents_of_a_fresh_listing_are_read_side_by_side(world: World) -> None:
-    """What has arrived may hold a subject, and may be a lot: in all no more requests than there are workers."""
-    world.load(referrer(world.load(image("subject"))))
+def test_documents_are_read_side_by_side(world: World) -> None:
+    """Never more requests at once than there are workers."""
     for seed in range(24):
-        world.load(image(f"goes {seed}"))
-
-    def arrive() -> None:
-        for seed in range(24):
-            world.load(image(seed, media_type=OCI_MANIFEST), tags=f"v{seed}", age_days=0)
-
-    world.faults.add(Before(arrive), kind="manifest_delete", nth=1)
+        world.load(image(seed, media_type=OCI_MANIFEST))
     asking, reading = Peak(), Peak()
     world.faults.add(Before(asking.begin))
     world.faults.add(Before(reading.begin), kind="manifest_get")
@@ -70,5 +53,48 @@ def test_documents_of_a_fresh_listing_are_read_side_by_side(world: World) -> Non
 
     report = world.prune(keep_untagged=0, workers=4)
 
-    assert (report.deleted, world.log.counts["manifest_get"]) == (26, 25)
+    assert (report.deleted, world.log.counts["manifest_get"]) == (24, 24)
     assert 1 < reading.most <= asking.most <= 4
+
+
+@pytest.mark.parametrize("others", [0, 5])
+def test_index_that_no_longer_exists_when_it_is_read_has_the_repository_listed_anew(
+    world: World, others: int
+) -> None:
+    """Its children look like untagged images; a listing that shows them so is not carried out."""
+    untagged = {world.load(image(f"untagged {seed}"), age_days=30 + seed) for seed in range(2)}
+    top = multi_arch("top")
+    world.load(top, tags="old", age_days=20)
+    for seed in range(others):
+        world.load(image(seed), tags=f"v{seed}", age_days=20)
+    newest = world.load(image("newest"), tags="new", age_days=1)
+
+    def delete() -> None:
+        world.store.force_delete(world.name, top.digest)
+        for child in top.children:
+            world.faults.add(
+                Before(functools.partial(world.store.force_delete, world.name, child.digest)), kind="tags_list", nth=1
+            )
+
+    world.faults.add(After(delete), kind="tags_list", nth=1)
+
+    world.prune(keep=1, keep_untagged=2, delete_tags=[".*"])
+
+    assert world.left == {*untagged, newest}
+    assert world.log.counts["tags_list"] == 2
+
+
+def test_index_that_can_never_be_read_lets_nothing_be_deleted_by_count(world: World) -> None:
+    """The registry lists it and does not know it: what its children are is not known, the rest goes on."""
+    untagged = {world.load(image(f"untagged {seed}"), age_days=30 + seed) for seed in range(2)}
+    top = multi_arch("top")
+    world.load(top, tags="keep-me", age_days=20)
+    world.load(image("old"), tags="old", age_days=20)
+    newest = world.load(image("newest"), tags="new", age_days=1)
+    world.faults.add(Status(404, "MANIFEST_UNKNOWN"), kind="manifest_get", path=top.digest)
+
+    report = world.prune(keep=1, keep_untagged=2, delete_tags=["old", "new"])
+
+    assert world.left == {*untagged, newest, top.digest, *children(top)}
+    assert report.deleted == 1
+    assert world.log.counts["tags_list"] == TIMING.attempts
