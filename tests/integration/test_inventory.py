@@ -28,6 +28,7 @@ from cleaner.core.reference import Repository, Tag
 from cleaner.core.timing import TIMING, Timing
 from cleaner.engine.run import Run
 from cleaner.google.inventory import Inventory
+from cleaner.google.lru_cache import LruCache
 from cleaner.google.registry.client import Registry
 from cleaner.google.rest import GoogleApi
 from cleaner.google.running import ASSET_TYPES
@@ -279,7 +280,7 @@ def test_denied_scope_names_the_permission(world: World) -> None:
 @pytest.mark.parametrize("scopes", [("projects/gone",), (SCOPE, "projects/gone"), ("projects/gone", SCOPE)])
 def test_scope_that_does_not_exist_fails_the_question(world: World, scopes: tuple[str, ...]) -> None:
     """However good the others' answers are."""
-    with pytest.raises(RequestRefused, match="projects/gone") as caught:
+    with pytest.raises(RequestRefused, match="projects/gone: no such project") as caught:
         world.ask(world.inventory(*scopes))
 
     assert caught.value.status == 404
@@ -499,6 +500,7 @@ def prune(world: World, **policy: object) -> tuple[Run, Repository]:
     keys = {"repositories": ["**"], "delete_tags": [".*"], "max_age": "1d", **policy}
     run = Run(
         Registry(world.transport, NoCredentials().access_token, frozenset({repository.host})),
+        LruCache(1),
         repository,
         policies_from_document([keys])[0],
         dry_run=False,
