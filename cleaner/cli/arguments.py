@@ -138,11 +138,11 @@ examples:
       Show, ask, delete.
 
   {prog} gcr.io/acme/api --policies policies.yaml --yes --format json > done.json
-      Without a question.  "delete" is what has gone.  What was to go and did
-      not is in "keep", with an "outcome": refused (something came to need it),
-      failed (the registry said no), stayed (it, or what it belongs to, was
-      wanted after all), left (not begun, or not ended: no answer, no time).
-      Tags that went all the same are its "lost_tags".
+      Without a question.  "delete" is what was deleted.  What was to be deleted
+      and was not is in "keep", with an "outcome": refused (something needs it by
+      now), failed (the registry did not delete it), kept (it, or what it belongs
+      to, is kept after all), left (not begun, or not ended: no answer, no time).
+      Its tags that were deleted are its "lost_tags".
 """
 
 _SWEEP = """\

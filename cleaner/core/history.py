@@ -30,8 +30,8 @@ class History(msgspec.Struct):
     have and whatever lists them by then.
 
     The rest is of the present run alone.  ``refused`` may be requested once more, ``undeletable`` not again;
-    ``pushed`` got a tag while the run was on.  ``digests`` and ``tags`` are those of its latest listing, None before
-    the first.  ``has_immutable_tags``: the registry deletes no tag.
+    ``pushed`` got a tag while the run was on.  ``before`` is the listing that the latest plan rests on, as the
+    registry gave it; None before the first.  ``has_immutable_tags``: the registry deletes no tag.
     """
 
     deleted: dict[Digest, Deleted] = msgspec.field(default_factory=dict)
@@ -40,8 +40,7 @@ class History(msgspec.Struct):
     refused: set[Digest] = msgspec.field(default_factory=set)
     undeletable: set[Digest] = msgspec.field(default_factory=set)
     pushed: set[Digest] = msgspec.field(default_factory=set)
-    digests: AbstractSet[Digest] | None = None
-    tags: dict[Tag, Digest] | None = None
+    before: Listing | None = None
     has_deleted_tag: bool = False
     has_immutable_tags: bool = False
 
@@ -62,8 +61,6 @@ class History(msgspec.Struct):
     def add_deleted(self, manifest: Manifest, *, counts: bool) -> None:
         """Note that a manifest was deleted, or may have been; ``observe`` finds out."""
         self.deleted[manifest.digest] = Deleted(manifest, counts)
-        if self.digests is not None:
-            self.digests -= {manifest.digest}
 
     def add_lost_tags(self, digest: Digest, tags: AbstractSet[Tag]) -> None:
         """Note that tags were deleted of a manifest, or may have been; ``observe`` finds out."""
@@ -71,33 +68,33 @@ class History(msgspec.Struct):
             self.lost_tags[digest] = tags | self.lost_tags.get(digest, frozenset())
 
     def arrived(self, listing: Listing) -> AbstractSet[Digest]:
-        """Return what is in ``listing`` and was not in the run's previous one, or was deleted since."""
-        return frozenset() if self.digests is None else listing.manifests.keys() - self.digests
+        """Return what is in ``listing`` and was not in the one before, or was deleted since."""
+        if self.before is None:
+            return frozenset()
+        return listing.manifests.keys() - (self.before.manifests.keys() - self.deleted.keys())
 
     def observe(self, listing: Listing) -> None:
         """Note what ``listing``, as the registry gives it, shows to have been pushed.
 
         A deleted manifest or tag that is there again was pushed again: it is new.
         """
-        tags = {tag: digest for digest, manifest in listing.manifests.items() for tag in manifest.tags}
-        if self.tags is not None:
-            self.pushed.update(digest for tag, digest in tags.items() if self.tags.get(tag) != digest)
+        if self.before is not None:
+            self.pushed |= _tagged_since(self.before, listing)
         for digest in self.deleted.keys() & listing.manifests.keys():
             del self.deleted[digest]
-        for digest, lost in [*self.lost_tags.items()]:
-            there = listing.manifests[digest].tags if digest in listing.manifests else lost
-            if self.tags is not None and digest in listing.manifests and not lost.isdisjoint(there):
+        lost_tags, self.lost_tags = self.lost_tags, {}
+        for digest in lost_tags.keys() & listing.manifests.keys():
+            there = lost_tags[digest] & {*listing.manifests[digest].tags}
+            if there and self.before is not None:
                 self.pushed.add(digest)
-            self.lost_tags[digest] = lost - {*there}
-            if not self.lost_tags[digest]:
-                del self.lost_tags[digest]
-        self.tags = tags
-        self.digests = frozenset(listing.manifests)
+            self.add_lost_tags(digest, lost_tags[digest] - there)
         self.referrers &= listing.manifests.keys()
         self.referrers.update(digest for digest, one in listing.manifests.items() if one.links.subject)
 
     def restore(self, listing: Listing) -> Listing:
         """Return ``listing``, which was observed, as if nothing had been deleted."""
+        if not self:
+            return listing
         manifests = {digest: one.manifest for digest, one in self.deleted.items()}
         manifests.update(listing.manifests)
         for digest, lost in self.lost_tags.items():
@@ -108,3 +105,13 @@ class History(msgspec.Struct):
 
 NO_HISTORY = History()
 """For a plan of a repository of which nothing is known; nobody changes it."""
+
+
+def _tagged_since(before: Listing, listing: Listing) -> set[Digest]:
+    """Return the manifests of ``listing`` that have a tag which they had not before."""
+    tagged = set()
+    for digest, manifest in listing.manifests.items():
+        known = before.manifests.get(digest)
+        if manifest.tags and (known is None or not {*known.tags}.issuperset(manifest.tags)):
+            tagged.add(digest)
+    return tagged

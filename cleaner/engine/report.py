@@ -113,7 +113,8 @@ class Reporter:
         if ending.has_moved_tag and ending.response:
             now = ending.response.current_digest
             logger.info("tag moved", extra=self._facts(digest=digest, tag=ending.failed_tag, now=now))
-        if ending.outcome is Outcome.DELETED and not ending.step.deletes_manifest:
+        is_half = ending.outcome is Outcome.DELETED and not ending.step.deletes_manifest
+        if is_half or (ending.error and ending.outcome is not Outcome.DELETED):
             return
         self.report.outcomes[digest] = ending.outcome
         if ending.outcome is Outcome.DELETED:
@@ -135,8 +136,9 @@ class Reporter:
         report = self.report
         ended = self._deleted.keys() | report.undone.keys()
         kept = [one for one in (*todo.keep, *todo.delete) if one.manifest.digest not in ended]
-        for verdict in kept:
-            logger.debug("manifest kept", extra=self._facts(**verdict.facts()))
+        if logger.isEnabledFor(logging.DEBUG):
+            for verdict in kept:
+                logger.debug("manifest kept", extra=self._facts(**verdict.facts()))
         counts = Counter(undone.outcome for undone in report.undone.values())
         report.kept = len(kept)
         report.deleted = len(self._deleted)

@@ -48,11 +48,13 @@ def make_histories() -> Histories:
 
 
 class _Listed(msgspec.Struct, frozen=True):
-    """A listing as it is judged; ``began`` and ``ended`` are when, in seconds of the transport's clock.
+    """A listing as the registry gives it, and as it is judged.
 
-    ``is_whole``: every index in it was read.
+    ``began`` and ``ended`` are when it was made, in seconds of the transport's clock.  ``is_whole``: every index in
+    it was read.
     """
 
+    given: Listing
     listing: Listing
     began: float
     ended: float
@@ -157,6 +159,7 @@ class Run:
             if untagged is None and self._first and listed.began >= self._first[0] + self._timing.relist_delay:
                 untagged = self._first[1]
             todo = self._plan(listed, untagged, only)
+            self._history.before = listed.given if todo.steps else None
             if listed.is_whole and self._first is None:
                 self._first = listed.ended, todo.untagged
             if self.report.dry_run or untagged is not None or not todo.is_by_count:
@@ -166,18 +169,21 @@ class Run:
 
     def _list(self, each: Map) -> _Listed:
         """Return the repository's listing with its documents; anew if an index no longer exists when it is read."""
-        for _ in range(self._timing.attempts):
+        missing: AbstractSet[Digest] = frozenset()
+        while True:
             began = self._clock()
             found = self._client.list_manifests()
             ended = self._clock()
             also = self._history.referrers | self._history.arrived(found)
             listing = self._client.read_documents(found, self._counted(each), also=also)
-            is_whole = all(digest in listing.manifests for digest, one in found.manifests.items() if one.is_index)
-            if is_whole:
+            vanished = found.manifests.keys() - listing.manifests.keys()
+            before, missing = missing, {digest for digest in vanished if found.manifests[digest].is_index}
+            # One that is listed twice and cannot be read is a fault of the registry's, and no deletion.
+            if not missing or not missing.isdisjoint(before):
                 break
         self._history.observe(listing)
         self._progress.listed(listing)
-        return _Listed(self._history.restore(listing), began, ended, is_whole)
+        return _Listed(listing, self._history.restore(listing), began, ended, not missing)
 
     def _plan(self, listed: _Listed, untagged: AbstractSet[Digest] | None, only: AbstractSet[Digest] | None) -> Plan:
         now = self._now()
@@ -264,7 +270,8 @@ class Run:
         if step.needs_recent_listing and now >= listed.began + self._timing.referrers_max_age:
             return False
         if step.after or step.is_begun:
-            return True
+            # Soon after, the platform ends the process.
+            return now < self._budget.deadline + self._timing.grace
         end = min(planned_at + self._timing.plan_max_age, self._budget.deadline)
         return now < end and not self._is_stopped
 

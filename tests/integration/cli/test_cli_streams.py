@@ -46,7 +46,7 @@ def test_log_level_hides_no_failure(operator: Operator) -> None:
 
     ended = operator.prune(*RETIRING, "--yes", "--log-level", "ERROR")
 
-    assert ended.err == ""
+    assert [json.loads(line)["severity"] for line in ended.err.splitlines()] == ["ERROR"]
     assert f": 400 {DANGLING_PARENT}" in ended.out
 
 

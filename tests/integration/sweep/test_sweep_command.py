@@ -167,7 +167,7 @@ def test_command_without_an_answer_of_the_topic(emulator: Emulator, acme: str, p
 
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == (
-        f"error: {topic}: no answer of Pub/Sub in time, at the last attempt:"
+        f"error: {topic}: no response from Pub/Sub in time, at the last attempt:"
         " check the host's name and the network, or try again later\n"
     )
 
