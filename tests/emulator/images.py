@@ -11,15 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from tests.emulator.store import (
-    DOCKER_LIST,
-    DOCKER_MANIFEST,
-    INDEXES,
-    NOW,
-    OCI_INDEX,
-    OCI_MANIFEST,
-    digest_of,
-)
+from tests.emulator.names import digest_of
+from tests.emulator.store import DOCKER_LIST, DOCKER_MANIFEST, INDEXES, NOW, OCI_INDEX, OCI_MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

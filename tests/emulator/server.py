@@ -34,7 +34,8 @@ from tests.emulator.faults import (
     Stall,
     Status,
 )
-from tests.emulator.store import OCI_INDEX, Gap, Manifest, Refusal, Store, is_digest
+from tests.emulator.names import is_digest
+from tests.emulator.store import OCI_INDEX, Gap, Manifest, Refusal, Store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,18 +7,18 @@ Names are full repository names (``HOST/PATH``); the two names of a ``gcr.io`` r
 
 from __future__ import annotations
 
-import calendar
-import hashlib
-import json
-import re
 import threading
 import time
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from tests.emulator.bodies import blobs_of, children_of, content_size, created_ms_of, subject_of
+from tests.emulator.listing import listing_body
+from tests.emulator.names import canonical, digest_of
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
@@ -34,13 +34,6 @@ FAILED_PRECONDITION: Final = "FAILED_PRECONDITION"
 
 # An upload time of "now" is read from the store's clock.
 NOW: Final = "now"
-
-_GCR_LOCATIONS: Final = {"gcr.io": "us", "us.gcr.io": "us", "eu.gcr.io": "europe", "asia.gcr.io": "asia"}
-_TWO_NAMES: Final = re.compile(
-    r"(?P<location>us|europe|asia)-docker\.pkg\.dev/(?P<project>(?:[^/]+\.[^/]+/)?[^/]+)"
-    r"/(?P<host>gcr\.io|us\.gcr\.io|eu\.gcr\.io|asia\.gcr\.io)(?P<rest>/.*)?"
-)
-_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class Refusal(Exception):
@@ -103,60 +96,6 @@ class _Repository:
     immutable_tags: bool = False
     cache: dict[tuple[object, ...], tuple[bytes, str | None]] = field(default_factory=dict)
     order: list[str] | None = None
-
-
-def digest_of(body: bytes) -> str:
-    return "sha256:" + hashlib.sha256(body).hexdigest()
-
-
-def is_digest(reference: str) -> bool:
-    return _DIGEST.fullmatch(reference) is not None
-
-
-def canonical(repository: str) -> str:
-    """The one name of a repository: ``us-docker.pkg.dev/P/gcr.io/X`` is ``gcr.io/P/X``."""
-    if "-docker.pkg.dev/" not in repository:
-        return repository
-    match = _TWO_NAMES.fullmatch(repository)
-    if match is None or _GCR_LOCATIONS[match["host"]] != match["location"]:
-        return repository
-    return f"{match['host']}/{match['project']}{match['rest'] or ''}"
-
-
-def _links(media_type: str, body: bytes) -> tuple[tuple[str, ...], str | None]:
-    """The children and the subject that a body names; nonsense names none."""
-    if media_type == DOCKER_MANIFEST:
-        return (), None
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        return (), None
-    if not isinstance(document, dict):
-        return (), None
-    children: tuple[str, ...] = ()
-    entries = document.get("manifests")
-    if media_type in INDEXES and isinstance(entries, list):
-        digests = [entry.get("digest") for entry in entries if isinstance(entry, dict)]
-        children = tuple(dict.fromkeys(digest for digest in digests if isinstance(digest, str)))
-    subject = document.get("subject")
-    named = subject.get("digest") if media_type in OCI_TYPES and isinstance(subject, dict) else None
-    return children, named if isinstance(named, str) else None
-
-
-def _image_size(media_type: str, body: bytes) -> int:
-    """What Google calls ``imageSizeBytes``: configuration and layers; 0 for an index."""
-    if media_type in INDEXES:
-        return 0
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        return 0
-    if not isinstance(document, dict):
-        return 0
-    layers = document.get("layers")
-    parts = [document.get("config"), *(layers if isinstance(layers, list) else [])]
-    sizes = [part.get("size") for part in parts if isinstance(part, dict)]
-    return sum(size for size in sizes if isinstance(size, int))
 
 
 class Store:
@@ -365,27 +304,12 @@ class Store:
             stop = end if limit is None else min(end, start + limit)
             manifests = held.manifests if held else {}
             shown = [manifests[one] for one in order[start:stop]]
-            entry = _gcr_entry if style == "gcr" else _ar_entry
             if cut_at is not None and not cut_tags and limit is None:
                 tags = [tag for one in order for tag in manifests[one].tags]
             else:
                 tags = [tag for one in shown for tag in one.tags]
-            answer = (
-                "".join(
-                    (
-                        '{"child":',
-                        json.dumps(self.below(name), separators=(",", ":")),
-                        ',"manifest":{',
-                        ",".join([entry(one, numbers) for one in shown]),
-                        '},"name":',
-                        json.dumps(name.partition("/")[2]),
-                        ',"tags":',
-                        json.dumps(tags, separators=(",", ":")),
-                        "}",
-                    )
-                ).encode(),
-                order[stop - 1] if stop < end and stop > start else None,
-            )
+            body = listing_body(name, self.below(name), shown, tags, style=style, numbers=numbers)
+            answer = body, order[stop - 1] if stop < end and stop > start else None
             if held is not None:
                 held.cache[key] = answer
             return answer
@@ -423,16 +347,16 @@ class Store:
                 raise Refusal(400, FAILED_PRECONDITION, f"a tag of {names} is immutable")
             kept = held.manifests.get(actual)
             if kept is None:
-                children, subject = _links(media_type, body)
+                children = children_of(body) if media_type in INDEXES else ()
                 kept = Manifest(
                     digest=actual,
                     media_type=media_type,
                     body=body,
                     size=_image_size(media_type, body) if size is None else size,
                     uploaded_ms=self.now_ms() if uploaded_ms == NOW else uploaded_ms,
-                    created_ms=_created_ms(held, body) if created_ms == NOW else created_ms,
+                    created_ms=created_ms_of(body, held.blobs) if created_ms == NOW else created_ms,
                     children=children,
-                    subject=subject,
+                    subject=subject_of(body) if media_type in OCI_TYPES else None,
                 )
                 self._watch_children(held, canonical(repository), kept)
                 if self.strict:
@@ -616,6 +540,11 @@ class Store:
         held.cache.clear()
 
 
+def _image_size(media_type: str, body: bytes) -> int:
+    """What Google calls ``imageSizeBytes``: configuration and layers; 0 for an index."""
+    return 0 if media_type in INDEXES else content_size(body)
+
+
 def _add(held: _Repository, manifest: Manifest) -> None:
     held.manifests[manifest.digest] = manifest
     held.order = None
@@ -647,64 +576,9 @@ def _check_parts(held: _Repository, body: bytes, children: tuple[str, ...]) -> N
     for child in children:
         if child not in held.manifests:
             raise Refusal(400, "MANIFEST_BLOB_UNKNOWN", f"manifest references a manifest that is not here: {child}")
-    for digest in _blobs_of(body):
+    for digest in blobs_of(body):
         if digest not in held.blobs:
             raise Refusal(400, "MANIFEST_BLOB_UNKNOWN", f"manifest references a blob that is not here: {digest}")
-
-
-def _blobs_of(body: bytes) -> Iterator[str]:
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        return
-    if not isinstance(document, dict):
-        return
-    layers = document.get("layers")
-    for part in (document.get("config"), *(layers if isinstance(layers, list) else [])):
-        if isinstance(part, dict) and isinstance(part.get("digest"), str):
-            yield part["digest"]
-
-
-def _created_ms(held: _Repository, body: bytes) -> int:
-    """What the configuration blob says it was created at, cut to ms; 0 if it says nothing."""
-    if not held.blobs:
-        return 0
-    try:
-        config = json.loads(body)["config"]["digest"]
-        created = json.loads(held.blobs[config])["created"]
-        seconds, _, fraction = created.rstrip("Z").partition(".")
-        parsed = time.strptime(seconds, "%Y-%m-%dT%H:%M:%S")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return 0
-    return calendar.timegm(parsed) * 1000 + int((fraction + "000")[:3])
-
-
-def _number(value: int | str, numbers: bool) -> str:
-    return str(value) if numbers and isinstance(value, int) else json.dumps(str(value))
-
-
-def _tags_json(manifest: Manifest) -> str:
-    return json.dumps(list(manifest.tags), separators=(",", ":")) if manifest.tags else "[]"
-
-
-def _gcr_entry(one: Manifest, numbers: bool) -> str:
-    """An entry with Container Registry's fields, in its order (the captured bodies)."""
-    created = "" if one.created_ms is None else f',"timeCreatedMs":{_number(one.created_ms, numbers)}'
-    uploaded = "" if one.uploaded_ms is None else f',"timeUploadedMs":{_number(one.uploaded_ms, numbers)}'
-    return (
-        f'"{one.digest}":{{"imageSizeBytes":{_number(one.size, numbers)},"layerId":"","mediaType":"{one.media_type}"'
-        f',"tag":{_tags_json(one)}{created}{uploaded}}}'
-    )
-
-
-def _ar_entry(one: Manifest, numbers: bool) -> str:
-    """An entry with Artifact Registry's fields, in its order (the captured bodies)."""
-    created = "" if one.created_ms is None else f',"timeCreatedMs":{_number(one.created_ms, numbers)}'
-    uploaded = "" if one.uploaded_ms is None else f',"timeUploadedMs":{_number(one.uploaded_ms, numbers)}'
-    return (
-        f'"{one.digest}":{{"mediaType":"{one.media_type}","tag":{_tags_json(one)}{uploaded}{created}'
-        f',"imageSizeBytes":{_number(one.size, numbers)}}}'
-    )
 
 
 def _dump_manifest(one: Manifest, *, bodies: bool) -> dict[str, object]:

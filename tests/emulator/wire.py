@@ -8,7 +8,8 @@ from urllib.parse import urljoin, urlsplit
 import requests
 
 from tests.emulator.images import Content
-from tests.emulator.store import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, digest_of
+from tests.emulator.names import digest_of
+from tests.emulator.store import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -14,7 +14,7 @@ import requests
 from tests.emulator import Emulator
 from tests.emulator.credentials import ACCESS_TOKEN
 from tests.emulator.images import image, load
-from tests.emulator.store import canonical
+from tests.emulator.names import canonical
 from tests.emulator.tls import make_tls
 from tests.emulator.wire import ACCEPT
 from tests.support.emulator_client import PATH, Client, code_of

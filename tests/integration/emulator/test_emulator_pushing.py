@@ -12,7 +12,8 @@ import pytest
 
 from tests.emulator import Emulator
 from tests.emulator.images import attestation, cosign_signature, image, index, load, multi_arch, referrer
-from tests.emulator.store import OCI_INDEX, OCI_MANIFEST, Refusal, Store, digest_of
+from tests.emulator.names import digest_of
+from tests.emulator.store import OCI_INDEX, OCI_MANIFEST, Refusal, Store
 from tests.emulator.wire import Pusher
 from tests.support.emulator_client import ABSENT, PATH, UPLOADED_MS, Client, code_of
 
