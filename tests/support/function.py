@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from tests.support.deliveries import TOPIC, topic_path
-from tests.support.processes import Child, free_port, inherited
+from tests.support.processes import Server, free_port, inherited
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class FunctionProcess(Child):
+class FunctionProcess(Server):
     """The function, served by functions-framework as Google does, with these settings and no others."""
 
     def __init__(self, settings: Mapping[str, str], *, port: int | None = None) -> None:
@@ -46,15 +46,6 @@ class FunctionProcess(Child):
         """The records with this message and these fields."""
         wanted = {"message": message, **facts}
         return [one for one in self.records if all(one.get(key) == value for key, value in wanted.items())]
-
-    def wait_until_up(self) -> Self:
-        """Wait until it takes requests; ended, if it never does."""
-        try:
-            self.wait_for_port(self.port)
-        except BaseException:
-            self.stop()
-            raise
-        return self
 
     def workers(self) -> int:
         """How many processes serve requests."""

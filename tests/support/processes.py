@@ -182,6 +182,21 @@ class Child:
         self.stop()
 
 
+class Server(Child):
+    """A process that listens on a port of 127.0.0.1."""
+
+    port: int
+
+    def wait_until_up(self) -> Self:
+        """Wait until it takes requests; ended, if it never does."""
+        try:
+            self.wait_for_port(self.port)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+
 # The settings of whoever runs the tests must not leak in; credentials must not either.
 _PASSED_ON: Final = ("HOME", "LANG", "LC_ALL", "PATH", "SYSTEMROOT", "TMPDIR", "VIRTUAL_ENV")
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Self
 import requests
 
 from tests.support.deliveries import TOPIC, topic_path
-from tests.support.processes import DEADLINE_S, Child, free_port
+from tests.support.processes import DEADLINE_S, Server, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,7 +40,7 @@ def pubsub_command() -> Path | None:
     return next((path for path in found if path.is_file()), None)
 
 
-class PubSub(Child):
+class PubSub(Server):
     """Pub/Sub's emulator.  Each user takes a project of its own."""
 
     def __init__(self, command: Path) -> None:
@@ -50,14 +50,6 @@ class PubSub(Child):
         super().__init__("Pub/Sub's emulator", [str(command), "--host=127.0.0.1", f"--port={self.port}"], environment)
         self._session = requests.Session()
         self._session.trust_env = False
-
-    def wait_until_up(self) -> Self:
-        try:
-            self.wait_for_port(self.port)
-        except BaseException:
-            self.stop()
-            raise
-        return self
 
     def create_topic(self, project: str, topic: str = TOPIC) -> None:
         self._ask("PUT", f"projects/{project}/topics/{topic}", {})
