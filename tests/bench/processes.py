@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import subprocess
@@ -20,8 +21,9 @@ from cleaner.core.policy import policy_from_mapping
 from cleaner.core.reference import parse_repository
 from cleaner.engine.report import Report
 from cleaner.engine.run import Run, make_histories
-from cleaner.google.registry.client import Registry
-from cleaner.google.transport import Transport
+from cleaner.google.registry.client import Registry, RepositoryClient
+from cleaner.google.tokens import Access
+from cleaner.google.transport import RequestBudget, Transport
 from tests.support.deliveries import request_of
 from tests.support.function import FunctionProcess
 from tests.support.processes import free_port
@@ -70,6 +72,13 @@ def new_run(host: str, policy: dict[str, object]) -> Run:
         workers=WORKERS,
         deadline=transport.clock() + 500,
     )
+
+
+def new_client(host: str) -> RepositoryClient:
+    """Return a client of the same repository."""
+    transport = Transport(WORKERS)
+    registry = Registry(transport, lambda _: "", {host})
+    return registry.open(parse_repository(f"{host}/{PATH}", {host}), Access.DELETE, RequestBudget(math.inf))
 
 
 @contextlib.contextmanager

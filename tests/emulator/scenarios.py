@@ -72,6 +72,14 @@ def indexes(store: Store, repository: str, now: datetime, count: int) -> None:
         load(store, repository, multi_arch(at), tags=tags, uploaded=now - _NEWEST - at * _STEP)
 
 
+def referrers(store: Store, repository: str, now: datetime, count: int) -> None:
+    """``count`` tagged images, each with an OCI referrer."""
+    for number in range(count):
+        uploaded = now - timedelta(days=count - number)
+        subject = load(store, repository, image(number), tags=f"v{number}", uploaded=uploaded)
+        load(store, repository, referrer(subject), uploaded=uploaded)
+
+
 def mixed(store: Store, repository: str, now: datetime, count: int) -> None:
     """``count`` builds as CI leaves them: attested indexes, branch tags, signatures, referrers, some releases."""
     for at in range(count):
@@ -136,7 +144,8 @@ def demo(store: Store, host: str, now: datetime) -> list[str]:
 _FILLERS: Final[dict[str, Callable[[Store, str, datetime, int], None]]] = {
     "indexes": indexes,
     "mixed": mixed,
+    "referrers": referrers,
     "tagged": tagged,
     "untagged": untagged,
 }
-_COUNTS: Final = {"indexes": 300, "mixed": 60, "tagged": 1000, "untagged": 2000}
+_COUNTS: Final = {"indexes": 300, "mixed": 60, "referrers": 200, "tagged": 1000, "untagged": 2000}

@@ -143,7 +143,7 @@ def prune_at_random(world: World, chance: random.Random) -> None:
         kept = world.kept(**policy)
         return planning(*arguments)
 
-    run._prepare = prepare  # type: ignore[method-assign]  # looks at the state, and calls the real one
+    run._prepare = prepare  # type: ignore[method-assign,assignment]  # looks at the state, and calls the real one
     with contextlib.suppress(CleanerError):
         run.prune()
     kept.check(world)
