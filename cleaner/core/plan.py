@@ -116,7 +116,8 @@ def plan(
     graph = Graph.of(listing)
     kinds = {digest: graph.kind(manifest) for digest, manifest in listing.manifests.items()}
     untagged = frozenset(digest for digest, kind in kinds.items() if kind is Kind.UNTAGGED_IMAGE)
-    newest = _newest(graph, kinds, policy, now, untagged if untagged_before is None else untagged_before)
+    there = {digest: kind for digest, kind in kinds.items() if digest not in history.deleted} if history else kinds
+    newest = _newest(graph, there, policy, now, untagged if untagged_before is None else untagged_before)
     running_by = _running(graph, running)
     pushed = named.digests | history.pushed
     decision = _Decision(graph, kinds, history)
@@ -270,18 +271,20 @@ def _newest(
 ) -> set[Digest]:
     """Return the images that are among the newest of a pool and not yet ``max_age`` old.
 
-    An untagged image that was none in the listing before may be a part of an image that another process deletes.
+    ``kinds`` has those that are there: what was deleted takes no place.  An untagged image that was none in the
+    listing before may be a part of an image that another process deletes.
     """
     groups: dict[tuple[str | None, ...], list[Manifest]] = {}
     untagged: list[Manifest] = []
     newest: list[Manifest] = []
-    for digest, manifest in graph.listing.manifests.items():
+    for digest, kind in kinds.items():
+        manifest = graph.listing.manifests[digest]
         if manifest.uploaded is None:
             continue
-        if kinds[digest] is Kind.TAGGED_IMAGE:
+        if kind is Kind.TAGGED_IMAGE:
             for group in _groups(manifest, policy.group_by):
                 groups.setdefault(group, []).append(manifest)
-        elif kinds[digest] is Kind.UNTAGGED_IMAGE and now - manifest.uploaded >= policy.min_age:
+        elif kind is Kind.UNTAGGED_IMAGE and now - manifest.uploaded >= policy.min_age:
             (untagged if digest in untagged_before else newest).append(manifest)
     if not policy.keep_untagged:
         newest.clear()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cleaner.core.errors import CleanerError, TimeLimitReached, TransientError, Unavailable
-from tests.emulator.faults import After, DropAfter, DropBefore, Status
+from tests.emulator.faults import After, Delay, DropAfter, DropBefore, Status
 from tests.emulator.images import image, multi_arch, referrer
 from tests.emulator.store import DANGLING_PARENT
 from tests.support.prune import PUSHED_OUT, children
@@ -71,12 +71,9 @@ def test_children_displace_nobody_when_a_tag_has_moved(world: World) -> None:
     world.load(top, tags="old-1", age_days=20)
     world.load(image("newest"), tags="new", age_days=1)
     pushed = image("pushed")
-    world.faults.add(
-        After(lambda: world.load(pushed, tags="old-2", age_days=0)),
-        kind="manifest_delete",
-        path=top.digest,
-        nth=1,
-    )
+    world.faults.add(After(lambda: world.load(pushed, tags="old-2", age_days=0)), kind="tags_list", nth=1)
+    # The other worker finds the tag moved meanwhile.
+    world.faults.add(Delay(0.2), kind="manifest_delete", path=top.digest)
 
     world.prune(workers=2, keep=1, keep_untagged=2, delete_tags=["old.*"])
 
