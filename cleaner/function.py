@@ -1,4 +1,4 @@
-"""What happens to one CloudEvent: it is acknowledged by returning, or raised to be delivered again."""
+"""Handles one CloudEvent: it is acknowledged by returning, or raised to be delivered again."""
 
 from __future__ import annotations
 
@@ -11,14 +11,23 @@ from typing import TYPE_CHECKING, Protocol
 from cleaner.coalescing import Coalescing
 from cleaner.core.errors import (
     InvalidNotification,
+    KeptManifestGone,
     PermanentError,
     PermissionDenied,
     RepositoryNotFound,
     TransientError,
 )
-from cleaner.core.notification import Named, PruneRequest, Pushed, Removed, SweepRequest, parse_delivery
+from cleaner.core.notification import (
+    NOTHING_NAMED,
+    Named,
+    PruneRequest,
+    Pushed,
+    Removed,
+    SweepRequest,
+    parse_delivery,
+)
 from cleaner.core.policy import find_policy
-from cleaner.core.reference import Digest, Repository
+from cleaner.core.reference import Repository
 from cleaner.core.times import parse_time
 from cleaner.core.timing import TIMING, Timing
 from cleaner.engine.run import AskRunning, Run, make_histories
@@ -59,7 +68,7 @@ class Function:
         self._publisher = TopicPublisher(settings.requests_topic)
         self._ask_running: AskRunning | None = None
         if settings.running_scopes:
-            # What only some deployments or messages need is not imported at a cold start without need.
+            # Only some deployments and messages need it, so a cold start does not import it.
             from cleaner.google.inventory import Inventory
             from cleaner.google.rest import GoogleApi
 
@@ -70,7 +79,7 @@ class Function:
         self._sweeps = Coalescing(self._clock)
 
     def handle(self, event: Event) -> None:
-        """Do what the event's message asks for, and return where that has come to an end, well or for good.
+        """Do what the event's message asks for, and return if another delivery would not help.
 
         Raises:
             TransientError: The message has to be delivered again.
@@ -94,22 +103,22 @@ class Function:
                 logger.debug("deletion announced")
             case SweepRequest(root):
                 self._sweep(root, published, deadline)
-            case Pushed(repository, digest):
-                self._prune(repository, digest, published, deadline)
+            case Pushed(repository, named):
+                self._prune(repository, named, published, deadline)
             case PruneRequest(repository):
-                self._prune(repository, None, published, deadline)
+                self._prune(repository, NOTHING_NAMED, published, deadline)
 
-    def _prune(self, repository: Repository, digest: Digest | None, published: datetime, deadline: float) -> None:
+    def _prune(self, repository: Repository, named: Named, published: datetime, deadline: float) -> None:
         facts = {"repository": str(repository)}
         policy = find_policy(self._settings.policies, repository)
         if policy is None:
             logger.info("no policy matches", extra=facts)
             return
         with (
-            _concluded("prune failed", "prune interrupted", facts),
-            self._prunes.turn(repository, digest, deadline) as turn,
+            _log_outcome("prune failed", "prune interrupted", facts),
+            self._prunes.lease(repository, named, deadline) as lease,
         ):
-            if turn.covers(published):
+            if lease.is_covered(published):
                 logger.info("already covered", extra=facts)
                 return
             began = datetime.now(UTC)
@@ -121,23 +130,26 @@ class Function:
                 dry_run=self._settings.dry_run or policy.dry_run,
                 workers=self._settings.workers,
                 deadline=deadline,
-                named=lambda: Named(turn.named()),
+                named=lease.named,
                 ask_running=self._ask_running,
             )
             try:
                 run.prune()
             except RepositoryNotFound:
-                # To find nothing is an end as good as any, for the other messages of a repository that is gone too.
-                turn.ended_well(began)
+                # It covers the other messages of a repository that no longer exists as well.
+                lease.record_success(began)
                 raise
-            turn.ended_well(began)
+            lease.record_success(began)
 
     def _sweep(self, root: Repository, published: datetime, deadline: float) -> None:
         from cleaner.engine.sweep import find_repositories, request_prunes
 
         facts = {"root": str(root)}
-        with _concluded("sweep failed", "sweep interrupted", facts), self._sweeps.turn(root, None, deadline) as turn:
-            if turn.covers(published):
+        with (
+            _log_outcome("sweep failed", "sweep interrupted", facts),
+            self._sweeps.lease(root, NOTHING_NAMED, deadline) as lease,
+        ):
+            if lease.is_covered(published):
                 logger.info("already covered", extra=facts)
                 return
             began = datetime.now(UTC)
@@ -146,10 +158,10 @@ class Function:
             found = find_repositories(root, self._settings.policies, self._registry, rest, exchange)
             count = request_prunes(found, self._publisher, self._clock, deadline)
             logger.info("sweep finished", extra=facts | {"repositories": count, "requests": exchange.requests})
-            turn.ended_well(began)
+            lease.record_success(began)
 
     def _artifact_registry(self) -> ArtifactRegistry:
-        """Return what lists where the registry itself cannot."""
+        """Return the API that lists what the registry cuts short."""
         from cleaner.google.artifact_registry import ArtifactRegistry
         from cleaner.google.rest import GoogleApi
 
@@ -157,7 +169,7 @@ class Function:
 
 
 @contextmanager
-def _concluded(failed: str, interrupted: str, facts: Mapping[str, object]) -> Iterator[None]:
+def _log_outcome(failed: str, interrupted: str, facts: Mapping[str, object]) -> Iterator[None]:
     """Log an error by who must act, and raise it only if another delivery may help."""
     try:
         yield
@@ -165,6 +177,9 @@ def _concluded(failed: str, interrupted: str, facts: Mapping[str, object]) -> It
         logger.info("repository not found", extra=facts)
     except PermissionDenied as error:
         logger.error("permission denied", extra={**facts, "permission": error.permission, "error": str(error)})
+    except KeptManifestGone as error:
+        facts = {**facts, "digest": error.child, "index": error.index}
+        logger.error("kept manifest is gone", extra=facts)
     except PermanentError as error:
         logger.error(failed, extra={**facts, "error": str(error)})
     except TransientError as error:

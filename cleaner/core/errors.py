@@ -1,8 +1,8 @@
 """The tree of exceptions that this package raises on purpose.
 
 Split by who must act: a transient error ends well when the message is delivered again, a permanent one needs a
-person.  Nothing here is decided by an error's text.  A leaf that one module alone raises and is about may stand
-there; ``transport.RetryableError`` is none of the tree, as it never leaves its module but as the cause of one that is.
+person.  Nothing is decided by an error's text.  ``transport.RetryableError`` is not in the tree: it leaves its module
+only as the cause of an error that is.
 """
 
 from __future__ import annotations

@@ -31,13 +31,6 @@ DATA_MAX_CHARS = 16 * 1024
 BRACKETS_MAX = 64
 
 
-class Pushed(msgspec.Struct, frozen=True):
-    """A manifest or tag of ``repository`` was pushed; ``digest`` where the message names it."""
-
-    repository: Repository
-    digest: Digest | None = None
-
-
 class Named(msgspec.Struct, frozen=True):
     """The digests and tags that messages about one repository name."""
 
@@ -46,6 +39,13 @@ class Named(msgspec.Struct, frozen=True):
 
 
 NOTHING_NAMED = Named()
+
+
+class Pushed(msgspec.Struct, frozen=True):
+    """A manifest or tag of ``repository`` was pushed; ``named`` is what the message names."""
+
+    repository: Repository
+    named: Named
 
 
 class Removed(msgspec.Struct, frozen=True):
@@ -150,8 +150,9 @@ def _pushed(fields: _Data, insecure: AbstractSet[str]) -> Pushed:
     by_tag = None if fields.tag is msgspec.UNSET else parse_tag_reference(fields.tag, insecure)
     if by_digest and by_tag and by_digest[0] != by_tag[0]:
         raise InvalidNotification("digest and tag are of different repositories")
-    if by_digest:
-        return Pushed(*by_digest)
-    if by_tag:
-        return Pushed(by_tag[0])
-    raise InvalidNotification("neither digest nor tag")
+    pushed = by_digest or by_tag
+    if not pushed:
+        raise InvalidNotification("neither digest nor tag")
+    digests = frozenset([by_digest[1]] if by_digest else [])
+    tags = frozenset([by_tag[1]] if by_tag else [])
+    return Pushed(pushed[0], Named(digests, tags))

@@ -14,7 +14,8 @@ import pytest
 from cleaner import coalescing
 from cleaner.coalescing import Coalescing
 from cleaner.core.errors import TimeLimitReached
-from cleaner.core.reference import Digest, Repository
+from cleaner.core.notification import NOTHING_NAMED, Named
+from cleaner.core.reference import Digest, Repository, Tag
 
 API, WEB = Repository("gcr.io", "acme/api"), Repository("gcr.io", "acme/web")
 A, B = Digest("sha256:" + "a" * 64), Digest("sha256:" + "b" * 64)
@@ -42,9 +43,13 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
-def named(turns: Coalescing, repository: Repository) -> frozenset[Digest]:
-    with turns.turn(repository, None, later()) as turn:
-        return frozenset(turn.named())
+def naming(*digests: Digest) -> Named:
+    return Named(frozenset(digests))
+
+
+def named(turns: Coalescing, repository: Repository) -> Named:
+    with turns.lease(repository, NOTHING_NAMED, later()) as lease:
+        return lease.named()
 
 
 # --- what a run covers
@@ -52,39 +57,39 @@ def named(turns: Coalescing, repository: Repository) -> frozenset[Digest]:
 
 def test_run_covers_what_was_published_before_it_began_its_listing(turns: Coalescing) -> None:
     """Not what was published at that moment or after: its listing may not have it."""
-    with turns.turn(API, None, later()) as turn:
-        turn.ended_well(START)
+    with turns.lease(API, NOTHING_NAMED, later()) as lease:
+        lease.record_success(START)
 
-    with turns.turn(API, None, later()) as turn:
-        assert turn.covers(START - SECOND)
-        assert turn.covers(START - TICK)
-        assert not turn.covers(START)
-        assert not turn.covers(START + TICK)
+    with turns.lease(API, NOTHING_NAMED, later()) as lease:
+        assert lease.is_covered(START - SECOND)
+        assert lease.is_covered(START - TICK)
+        assert not lease.is_covered(START)
+        assert not lease.is_covered(START + TICK)
 
 
 def test_message_without_a_publish_time_is_never_covered(turns: Coalescing) -> None:
     """Nobody knows whether it was."""
-    with turns.turn(API, None, later()) as turn:
-        turn.ended_well(START)
+    with turns.lease(API, NOTHING_NAMED, later()) as lease:
+        lease.record_success(START)
 
-    with turns.turn(API, None, later()) as turn:
-        assert not turn.covers(None)
+    with turns.lease(API, NOTHING_NAMED, later()) as lease:
+        assert not lease.is_covered(None)
 
 
 def test_nothing_is_covered_before_the_first_run(turns: Coalescing) -> None:
     """However old the message is."""
-    with turns.turn(API, None, later()) as turn:
-        assert not turn.covers(START - 999 * SECOND)
+    with turns.lease(API, NOTHING_NAMED, later()) as lease:
+        assert not lease.is_covered(START - 999 * SECOND)
 
 
 def test_run_covers_its_own_repository_alone(turns: Coalescing) -> None:
     """The same path on another host is another repository."""
-    with turns.turn(API, None, later()) as turn:
-        turn.ended_well(START)
+    with turns.lease(API, NOTHING_NAMED, later()) as lease:
+        lease.record_success(START)
 
     for other in (WEB, Repository("eu.gcr.io", "acme/api")):
-        with turns.turn(other, None, later()) as turn:
-            assert not turn.covers(START - SECOND)
+        with turns.lease(other, NOTHING_NAMED, later()) as lease:
+            assert not lease.is_covered(START - SECOND)
 
 
 @pytest.mark.parametrize("error", [None, RuntimeError("failed")])
@@ -93,24 +98,24 @@ def test_run_that_did_not_end_well_covers_nothing(turns: Coalescing, error: Exce
     with ExitStack() as stack:
         if error:
             stack.enter_context(pytest.raises(RuntimeError))
-        with turns.turn(API, A, later()):
+        with turns.lease(API, naming(A), later()):
             if error:
                 raise error
 
-    with turns.turn(API, None, later()) as turn:
-        assert not turn.covers(START - SECOND)
-        assert turn.named() == frozenset()
+    with turns.lease(API, NOTHING_NAMED, later()) as lease:
+        assert not lease.is_covered(START - SECOND)
+        assert lease.named() == NOTHING_NAMED
 
 
 def test_failed_run_takes_nothing_from_an_earlier_good_one(turns: Coalescing) -> None:
     """What that listed it has listed."""
-    with turns.turn(API, None, later()) as turn:
-        turn.ended_well(START)
-    with pytest.raises(RuntimeError), turns.turn(API, None, later()):
+    with turns.lease(API, NOTHING_NAMED, later()) as lease:
+        lease.record_success(START)
+    with pytest.raises(RuntimeError), turns.lease(API, NOTHING_NAMED, later()):
         raise RuntimeError
 
-    with turns.turn(API, None, later()) as turn:
-        assert turn.covers(START - SECOND)
+    with turns.lease(API, NOTHING_NAMED, later()) as lease:
+        assert lease.is_covered(START - SECOND)
 
 
 # --- waiting
@@ -127,8 +132,8 @@ class Service:
         self.lock = threading.Lock()
 
     def answer(self, published: datetime, run_s: float = 0.05) -> None:
-        with self.turns.turn(API, None, later()) as turn:
-            if turn.covers(published):
+        with self.turns.lease(API, NOTHING_NAMED, later()) as lease:
+            if lease.is_covered(published):
                 return
             began = datetime.now(UTC)
             with self.lock:
@@ -138,7 +143,7 @@ class Service:
             time.sleep(run_s)
             with self.lock:
                 self.under_way -= 1
-            turn.ended_well(began)
+            lease.record_success(began)
 
 
 def test_ten_messages_that_arrive_together_cost_one_listing(turns: Coalescing) -> None:
@@ -180,11 +185,11 @@ def test_runs_of_one_repository_never_overlap(turns: Coalescing) -> None:
 
 
 def test_different_repositories_run_side_by_side(turns: Coalescing) -> None:
-    """Each meets the other inside its own turn."""
+    """Each meets the other inside its own lease."""
     both = threading.Barrier(2, timeout=LONG_S)
 
     def run(repository: Repository) -> None:
-        with turns.turn(repository, None, later()):
+        with turns.lease(repository, NOTHING_NAMED, later()):
             both.wait()
 
     with ThreadPoolExecutor(2) as pool:
@@ -196,28 +201,28 @@ def test_different_repositories_run_side_by_side(turns: Coalescing) -> None:
 
 def test_turn_that_does_not_come_in_time_ends_the_wait(turns: Coalescing) -> None:
     """Waiting counts in the time limit; what has ended waiting is named no more."""
-    with turns.turn(API, A, later()) as turn:
+    with turns.lease(API, naming(A), later()) as lease:
         began = time.monotonic()
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(lambda: turns.turn(API, B, time.monotonic() + 0.1).__enter__())
+            waiting = pool.submit(lambda: turns.lease(API, naming(B), time.monotonic() + 0.1).__enter__())
             with pytest.raises(TimeLimitReached, match=r"gcr\.io/acme/api"):
                 waiting.result(timeout=LONG_S)
         assert time.monotonic() - began >= 0.1
-        assert turn.named() == {A}
+        assert lease.named() == naming(A)
 
     assert TimeLimitReached.transient
 
 
 def test_turn_that_is_free_is_taken_even_late(turns: Coalescing) -> None:
     """Whether there is time for a run is not decided here."""
-    with turns.turn(API, None, time.monotonic() - 1) as turn:
-        assert turn.named() == frozenset()
+    with turns.lease(API, NOTHING_NAMED, time.monotonic() - 1) as lease:
+        assert lease.named() == NOTHING_NAMED
 
 
 def test_deadline_that_has_passed_does_not_wait_at_all(turns: Coalescing) -> None:
     """A negative time would mean for ever."""
-    with turns.turn(API, None, later()), ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(lambda: turns.turn(API, None, time.monotonic() - 1).__enter__())
+    with turns.lease(API, NOTHING_NAMED, later()), ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(lambda: turns.lease(API, NOTHING_NAMED, time.monotonic() - 1).__enter__())
         with pytest.raises(TimeLimitReached):
             waiting.result(timeout=LONG_S)
 
@@ -229,24 +234,33 @@ def test_digests_of_waiting_messages_are_seen_by_the_run(turns: Coalescing) -> N
     """As soon as they arrive, and its own from the beginning; those of another repository are not."""
     done = threading.Event()
 
-    def wait(repository: Repository, digest: Digest | None) -> None:
-        with turns.turn(repository, digest, later()):
+    def wait(repository: Repository, *digests: Digest) -> None:
+        with turns.lease(repository, naming(*digests), later()):
             done.wait(LONG_S)
 
     with ThreadPoolExecutor(4) as pool:
-        with turns.turn(API, A, later()) as turn:
-            assert turn.named() == {A}
+        with turns.lease(API, naming(A), later()) as lease:
+            assert lease.named() == naming(A)
             waiting: list[Future[None]] = [
                 pool.submit(wait, API, B),
-                pool.submit(wait, API, None),
+                pool.submit(wait, API),
                 pool.submit(wait, WEB, Digest("sha256:" + "c" * 64)),
             ]
-            until(lambda: turn.named() == {A, B})
+            until(lambda: lease.named() == naming(A, B))
             done.set()
         for each in waiting:
             each.result()
 
-    assert named(turns, API) == named(turns, WEB) == frozenset()
+    assert named(turns, API) == named(turns, WEB) == NOTHING_NAMED
+
+
+def test_tags_are_named_as_digests_are(turns: Coalescing) -> None:
+    """A message may name only one of them."""
+    tag = Named(tags=frozenset({Tag("v1")}))
+    with turns.lease(API, tag, later()) as lease:
+        assert lease.named() == tag
+
+    assert named(turns, API) == NOTHING_NAMED
 
 
 def test_digest_that_two_messages_name_stays_until_both_are_answered(turns: Coalescing) -> None:
@@ -254,10 +268,10 @@ def test_digest_that_two_messages_name_stays_until_both_are_answered(turns: Coal
     entered, leave = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with turns.turn(API, A, later()) as turn:
+        with turns.lease(API, naming(A), later()) as lease:
             entered.set()
             leave.wait(LONG_S)
-            assert turn.named() == {A}
+            assert lease.named() == naming(A)
 
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(hold)
@@ -267,50 +281,31 @@ def test_digest_that_two_messages_name_stays_until_both_are_answered(turns: Coal
         first.result()
         second.result()
 
-    assert named(turns, API) == frozenset()
+    assert named(turns, API) == NOTHING_NAMED
 
 
 def test_what_a_run_was_told_does_not_change_under_it(turns: Coalescing) -> None:
     """Each question gets an answer of its own."""
-    with turns.turn(API, A, later()) as turn:
-        before = turn.named()
+    with turns.lease(API, naming(A), later()) as lease:
+        before = lease.named()
 
-    assert before == {A}
+    assert before == naming(A)
 
 
 # --- what a process remembers
 
 
-def test_longest_unused_repository_is_forgotten(turns: Coalescing, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_longest_unused_repository_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then its next message costs a listing, no more."""
-    monkeypatch.setattr(coalescing, "_REMEMBERED_MAX", 2)
+    monkeypatch.setattr(coalescing, "_REPOSITORIES_MAX", 2)
+    turns = Coalescing(time.monotonic)
     repositories = [Repository("gcr.io", f"acme/{name}") for name in "abc"]
     for repository in repositories:
-        with turns.turn(repository, None, later()) as turn:
-            turn.ended_well(START)
+        with turns.lease(repository, NOTHING_NAMED, later()) as lease:
+            lease.record_success(START)
 
     covered = []
     for repository in reversed(repositories):
-        with turns.turn(repository, None, later()) as turn:
-            covered.append(turn.covers(START - SECOND))
+        with turns.lease(repository, NOTHING_NAMED, later()) as lease:
+            covered.append(lease.is_covered(START - SECOND))
     assert covered == [True, True, False]
-
-
-def test_repository_that_has_a_turn_is_not_forgotten(turns: Coalescing, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its next message would not wait."""
-    monkeypatch.setattr(coalescing, "_REMEMBERED_MAX", 1)
-
-    with turns.turn(API, A, later()) as turn:
-        for name in "abc":
-            with turns.turn(Repository("gcr.io", f"acme/{name}"), None, later()):
-                pass
-        with pytest.raises(TimeLimitReached):
-            turns.turn(API, B, time.monotonic()).__enter__()
-        turn.ended_well(START)
-
-    with turns.turn(API, None, later()) as turn:
-        assert turn.covers(START - SECOND)
-    with turns.turn(WEB, None, later()):
-        pass
-    with turns.turn(API, None, later()) as turn:
-        assert not turn.covers(START - SECOND)

@@ -12,6 +12,7 @@ from cleaner.core.errors import InvalidNotification
 from cleaner.core.notification import (
     DATA_MAX_CHARS,
     Delivery,
+    Named,
     Notification,
     PruneRequest,
     Pushed,
@@ -20,13 +21,18 @@ from cleaner.core.notification import (
     parse_data,
     parse_delivery,
 )
-from cleaner.core.reference import Digest, Repository
+from cleaner.core.reference import Digest, Repository, Tag
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 TOPIC = "projects/acme/topics/requests"
 PUSHES = "//pubsub.googleapis.com/projects/acme/topics/gcr"
 REQUESTS = f"//pubsub.googleapis.com/{TOPIC}"
 API = Repository("gcr.io", "acme/api")
+
+
+def pushed(repository: Repository, digest: str = "", tag: str = "") -> Pushed:
+    digests, tags = [Digest(digest)] if digest else [], [Tag(tag)] if tag else []
+    return Pushed(repository, Named(frozenset(digests), frozenset(tags)))
 
 
 def encoded(data: object) -> str:
@@ -55,29 +61,29 @@ def rejection(data: object, *, source: str = PUSHES) -> str:
 
 
 @pytest.mark.parametrize(
-    ("fields", "pushed"),
+    ("fields", "expected"),
     [
-        ({"digest": f"gcr.io/acme/api@{DIGEST}", "tag": "gcr.io/acme/api:v1"}, Pushed(API, Digest(DIGEST))),
-        ({"digest": f"gcr.io/acme/api@{DIGEST}"}, Pushed(API, Digest(DIGEST))),
-        ({"tag": "gcr.io/acme/api:v1"}, Pushed(API)),
+        ({"digest": f"gcr.io/acme/api@{DIGEST}", "tag": "gcr.io/acme/api:v1"}, pushed(API, DIGEST, "v1")),
+        ({"digest": f"gcr.io/acme/api@{DIGEST}"}, pushed(API, DIGEST)),
+        ({"tag": "gcr.io/acme/api:v1"}, pushed(API, tag="v1")),
         (
             {"digest": f"us-docker.pkg.dev/acme/apps/api@{DIGEST}", "tag": "us-docker.pkg.dev/acme/apps/api:1.1"},
-            Pushed(Repository("us-docker.pkg.dev", "acme/apps/api"), Digest(DIGEST)),
+            pushed(Repository("us-docker.pkg.dev", "acme/apps/api"), DIGEST, "1.1"),
         ),
         (
             {"digest": f"localhost:5000/acme/api@{DIGEST}", "tag": "localhost:5000/acme/api:v1"},
-            Pushed(Repository("localhost:5000", "acme/api"), Digest(DIGEST)),
+            pushed(Repository("localhost:5000", "acme/api"), DIGEST, "v1"),
         ),
     ],
 )
-def test_push_names_its_repository(fields: dict[str, str], pushed: Pushed) -> None:
-    """By digest, by tag or by both; the digest is kept where it is told."""
-    assert said({"action": "INSERT", **fields}) == pushed
+def test_push_names_its_repository(fields: dict[str, str], expected: Pushed) -> None:
+    """By digest, by tag or by both, and each that it has is named."""
+    assert said({"action": "INSERT", **fields}) == expected
 
 
 def test_field_that_nobody_knows_is_ignored() -> None:
     """Google may add some."""
-    assert said({"action": "INSERT", "tag": "gcr.io/acme/api:v1", "new": [{"x": None}]}) == Pushed(API)
+    assert said({"action": "INSERT", "tag": "gcr.io/acme/api:v1", "new": [{"x": None}]}) == pushed(API, tag="v1")
 
 
 @pytest.mark.parametrize(
@@ -95,10 +101,10 @@ def test_push_to_the_other_name_is_a_push_to_the_same_repository(name: str, cano
     """Whichever field has which name, one repository has one name."""
     host, _, path = canonical.partition("/")
 
-    assert said({"action": "INSERT", "digest": f"{name}@{DIGEST}"}) == Pushed(Repository(host, path), Digest(DIGEST))
-    assert said({"action": "INSERT", "tag": f"{name}:v1"}) == Pushed(Repository(host, path))
-    assert said({"action": "INSERT", "digest": f"{name}@{DIGEST}", "tag": f"{canonical}:v1"}) == Pushed(
-        Repository(host, path), Digest(DIGEST)
+    assert said({"action": "INSERT", "digest": f"{name}@{DIGEST}"}) == pushed(Repository(host, path), DIGEST)
+    assert said({"action": "INSERT", "tag": f"{name}:v1"}) == pushed(Repository(host, path), tag="v1")
+    assert said({"action": "INSERT", "digest": f"{name}@{DIGEST}", "tag": f"{canonical}:v1"}) == pushed(
+        Repository(host, path), DIGEST, "v1"
     )
     assert said({"action": "PRUNE", "repository": name}, source=REQUESTS) == PruneRequest(Repository(host, path))
 
@@ -213,7 +219,7 @@ def test_without_a_requests_topic_no_request_is_taken(source: str) -> None:
 
 def test_push_from_the_requests_topic_is_taken_too() -> None:
     """Only requests are bound to a topic."""
-    assert said({"action": "INSERT", "tag": "gcr.io/acme/api:v1"}, source=REQUESTS) == Pushed(API)
+    assert said({"action": "INSERT", "tag": "gcr.io/acme/api:v1"}, source=REQUESTS) == pushed(API, tag="v1")
 
 
 @pytest.mark.parametrize("action", ["PRUNE", "SWEEP"])
@@ -333,7 +339,7 @@ def test_data_of_any_other_size_is_not_looked_at() -> None:
     longest = b"{%s}" % GOOD
     longest += b" " * (DATA_MAX_CHARS // 4 * 3 - len(longest))
 
-    assert said(longest) == Pushed(API)
+    assert said(longest) == pushed(API, tag="v1")
     assert rejection(longest + b" ") == "data is too long"
 
 

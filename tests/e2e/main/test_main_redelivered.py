@@ -32,7 +32,7 @@ def test_a_defect_is_told_with_its_stack(kitchen: Kitchen, monkeypatch: pytest.M
 
 def test_a_call_without_a_server_raises(kitchen: Kitchen) -> None:
     """Whoever calls the function itself gets what functions-framework would."""
-    served = kitchen.serve(TIME_LIMIT="0.5")
+    served = kitchen.serve(TIME_LIMIT="2")
     served.fill("", "")
     served.emulator.faults.add(Status(503), kind="tags_list")
     data = json.dumps({"action": "INSERT", "tag": f"{served.repository}:latest"}).encode()
@@ -46,7 +46,7 @@ def test_a_call_without_a_server_raises(kitchen: Kitchen) -> None:
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_transient_failure_is_delivered_again(kitchen: Kitchen, kind: str, status: int) -> None:
     """Still failing when the time is over: 500, and a WARNING."""
-    served = kitchen.serve(TIME_LIMIT="0.5")
+    served = kitchen.serve(TIME_LIMIT="2")
     digests = served.fill("", "")
     served.emulator.faults.add(Status(status), kind=kind)
 
@@ -59,7 +59,7 @@ def test_a_transient_failure_is_delivered_again(kitchen: Kitchen, kind: str, sta
 
 def test_the_next_delivery_does_what_was_not_done(kitchen: Kitchen) -> None:
     """A failed run covers nothing: the same message is not taken for done."""
-    served = kitchen.serve(TIME_LIMIT="0.5")
+    served = kitchen.serve(TIME_LIMIT="2")
     kept, _ = served.fill("", "")
     fault = served.emulator.faults.add(Status(503), kind="tags_list")
     published = datetime.now(UTC)
@@ -74,9 +74,10 @@ def test_the_next_delivery_does_what_was_not_done(kitchen: Kitchen) -> None:
 
 def test_a_time_limit_is_delivered_again(kitchen: Kitchen) -> None:
     """No further deletion begins, the summary is written, and the message fails."""
-    served = kitchen.serve(TIME_LIMIT="0.4", WORKERS="1")
+    served = kitchen.serve(TIME_LIMIT="2.5", WORKERS="1")
     served.fill(*[""] * 30)
-    served.emulator.faults.latency_s = 0.05
+    # The second listing comes a second after the first.
+    served.emulator.faults.latency_s = 0.1
 
     assert served.push() == 500
 
