@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_right
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -121,6 +122,13 @@ class Store:
         self._below: dict[str, dict[str, None]] = {}
         self._modes: dict[str, str] = {}
         self.gaps: list[Gap] = []
+
+    def copy(self) -> Store:
+        """Another store of the same state and settings."""
+        made = Store(now_ms=self.now_ms, referrer_code=self.referrer_code, strict=self.strict)
+        with self._lock:
+            made._repositories, made._below, made._modes = deepcopy((self._repositories, self._below, self._modes))
+        return made
 
     # Repositories.
 

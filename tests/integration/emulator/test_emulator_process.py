@@ -14,7 +14,7 @@ import requests
 
 from tests.emulator import Emulator
 from tests.emulator.faults import rule_from_json
-from tests.emulator.images import load, multi_arch
+from tests.emulator.images import image, load, multi_arch
 from tests.emulator.store import Store
 from tests.support.emulator_client import ABSENT, PATH, Client
 from tests.support.processes import DEADLINE_S, ROOT
@@ -71,6 +71,20 @@ def test_load_of_a_dump_gives_the_same_state() -> None:
 
     expected = json.loads(json.dumps(store.dump()).replace("{host}", "here:1"))
     assert copy.dump() == expected
+
+
+def test_copy_of_a_store_changes_on_its_own() -> None:
+    """It begins with the same state."""
+    store = Store()
+    digest = load(store, "gcr.io/acme/api", image(1), tags="v1")
+    before, copy = store.dump(), store.copy()
+    assert copy.dump() == before
+
+    copy.delete_tag("gcr.io/acme/api", "v1")
+    copy.delete_manifest("gcr.io/acme/api", digest)
+
+    assert store.dump() == before
+    assert not copy.digests("gcr.io/acme/api")
 
 
 def test_rule_from_json_refuses_what_it_does_not_know() -> None:
