@@ -348,7 +348,7 @@ def test_time_limit_fails_the_message_and_redelivery_goes_on(chain: Chain) -> No
     """A run that has no more time says what it did and raises; the next delivery does the rest."""
     history = fill(chain, builds=3, untagged=30)
     chain.emulator.faults.latency_s = 0.05
-    function = chain.function(WORKERS="1", TIME_LIMIT="1")
+    function = chain.function(WORKERS="1", TIME_LIMIT="2")
     gateway = chain.push_to(function)
 
     ids = chain.publish([insert(chain)])
