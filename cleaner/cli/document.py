@@ -9,8 +9,9 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 
-from cleaner.core.plan import Plan, Verdict, newest_first
+from cleaner.core.plan import Plan, Verdict
 from cleaner.core.reference import Digest, Repository, Tag
+from cleaner.core.rules import newest_first
 
 _NOTHING_LOST: Mapping[Digest, Collection[Tag]] = MappingProxyType({})
 

@@ -15,9 +15,20 @@ from cleaner.cli import words
 from cleaner.core.errors import CleanerError
 from cleaner.core.graph import Graph, Kind
 from cleaner.core.manifest import Listing, Manifest
-from cleaner.core.plan import Plan, Reason, Running, Verdict, newest_first
+from cleaner.core.plan import Plan, Verdict
 from cleaner.core.policy import Pattern, Policy
 from cleaner.core.reference import Digest
+from cleaner.core.rules import (
+    NOTHING_RUNNING,
+    RULES,
+    Facts,
+    Reason,
+    Running,
+    is_retired,
+    newest_first,
+    newest_of_pools,
+    runners,
+)
 
 # Fewer digits are more likely a tag with a typing error.
 LEAST_HEX_DIGITS = 4
@@ -33,7 +44,7 @@ class NothingToExplain(CleanerError):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What one rule says: whether it keeps the manifest, or would if none stood before it."""
+    """What one rule says: whether it keeps the manifest, or would if no other rule came first."""
 
     reason: Reason
     keeps: bool
@@ -99,18 +110,28 @@ class _Reader:
         self._kind = self._graph.kind(manifest)
         self._kept = {verdict.manifest.digest: verdict for verdict in case.plan.keep}
         self._going = {verdict.manifest.digest: verdict for verdict in case.plan.delete}
+        kinds = {digest: self._graph.kind(one) for digest, one in case.listing.manifests.items()}
+        self._facts = Facts(
+            case.policy,
+            case.now,
+            kinds,
+            newest=newest_of_pools(self._graph, kinds, case.policy, case.now, kinds.keys()),
+            running=runners(self._graph, case.running or NOTHING_RUNNING),
+        )
 
     def findings(self) -> Iterator[Finding]:
-        yield self._unknown_type()
-        yield self._unknown_age()
-        yield self._too_young()
-        yield Finding(
-            Reason.JUST_PUSHED, keeps=False, sentence="Only the message of a push says so, and here is none."
-        )
-        yield self._running()
-        yield self._protected_tag()
-        yield self._tagged()
-        yield self._newest()
+        sentences = {
+            Reason.UNKNOWN_TYPE: self._unknown_type,
+            Reason.UNKNOWN_AGE: self._unknown_age,
+            Reason.TOO_YOUNG: self._too_young,
+            Reason.JUST_PUSHED: lambda: "Only the message of a push says so, and here is none.",
+            Reason.RUNNING: self._running,
+            Reason.PROTECTED_TAG: self._protected_tag,
+            Reason.TAGGED: self._tagged,
+            Reason.NEWEST: self._newest,
+        }
+        for reason, keeps in RULES:
+            yield Finding(reason, keeps(self._facts, self._manifest), sentences[reason]())
         yield self._needed()
         yield self._over_limit()
 
@@ -155,94 +176,75 @@ class _Reader:
             case reason:
                 return f"It is deleted, as {reason.value}: no rule keeps it."
 
-    def _unknown_type(self) -> Finding:
-        known = self._manifest.has_known_type
-        sentence = (
-            f"Its media type is {self._manifest.media_type!a}" if self._manifest.media_type else "It has no type"
+    def _unknown_type(self) -> str:
+        media_type = self._manifest.media_type
+        about = "one of the four" if self._manifest.has_known_type else "none of the four"
+        return (
+            f"{f'Its media type is {media_type!a}' if media_type else 'It has no type'}, {about} that are understood."
         )
-        about = "one of the four that are understood." if known else "none of the four that are understood."
-        return Finding(Reason.UNKNOWN_TYPE, not known, f"{sentence}, {about}")
 
-    def _unknown_age(self) -> Finding:
-        unknown = self._manifest.uploaded is None
-        sentence = "The registry gives no usable upload time." if unknown else "The registry gives its upload time."
-        return Finding(Reason.UNKNOWN_AGE, unknown, sentence)
+    def _unknown_age(self) -> str:
+        if self._manifest.uploaded is None:
+            return "The registry gives no usable upload time."
+        return "The registry gives its upload time."
 
-    def _too_young(self) -> Finding:
-        uploaded, min_age = self._manifest.uploaded, words.duration(self._policy.min_age)
+    def _too_young(self) -> str:
+        uploaded = self._manifest.uploaded
         if uploaded is None:
-            return Finding(Reason.TOO_YOUNG, keeps=False, sentence="Its age is unknown.")
-        young = self._case.now - uploaded < self._policy.min_age
-        sentence = f"It is {words.age(uploaded, self._case.now)} old; min_age is {min_age}."
-        return Finding(Reason.TOO_YOUNG, young, sentence)
+            return "Its age is unknown."
+        age, min_age = words.age(uploaded, self._case.now), words.duration(self._policy.min_age)
+        return f"It is {age} old; min_age is {min_age}."
 
-    def _running(self) -> Finding:
+    def _running(self) -> str:
+        if self._case.running is None:
+            return "Nobody was asked what is deployed."
+        who = self._facts.running.get(self._digest)
+        if who is None:
+            return "Nothing that is deployed names it."
         running = self._case.running
-        if running is None:
-            return Finding(Reason.RUNNING, keeps=False, sentence="Nobody was asked what is deployed.")
-        # What an index lists is the index's business too, at any depth.
-        seen = {self._digest}
-        pending = [self._digest]
-        while pending:
-            digest = pending.pop()
-            manifest = self._case.listing.manifests[digest]
-            names = [running.digests.get(digest), *(running.tags.get(tag) for tag in manifest.tags)]
-            who = next(filter(None, names), None)
-            if who:
-                what = "it" if digest == self._digest else f"its child {words.short(digest)}"
-                return Finding(Reason.RUNNING, keeps=True, sentence=f"{who} runs {what}.")
-            below = [child for child in self._graph.children.get(digest, ()) if child not in seen]
-            seen.update(below)
-            pending += below
-        return Finding(Reason.RUNNING, keeps=False, sentence="Nothing that is deployed names it.")
+        names = [running.digests.get(self._digest), *(running.tags.get(tag) for tag in self._manifest.tags)]
+        return f"{who} runs {'it' if any(names) else 'what it lists'}."
 
-    def _protected_tag(self) -> Finding:
+    def _protected_tag(self) -> str:
         patterns = self._policy.protect_tags
         if not patterns:
-            return Finding(Reason.PROTECTED_TAG, keeps=False, sentence="protect_tags is empty.")
+            return "protect_tags is empty."
         for tag in self._manifest.tags:
-            pattern = _matching(patterns, tag)
-            if pattern:
-                return Finding(
-                    Reason.PROTECTED_TAG, keeps=True, sentence=f"protect_tags has {pattern}, which matches {tag}."
-                )
-        return Finding(Reason.PROTECTED_TAG, keeps=False, sentence="No tag of it matches protect_tags.")
+            if pattern := _matching(patterns, tag):
+                return f"protect_tags has {pattern}, which matches {tag}."
+        return "No tag of it matches protect_tags."
 
-    def _tagged(self) -> Finding:
+    def _tagged(self) -> str:
         manifest, patterns = self._manifest, self._policy.delete_tags
         if not (self._kind.is_image or self._kind is Kind.ORPHAN):
-            return Finding(Reason.TAGGED, keeps=False, sentence="This rule is about images.")
+            return "This rule is about images."
         if manifest.has_unnamed_tags:
-            return Finding(Reason.TAGGED, keeps=True, sentence="It has more tags than the registry names.")
+            return "It has more tags than the registry names."
         if not manifest.tags:
-            return Finding(Reason.TAGGED, keeps=False, sentence="It has no tag.")
-        unmatched = [words.short_tag(tag) for tag in manifest.tags if not _matching(patterns, tag)]
+            return "It has no tag."
         if not patterns:
-            return Finding(Reason.TAGGED, keeps=True, sentence="delete_tags is empty, so whatever has a tag stays.")
+            return "delete_tags is empty, so whatever has a tag is kept."
+        unmatched = [words.short_tag(tag) for tag in manifest.tags if not _matching(patterns, tag)]
         if unmatched:
-            sentence = f"delete_tags does not match {_some(unmatched)}."
-            return Finding(Reason.TAGGED, keeps=True, sentence=sentence)
+            return f"delete_tags does not match {_some(unmatched)}."
         matched = [f"{words.short_tag(tag)} by {_matching(patterns, tag)}" for tag in manifest.tags]
-        return Finding(Reason.TAGGED, keeps=False, sentence=f"delete_tags matches every tag: {_some(matched)}.")
+        return f"delete_tags matches every tag: {_some(matched)}."
 
-    def _newest(self) -> Finding:
+    def _newest(self) -> str:
         if not self._kind.is_image:
-            return Finding(Reason.NEWEST, keeps=False, sentence="This rule is about images.")
+            return "This rule is about images."
         uploaded, policy = self._manifest.uploaded, self._policy
         if uploaded is None:
-            return Finding(Reason.NEWEST, keeps=False, sentence="It cannot be compared: its age is unknown.")
+            return "It cannot be compared: its age is unknown."
         if self._kind is Kind.UNTAGGED_IMAGE and self._case.now - uploaded < policy.min_age:
-            sentence = "It does not count yet: it may be a part of an index that is still on its way."
-            return Finding(Reason.NEWEST, keeps=False, sentence=sentence)
+            return "It does not count yet: it may be a part of an index that is still on its way."
         places = [self._place(group) for group in self._groups(self._manifest)]
-        is_new = any(kept for kept, _ in places)
         sentence = f"It is {words.listed(text for _, text in places)}"
-        if is_new and policy.max_age is not None:
-            if self._case.now - uploaded >= policy.max_age:
-                is_new = False
+        if policy.max_age is not None and any(is_among for is_among, _ in places):
+            if is_retired(self._manifest, policy, self._case.now):
                 sentence += f"; but it is {words.age(uploaded, self._case.now)} old"
             sentence += f", and max_age is {words.duration(policy.max_age)}"
-        return Finding(Reason.NEWEST, is_new, f"{sentence}.")
+        return f"{sentence}."
 
     def _place(self, group: tuple[str | None, ...] | None) -> tuple[bool, str]:
         """Return whether the manifest is among the newest of a group, and where it stands, in words."""
@@ -299,7 +301,8 @@ class _Reader:
                     ways[further] = ways[other]
                     pending.append(further)
         if self._kept_as(Reason.NEEDED):
-            return Finding(Reason.NEEDED, keeps=True, sentence="It belongs to nothing but a loop that it is part of.")
+            sentence = "It is part of a cycle, or comes after one, and no order deletes it."
+            return Finding(Reason.NEEDED, keeps=True, sentence=sentence)
         return Finding(Reason.NEEDED, keeps=False, sentence="Nothing that is kept needs it.")
 
     def _need(self, way: Digest, root: Digest) -> str:

@@ -12,8 +12,9 @@ import msgspec
 
 from cleaner.core.graph import Graph, Kind, reachable
 from cleaner.core.manifest import Listing, Manifest
-from cleaner.core.plan import Plan, Verdict, newest_first
+from cleaner.core.plan import Plan, Verdict
 from cleaner.core.reference import Digest
+from cleaner.core.rules import newest_first
 
 # BuildKit's in-toto attestations are children of this platform.
 _NO_PLATFORM = "unknown/unknown"

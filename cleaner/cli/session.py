@@ -11,9 +11,10 @@ from datetime import datetime
 
 from cleaner.core.errors import HostNotAllowed, InvalidReference
 from cleaner.core.manifest import Listing
-from cleaner.core.plan import Plan, Running
+from cleaner.core.plan import Plan
 from cleaner.core.policy import Policy
 from cleaner.core.reference import GCR_HOSTS, Repository, package_name, parse_repository
+from cleaner.core.rules import Running
 from cleaner.engine.report import Progress
 from cleaner.engine.run import Run, make_histories
 from cleaner.google.artifact_registry import ArtifactRegistry

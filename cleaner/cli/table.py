@@ -13,7 +13,8 @@ from cleaner.cli.images import Part, Row, View, attached_as
 from cleaner.cli.terminal import Table, Terminal
 from cleaner.core.graph import Kind
 from cleaner.core.manifest import Manifest
-from cleaner.core.plan import Reason, Verdict
+from cleaner.core.plan import Verdict
+from cleaner.core.rules import Reason
 
 _SHOWN_TAGS = 3
 _BRIEFLY = {"SBOM": "sbom", "attestation": "att", "referrer": "ref", "signature": "sig"}

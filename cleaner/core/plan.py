@@ -5,9 +5,8 @@ A function of values: the same listing, policy and clock give the same plan, wha
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Set as AbstractSet
-from datetime import UTC, datetime
-from enum import Enum
+from collections.abc import Iterable, Mapping, Set as AbstractSet
+from datetime import datetime
 
 import msgspec
 
@@ -16,46 +15,26 @@ from cleaner.core.history import NO_HISTORY, History
 from cleaner.core.limit import oldest, over_limit
 from cleaner.core.manifest import Listing, Manifest
 from cleaner.core.notification import NOTHING_NAMED, Named
-from cleaner.core.policy import Pattern, Policy
-from cleaner.core.reference import Digest, Repository, Tag
+from cleaner.core.policy import Policy
+from cleaner.core.reference import Digest, Repository
+from cleaner.core.rules import (
+    NOTHING_RUNNING,
+    Facts,
+    Reason,
+    Running,
+    first_reason,
+    is_retired,
+    newest_first,
+    newest_of_pools,
+    runners,
+)
 from cleaner.core.steps import Step, blocked, make_steps
-
-
-class Reason(Enum):
-    """Why a manifest is kept or deleted; of several that apply, the first in this order is given."""
-
-    UNKNOWN_TYPE = "unknown-type"
-    UNKNOWN_AGE = "unknown-age"
-    TOO_YOUNG = "too-young"
-    JUST_PUSHED = "just-pushed"
-    RUNNING = "running"
-    PROTECTED_TAG = "protected-tag"
-    TAGGED = "tagged"
-    NEWEST = "newest"
-    NEEDED = "needed"
-    OVER_LIMIT = "over-limit"
-
-    EXPIRED = "expired"
-    FOLLOWS = "follows"
-    ORPHAN = "orphan"
-
 
 _REASONS_TO_DELETE = {
     Kind.TAGGED_IMAGE: Reason.EXPIRED,
     Kind.UNTAGGED_IMAGE: Reason.EXPIRED,
     Kind.ORPHAN: Reason.ORPHAN,
 }
-_END_OF_TIME = datetime.max.replace(tzinfo=UTC)
-
-
-class Running(msgspec.Struct, frozen=True):
-    """What is deployed, as far as it concerns one repository: digest or tag to who runs it."""
-
-    digests: Mapping[Digest, str] = msgspec.field(default_factory=dict)
-    tags: Mapping[Tag, str] = msgspec.field(default_factory=dict)
-
-
-NOTHING_RUNNING = Running()
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -117,14 +96,18 @@ def plan(
     kinds = {digest: graph.kind(manifest) for digest, manifest in listing.manifests.items()}
     untagged = frozenset(digest for digest, kind in kinds.items() if kind is Kind.UNTAGGED_IMAGE)
     there = {digest: kind for digest, kind in kinds.items() if digest not in history.deleted} if history else kinds
-    newest = _newest(graph, there, policy, now, untagged if untagged_before is None else untagged_before)
-    running_by = _running(graph, running)
-    pushed = named.digests | history.pushed
+    facts = Facts(
+        policy,
+        now,
+        kinds,
+        newest=newest_of_pools(graph, there, policy, now, untagged if untagged_before is None else untagged_before),
+        running=runners(graph, running),
+        pushed=named.digests | history.pushed,
+        named_tags=named.tags,
+    )
     decision = _Decision(graph, kinds, history)
     for digest, manifest in listing.manifests.items():
-        is_pushed = digest in pushed or not named.tags.isdisjoint(manifest.tags)
-        reason = _own_reason(manifest, kinds[digest], policy, now, newest, running_by, is_pushed=is_pushed)
-        if reason:
+        if reason := first_reason(facts, manifest):
             decision.kept[digest] = reason
     decision.keep_needed(decision.kept)
     decision.keep_undeletable(only)
@@ -135,7 +118,7 @@ def plan(
     return Plan(
         repository=listing.repository,
         keep=tuple(
-            Verdict(manifest, reason, running_by[manifest.digest] if reason is Reason.RUNNING else "")
+            Verdict(manifest, reason, facts.running[manifest.digest] if reason is Reason.RUNNING else "")
             for manifest in newest_first(listing.manifests.values())
             if (reason := decision.kept.get(manifest.digest)) and manifest.digest not in history.deleted
         ),
@@ -143,7 +126,7 @@ def plan(
         steps=decision.steps(),
         untagged=untagged,
         is_by_count=any(
-            manifest.digest in untagged and policy.keep_untagged and not _is_retired(manifest, policy, now)
+            manifest.digest in untagged and policy.keep_untagged and not is_retired(manifest, policy, now)
             for manifest in delete
         ),
     )
@@ -216,126 +199,3 @@ class _Decision:
         if digest in history.undeletable or (only is not None and digest not in only):
             return True
         return history.has_immutable_tags and not history.lost_tags.get(digest, frozenset()) >= {*manifest.tags}
-
-
-def newest_first(manifests: Iterable[Manifest]) -> list[Manifest]:
-    """Return ``manifests`` by upload time, an unknown one before all, the smaller digest first among equals."""
-    ordered = sorted(manifests, key=lambda manifest: manifest.digest)
-    # Two sorts by what is there anyway: one by pairs would make a hundred thousand of them.
-    ordered.sort(key=lambda manifest: manifest.uploaded or _END_OF_TIME, reverse=True)
-    return ordered
-
-
-def _own_reason(
-    manifest: Manifest,
-    kind: Kind,
-    policy: Policy,
-    now: datetime,
-    newest: AbstractSet[Digest],
-    running: Mapping[Digest, str],
-    *,
-    is_pushed: bool,
-) -> Reason | None:
-    """Return the first rule that keeps ``manifest`` for its own sake, or None."""
-    if not manifest.has_known_type:
-        return Reason.UNKNOWN_TYPE
-    if manifest.uploaded is None:
-        return Reason.UNKNOWN_AGE
-    if now - manifest.uploaded < policy.min_age:
-        return Reason.TOO_YOUNG
-    if is_pushed:
-        return Reason.JUST_PUSHED
-    if manifest.digest in running:
-        return Reason.RUNNING
-    if any(_matches(policy.protect_tags, tag) for tag in manifest.tags):
-        return Reason.PROTECTED_TAG
-    # An orphan has no image to follow, so its cosign tags are judged like an image's.
-    if (kind.is_image or kind is Kind.ORPHAN) and _has_other_tag(manifest, policy):
-        return Reason.TAGGED
-    if manifest.digest in newest:
-        return Reason.NEWEST
-    return None
-
-
-def _has_other_tag(manifest: Manifest, policy: Policy) -> bool:
-    """Whether a tag of ``manifest`` is none that ``delete_tags`` lets go, or may be."""
-    return manifest.has_unnamed_tags or not all(_matches(policy.delete_tags, tag) for tag in manifest.tags)
-
-
-def _matches(patterns: Iterable[Pattern], tag: Tag) -> bool:
-    return any(pattern.fullmatch(tag) for pattern in patterns)
-
-
-def _newest(
-    graph: Graph, kinds: Mapping[Digest, Kind], policy: Policy, now: datetime, untagged_before: AbstractSet[Digest]
-) -> set[Digest]:
-    """Return the images that are among the newest of a pool and not yet ``max_age`` old.
-
-    ``kinds`` has those that are there: what was deleted takes no place.  An untagged image that was none in the
-    listing before may be a part of an image that another process deletes.
-    """
-    groups: dict[tuple[str | None, ...], list[Manifest]] = {}
-    untagged: list[Manifest] = []
-    newest: list[Manifest] = []
-    for digest, kind in kinds.items():
-        manifest = graph.listing.manifests[digest]
-        if manifest.uploaded is None:
-            continue
-        if kind is Kind.TAGGED_IMAGE:
-            for group in _groups(manifest, policy.group_by):
-                groups.setdefault(group, []).append(manifest)
-        elif kind is Kind.UNTAGGED_IMAGE and now - manifest.uploaded >= policy.min_age:
-            (untagged if digest in untagged_before else newest).append(manifest)
-    if not policy.keep_untagged:
-        newest.clear()
-    newest += newest_first(untagged)[: policy.keep_untagged]
-    for pool in groups.values():
-        newest += _newest_of(pool, policy.keep, graph.parents)
-    return {manifest.digest for manifest in newest if not _is_retired(manifest, policy, now)}
-
-
-def _is_retired(manifest: Manifest, policy: Policy, now: datetime) -> bool:
-    """Whether an image is ``max_age`` old, so that to be among the newest keeps it no longer."""
-    return policy.max_age is not None and manifest.uploaded is not None and now - manifest.uploaded >= policy.max_age
-
-
-def _groups(manifest: Manifest, group_by: Pattern | None) -> set[tuple[str | None, ...]]:
-    """Return what ``group_by`` captured of the image's tags; the empty tuple where none matches."""
-    if group_by is None:
-        return {()}
-    matches = (group_by.fullmatch(tag) for tag in manifest.tags)
-    return {match.groups() for match in matches if match} or {()}
-
-
-def _newest_of(pool: list[Manifest], count: int, not_counted: Container[Digest]) -> list[Manifest]:
-    """Return the ``count`` newest of ``pool``, and with them each of ``not_counted`` that is as new.
-
-    A child with a tag of its own is an image too; it takes no other image's place.
-    """
-    newest = []
-    for manifest in newest_first(pool):
-        if count == 0:
-            break
-        newest.append(manifest)
-        if manifest.digest not in not_counted:
-            count -= 1
-    return newest
-
-
-def _running(graph: Graph, running: Running) -> dict[Digest, str]:
-    """Return each manifest that is deployed, or lists one that is, with who runs it."""
-    by: dict[Digest, str] = {}
-    for digest, manifest in graph.listing.manifests.items():
-        names = [running.digests.get(digest), *(running.tags.get(tag) for tag in manifest.tags)]
-        who = next(filter(None, names), None)
-        if who is not None:
-            by[digest] = who
-    # Of several who run its children an index names the first by name, whatever the order of the listing.
-    pending = sorted(by, key=lambda digest: (by[digest], digest), reverse=True)
-    while pending:
-        digest = pending.pop()
-        for index in graph.parents.get(digest, ()):
-            if index not in by:
-                by[index] = by[digest]
-                pending.append(index)
-    return by

@@ -19,9 +19,10 @@ from cleaner.core.graph import Graph, reachable
 from cleaner.core.history import History
 from cleaner.core.manifest import Links, Listing, Manifest
 from cleaner.core.notification import NOTHING_NAMED, Named
-from cleaner.core.plan import NOTHING_RUNNING, Plan, Running, Verdict, plan
+from cleaner.core.plan import Plan, Verdict, plan
 from cleaner.core.policy import Policy
 from cleaner.core.reference import Digest, Repository
+from cleaner.core.rules import NOTHING_RUNNING, Running
 from cleaner.core.steps import Step
 from cleaner.engine.executor import Ending, Outcome, Result, execute
 from cleaner.engine.report import Progress, Report, Reporter

@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable, Iterable
 
 from cleaner.core.errors import RequestRefused, TimeLimitReached, Unavailable
-from cleaner.core.plan import Running
 from cleaner.core.reference import Repository
+from cleaner.core.rules import Running
 from cleaner.google.rest import GoogleApi
 from cleaner.google.running import ASSET_TYPES, Deployed, Runner, decode_assets_page, gather
 from cleaner.google.transport import RequestBudget

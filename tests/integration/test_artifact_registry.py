@@ -17,9 +17,10 @@ from cleaner.core.errors import (
     Unavailable,
 )
 from cleaner.core.manifest import OCI_INDEX, OCI_MANIFEST
-from cleaner.core.plan import Reason, plan
+from cleaner.core.plan import plan
 from cleaner.core.policy import policy_from_mapping
 from cleaner.core.reference import Digest, Repository, Tag, parse_repository
+from cleaner.core.rules import Reason
 from cleaner.core.timing import Timing
 from cleaner.google.artifact_registry import ArtifactRegistry
 from cleaner.google.registry.client import Registry

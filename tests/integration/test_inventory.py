@@ -22,9 +22,9 @@ from cleaner.core.errors import (
     TimeLimitReached,
     Unavailable,
 )
-from cleaner.core.plan import Running
 from cleaner.core.policy import policies_from_document
 from cleaner.core.reference import Repository, Tag
+from cleaner.core.rules import Running
 from cleaner.core.timing import TIMING, Timing
 from cleaner.engine.run import Run
 from cleaner.google.inventory import Inventory

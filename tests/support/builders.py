@@ -14,9 +14,10 @@ from types import MappingProxyType
 from cleaner.core.history import Deleted, History
 from cleaner.core.manifest import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Links, Listing, Manifest
 from cleaner.core.notification import Named
-from cleaner.core.plan import Plan, Running, plan
+from cleaner.core.plan import Plan, plan
 from cleaner.core.policy import Policy, policies_from_document
 from cleaner.core.reference import Digest, Repository, Tag
+from cleaner.core.rules import Running
 from cleaner.core.steps import Step
 
 NOW = datetime(2024, 5, 1, 12, 0, 0, tzinfo=UTC)

@@ -24,8 +24,8 @@ from cleaner.core.manifest import (
     decode_tags_page,
     parse_upload_time,
 )
-from cleaner.core.plan import newest_first
 from cleaner.core.reference import Digest, Tag
+from cleaner.core.rules import newest_first
 from tests.support.builders import cosign, digest, manifest
 
 DATA = Path(__file__).parent.parent / "data"

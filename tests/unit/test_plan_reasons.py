@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from cleaner.core.manifest import Manifest
-from cleaner.core.plan import Reason
+from cleaner.core.rules import Reason
 from tests.support.builders import (
     NOW,
     RETIRING,

@@ -13,8 +13,9 @@ import pytest
 
 from cleaner.core.errors import PermanentError
 from cleaner.core.manifest import Manifest
-from cleaner.core.plan import Plan, Reason, Running, plan
+from cleaner.core.plan import Plan, plan
 from cleaner.core.reference import Digest, Repository, Tag, parse_repository
+from cleaner.core.rules import Reason, Running
 from cleaner.google.running import (
     ASSET_TYPES,
     AssetsPage,
