@@ -41,6 +41,9 @@ class Case:
     workers: int
     time_limit_s: float
     plan_age_s: float
+    referrers_age_s: float
+    relist_delay_s: float
+    grace_s: float
     dry_run: bool
     auth: bool
     expires_in: int
@@ -105,6 +108,7 @@ def make_case(seed: int, mode: str | None = None) -> Case:
                     "max_deletions": None,
                     "dry_run": False,
                 }
+    is_short = rng.random() < 0.1 or long
     return Case(
         seed=seed,
         mode=mode,
@@ -112,8 +116,12 @@ def make_case(seed: int, mode: str | None = None) -> Case:
         repositories=repositories,
         processes=1 if slow else rng.choice((1, 2, 2, 3) if mode == "local" else (1, 2, 2)),
         workers=1 if slow else rng.choice((1, 2, 4, 8)),
-        time_limit_s=rng.choice((1.0, 2.0)) if rng.random() < 0.1 or long else 30.0,
-        plan_age_s=0.5 if slow and not long else rng.choice((1.5, 3.0, 60.0)),
+        time_limit_s=rng.choice((1.0, 2.0)) if is_short else 30.0,
+        plan_age_s=0.5 if slow and not long else rng.choice((0.05, 0.3, 1.5, 3.0, 60.0)),
+        referrers_age_s=rng.choice((0.5, 2.0, 10.0)),
+        # Within the time limit there must be time for two listings.
+        relist_delay_s=0.2 if is_short else rng.choice((0.1, 0.3, 1.0)),
+        grace_s=20.0,
         dry_run=rng.random() < 0.02 and not slow,
         auth=rng.random() < 0.5,
         expires_in=rng.choice((3600, 3600, 2)),

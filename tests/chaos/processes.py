@@ -25,7 +25,7 @@ from cleaner.function import Function
 from cleaner.settings import Settings
 from tests.chaos.cases import Case
 from tests.chaos.records import Delivery, Message, Records
-from tests.chaos.tuning import REST_S, shortened
+from tests.chaos.tuning import REST_S, TIMING, shortened, timing_text
 from tests.support.processes import ROOT, free_port
 
 
@@ -68,7 +68,7 @@ class LocalProcess:
     def __init__(self, case: Case, who: str, dead: set[str]) -> None:
         self.who = who
         self._dead = dead
-        self._function = Function(Settings.from_environment(environment(case, who)), shortened(case.plan_age_s))
+        self._function = Function(Settings.from_environment(environment(case, who)), shortened(case))
 
     def handle(self, message: Message, shape: int) -> str:
         envelope = message.envelope(self.who)
@@ -95,8 +95,8 @@ class FrameworkProcess:
         self._port = free_port()
         with log.open("wb") as out:
             self._process = subprocess.Popen(
-                (sys.executable, "-m", "tests.chaos", "--serve", str(self._port), str(case.plan_age_s)),
-                env=os.environ | environment(case, who),
+                (sys.executable, "-m", "tests.chaos", "--serve", str(self._port)),
+                env=os.environ | environment(case, who) | {TIMING: timing_text(shortened(case))},
                 cwd=ROOT,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -138,11 +138,10 @@ class FrameworkProcess:
         self._process.wait()
 
 
-def serve(port: int, plan_age_s: float) -> None:
-    """Be one function process: functions-framework, but for the time constants."""
+def serve(port: int) -> None:
+    """Be one function process: functions-framework, but for the time constants, which the environment has."""
     from functions_framework._cli import _cli
 
-    os.environ["PLAN_MAX_AGE_S"] = str(plan_age_s)
     source = str(Path(__file__).with_name("served.py"))
     where = ("--source", source, "--host", "127.0.0.1", "--port", str(port))
     _cli(["--target", "prune", "--signature-type", "cloudevent", *where])

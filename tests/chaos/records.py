@@ -136,6 +136,8 @@ class Records:
         self.client_tags: dict[tuple[str, str], str | None] = {}
         self.client_deleted: set[tuple[str, str]] = set()
         self.deliveries: list[Delivery] = []
+        # When each killed process was killed.
+        self.killed: dict[str, float] = {}
         self.gaps: Counter[str] = Counter()
         self.expired = 0
         self.broken: list[str] = []

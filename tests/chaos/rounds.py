@@ -18,9 +18,10 @@ import requests
 from aiohttp import web
 
 from cleaner.logs import LOGGER
-from tests.chaos.cases import HOST, Case, History
+from tests.chaos.cases import HOST, Case, History, make_case
 from tests.chaos.clients import Clients
-from tests.chaos.judge import Judge, Loss
+from tests.chaos.judge import Judge
+from tests.chaos.losses import Loss
 from tests.chaos.processes import FrameworkProcess, LocalProcess, Process, Pubsub
 from tests.chaos.records import REFUSED, Records, Watched, now_ms
 from tests.chaos.tuning import REST_S
@@ -147,6 +148,7 @@ class Round:
             process = self._rng.choice(processes)
             self._pubsub.processes = [one for one in processes if one is not process]
             self._records.note(f"kill -9 {process.who}")
+            self._records.killed.setdefault(process.who, time.time())
             process.kill()
             self._ended.append(process)
             self._outcome.counts["kills"] += 1
@@ -380,6 +382,11 @@ class Round:
                     f" lists {sorted(map(records.label, children))} is about {sorted(map(records.label, about))}"
                 )
         return lines
+
+
+def play(seed: int, mode: str | None) -> Outcome:
+    """Play the round of a seed."""
+    return Round(make_case(seed, mode)).run()
 
 
 @contextlib.contextmanager

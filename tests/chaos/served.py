@@ -7,8 +7,8 @@ import os
 import main
 from cleaner.function import Function
 from cleaner.settings import Settings
-from tests.chaos.tuning import shortened
+from tests.chaos.tuning import TIMING, timing_of
 
-main._function = Function(Settings.from_environment(os.environ), shortened(float(os.environ["PLAN_MAX_AGE_S"])))
+main._function = Function(Settings.from_environment(os.environ), timing_of(os.environ[TIMING]))
 
 prune = main.prune

@@ -12,6 +12,7 @@ import pytest
 import requests
 
 from cleaner.core.manifest import Links, Listing, Manifest, parse_upload_time
+from cleaner.core.notification import Named
 from cleaner.core.plan import plan
 from cleaner.core.policy import policy_from_mapping
 from cleaner.core.reference import Digest, Repository, Tag
@@ -75,11 +76,11 @@ def test_oracle_and_plan_agree(seed: int) -> None:
             _listing(state),
             policy_from_mapping(policy, "policy"),
             datetime.fromtimestamp(now / 1000, UTC),
-            just_pushed=frozenset(map(Digest, named)),
+            named=Named(frozenset(map(Digest, named))),
         )
 
         reasons = {one.manifest.digest: one.reason.value for one in actual.keep}
-        reasons |= {one.manifest.digest: one.verdict.reason.value for one in actual.delete}
+        reasons |= {one.manifest.digest: one.reason.value for one in actual.delete}
         different = {
             digest[:15]: f"oracle {expected[digest]}, plan {reasons[Digest(digest)]}"
             for digest in expected
@@ -89,11 +90,10 @@ def test_oracle_and_plan_agree(seed: int) -> None:
 
 
 def _listing(state: list[Held]) -> Listing:
-    reading = oracle.Reading(state)
+    read = oracle.Reading(state).read
     manifests = []
     for one in state:
-        is_read = one.media_type != OCI_MANIFEST or not (one.tags or reading.parents[one.digest])
-        subject = oracle.document_subject(one.media_type, one.body) if is_read else None
+        subject = oracle.document_subject(one.media_type, one.body) if one.digest in read else None
         children = oracle.children_of(one.media_type, one.body) or ()
         links = Links(tuple(map(Digest, children)), Digest(subject) if subject else None)
         tags = tuple(sorted(map(Tag, one.tags)))

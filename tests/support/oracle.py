@@ -100,10 +100,11 @@ def upload_time(value: int | str | None) -> int | None:
 class Reading:
     """What each manifest of a state is, and what it needs.
 
-    ``is_nonsense``: a manifest matches its digest and makes no sense, so nothing at all may go.
+    ``also`` are manifests whose documents are read for a subject whatever tags they have and whatever lists them.
+    ``is_nonsense``: a manifest matches its digest and is malformed, so nothing at all may be deleted.
     """
 
-    def __init__(self, state: Iterable[Held]) -> None:
+    def __init__(self, state: Iterable[Held], also: Iterable[str] = ()) -> None:
         self.held = {one.digest: one for one in state}
         self.is_nonsense = False
         self.children: dict[str, set[str]] = {}
@@ -117,11 +118,10 @@ class Reading:
             self.children[digest] = {child for child in listed or () if child in self.held}
             for child in self.children[digest]:
                 self.parents[child].add(digest)
+        self.read = self._read(frozenset(also))
         for digest, one in self.held.items():
             named = {subject for tag in one.tags if (subject := cosign_subject(one, tag))}
-            # A child follows its indexes, so it is not read for a subject, nor is what has a tag.
-            is_read = one.media_type == OCI_INDEX or (not one.tags and not self.parents[digest])
-            subject = document_subject(one.media_type, one.body) if is_read else None
+            subject = document_subject(one.media_type, one.body) if digest in self.read else None
             if subject:
                 named.add(subject)
             self.names_subject[digest] = named
@@ -129,6 +129,30 @@ class Reading:
             for subject in self.subjects[digest]:
                 self.referrers[subject].add(digest)
         self.kinds = {digest: self._kind(one) for digest, one in self.held.items()}
+
+    def _read(self, also: frozenset[str]) -> frozenset[str]:
+        """The manifests whose documents are read for a subject.
+
+        Those without a tag that no index lists, OCI indexes, and what a referrers index of a subject lists.
+        """
+        listed = {
+            child for digest, one in self.held.items() if self._referrers_of(one) for child in self.children[digest]
+        }
+        return frozenset(
+            digest
+            for digest, one in self.held.items()
+            if one.media_type == OCI_INDEX
+            or digest in also
+            or digest in listed
+            or (not one.tags and not self.parents[digest])
+        )
+
+    def _referrers_of(self, one: Held) -> set[str]:
+        """The subjects that are here and whose referrers index ``one`` is, by its tags."""
+        if one.media_type != OCI_INDEX:
+            return set()
+        named = {subject for tag in one.tags if "." not in tag and (subject := cosign_subject(one, tag))}
+        return named & self.held.keys()
 
     def _kind(self, one: Held) -> str:
         if any(cosign_subject(one, tag) is None for tag in one.tags):
@@ -161,24 +185,35 @@ class Reading:
         return reached
 
     def closure(self, start: Iterable[str]) -> set[str]:
-        """What stays when ``start`` stays."""
+        """What is kept when ``start`` is kept."""
         return self.reach(start, self.needs)
 
     def dependents(self, digest: str) -> set[str]:
-        """``digest`` and whatever cannot stay without it."""
+        """``digest`` and whatever cannot be kept without it."""
         return self.reach({digest}, lambda one: {other for other in self.held if one in self.needs(other)})
 
-    def blocked_behind(self, digest: str, subject: str) -> set[str]:
-        """``subject`` and those above it, which the registry deletes only behind ``digest`` or what that lists."""
-        for start in (digest, *sorted(self.children[digest])):
-            above: list[str] = []
-            one = start
-            while one in self.held and one not in above:
-                above.append(one)
-                one = document_subject(self.held[one].media_type, self.held[one].body) or ""
-            if subject in above[1:]:
-                return set(above[above.index(subject) :])
-        return set()
+    def in_loops(self) -> set[str]:
+        """What belongs to itself, directly or by others."""
+        return {
+            digest
+            for digest in self.held
+            if self.owners(digest)
+            and self.belonging(digest)
+            and digest in self.reach(self.belonging(digest), self.belonging)
+        }
+
+    def blocking(self, subject: str) -> set[str]:
+        """The referrers without which the registry deletes ``subject``: by document, and referrers indexes."""
+        return {
+            digest
+            for digest in self.referrers[subject]
+            if document_subject(self.held[digest].media_type, self.held[digest].body) == subject
+            or subject in self._referrers_of(self.held[digest])
+        } - {subject}
+
+    def before(self, subject: str) -> set[str]:
+        """The referrers of ``subject`` that are deleted before it: those that block it, and what blocks those."""
+        return self.referrers[subject] & self.reach(self.blocking(subject), self.blocking)
 
     def blockers(self, digest: str) -> set[str]:
         """For whose sake the registry refuses to delete ``digest``: indexes, and whatever names it as subject."""
@@ -189,49 +224,49 @@ class Reading:
 
 
 def decide(
-    state: Iterable[Held],
+    state: Reading | Iterable[Held],
     policy: Mapping[str, object],
     now_ms: int,
     *,
     just_pushed: Iterable[str] = (),
-    placeless: Iterable[str] = (),
+    counted: Iterable[str] | None = None,
 ) -> dict[str, str]:
     """A reason for every manifest of the state; those in ``GOING`` go.  ``max_deletions`` counts as null.
 
-    ``placeless`` are images that a process has left without tags: they take no other's place among the newest.
+    ``counted`` are the only untagged images that take places among the newest, and that others can take theirs
+    from; None: all.
     """
-    return _Judgement(Reading(state), policy, now_ms, frozenset(just_pushed), frozenset(placeless)).reasons()
+    reading = state if isinstance(state, Reading) else Reading(state)
+    among = None if counted is None else frozenset(counted)
+    return _Judgement(reading, policy, now_ms, frozenset(just_pushed), among).reasons()
 
 
 def may_go(
-    state: Iterable[Held],
+    state: Reading | Iterable[Held],
     policy: Mapping[str, object],
     now_ms: int,
     *,
     just_pushed: Iterable[str] = (),
-    placeless: Iterable[str] = (),
+    counted: Iterable[str] | None = None,
 ) -> frozenset[str]:
     """The manifests that a run on this state may delete, ``max_deletions`` aside; none if a manifest is nonsense."""
-    state = tuple(state)
-    if Reading(state).is_nonsense:
+    reading = state if isinstance(state, Reading) else Reading(state)
+    if reading.is_nonsense:
         return frozenset()
-    reasons = decide(state, policy, now_ms, just_pushed=just_pushed, placeless=placeless)
+    reasons = decide(reading, policy, now_ms, just_pushed=just_pushed, counted=counted)
     return frozenset(digest for digest, reason in reasons.items() if reason in GOING)
 
 
-def left_to_go(
-    state: Iterable[Held], policy: Mapping[str, object], now_ms: int, *, placeless: Iterable[str] = ()
-) -> frozenset[str]:
+def left_to_go(state: Iterable[Held], policy: Mapping[str, object], now_ms: int) -> frozenset[str]:
     """What a run on this state would delete, and the registry would let it.
 
     The registry refuses what something that stays refers to; that stays then, and so does what belongs to it.  With
     ``max_deletions``, images and orphans that only go together, and are more than that, stay.
     """
-    state = tuple(state)
-    going = set(may_go(state, policy, now_ms, placeless=placeless))
+    reading = Reading(state)
+    going = set(may_go(reading, policy, now_ms))
     if not going:
         return frozenset()
-    reading = Reading(state)
     limit = policy.get("max_deletions")
     if limit is not None:
         counted = {digest for digest in going if reading.kinds[digest] in IMAGES | {ORPHAN}}
@@ -257,12 +292,12 @@ class _Judgement:
         policy: Mapping[str, object],
         now_ms: int,
         just_pushed: frozenset[str],
-        placeless: frozenset[str],
+        counted: frozenset[str] | None,
     ) -> None:
         self._reading = reading
         self._now = now_ms
         self._just_pushed = just_pushed
-        self._placeless = placeless
+        self._counted = counted
         self._keep = _integer(policy.get("keep"), 5)
         self._keep_untagged = _integer(policy.get("keep_untagged"), self._keep)
         self._min_age = milliseconds(str(policy.get("min_age", "1h")))
@@ -282,10 +317,7 @@ class _Judgement:
             if reason:
                 kept[digest] = reason
         self._needed(kept, set(kept))
-        judged = {digest for digest, kind in reading.kinds.items() if kind in IMAGES or kind == ORPHAN}
-        hanging = reading.reach(judged, reading.belonging)
-        # What is left hangs only on one another.
-        self._needed(kept, set(reading.held) - hanging)
+        self._needed(kept, reading.in_loops())
         return {digest: kept.get(digest) or self._going(digest) for digest in reading.held}
 
     def _going(self, digest: str) -> str:
@@ -326,7 +358,11 @@ class _Judgement:
     def _newest(self) -> set[str]:
         kinds = self._reading.kinds
         untagged = [one for one, kind in kinds.items() if kind == UNTAGGED and not self._is_young(one)]
-        newest = self._first(untagged, self._keep_untagged)
+        among = set(untagged) if self._counted is None else self._counted.intersection(untagged)
+        newest = self._first(sorted(among), self._keep_untagged)
+        if self._keep_untagged:
+            others = set(untagged) - among
+            newest |= self._first(sorted(others), len(others))
         pools: dict[object, list[str]] = {}
         for digest, kind in kinds.items():
             if kind == TAGGED:
@@ -355,7 +391,7 @@ class _Judgement:
             if self._max_age is None or (self._age(digest) or 0) < self._max_age:
                 first.add(digest)
             # A child that has a tag is judged, but children never count.
-            count -= not self._reading.parents[digest] and digest not in self._placeless
+            count -= not self._reading.parents[digest]
         return first
 
 

@@ -1,0 +1,258 @@
+"""Whether everything is there that was kept, and whether each message's work was done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.chaos.records import REFUSED, Asked, Delivery, now_ms
+from tests.chaos.views import ACCEPTED, Known, View
+from tests.support import oracle
+from tests.support.oracle import Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from tests.chaos.losses import Findings
+    from tests.chaos.records import State
+    from tests.chaos.timeline import Timeline
+
+
+class RestJudge:
+    """Judges what is left of the repositories, and how messages ended.
+
+    Nothing that the clients' changes alone would have kept may be lost: each state is judged as if no process had
+    deleted anything yet.
+    """
+
+    def __init__(self, timeline: Timeline, found: Findings) -> None:
+        self._timeline = timeline
+        self._case = timeline.case
+        self._records = timeline.records
+        self._found = found
+        self._lose = found.lose
+
+    def judge(self) -> None:
+        for delivery in self._records.deliveries:
+            self._judge_delivery(delivery)
+        for repository, policy in self._case.repositories.items():
+            self._judge_kept(repository, policy)
+        self._judge_pushes()
+
+    def _label(self, digest: str) -> str:
+        return self._records.label(digest)
+
+    # What was kept.
+
+    def _judge_kept(self, repository: str, policy: Mapping[str, object] | None) -> None:
+        """What every state of the round keeps, if nothing had been deleted of it, must be there."""
+        versions = self._records.versions[repository]
+        must = set(versions[0].state)
+        if policy is not None and not self._case.is_dry(repository):
+            for time, state in self._restored(repository):
+                must &= _kept(state, policy, time)
+            for (who, name), views in self._timeline.views.items():
+                for view in views if name == repository else ():
+                    must &= _kept(self._with_others(who, repository, view), policy, view.listed)
+        must -= {digest for name, digest in self._records.client_deleted if name == repository}
+        for digest in sorted(must - versions[-1].state.keys()):
+            gap = self._gap(repository, digest)
+            if gap:
+                self._found.gaps[gap] += 1
+            elif (repository, digest) not in self._found.excused:
+                self._lose(f"{self._label(digest)} was kept all the time, and is gone", digest)
+
+    def _restored(self, repository: str) -> Iterator[tuple[float, State]]:
+        """The states after each change by a client, as if no process had deleted anything."""
+        versions = self._records.versions[repository]
+        made_by = {
+            entry.after: entry
+            for entry in self._records.asked
+            if entry.repository == repository and entry.status == ACCEPTED and entry.before < entry.after
+        }
+        known = Known()
+        for number, version in enumerate(versions):
+            entry = made_by.get(number)
+            if entry is None:
+                known.observe(version.state)
+                yield version.time, known.restore(version.state)
+            else:
+                _note(known, entry, versions[number - 1].state)
+
+    def _with_others(self, who: str, repository: str, view: View) -> State:
+        """What a process was shown, as if no process had deleted anything."""
+        return self._others(who, repository, view).restore(view.state)
+
+    def _others(self, who: str, repository: str, view: View) -> Known:
+        """What processes other than ``who`` had deleted when it listed."""
+        known = Known()
+        versions = self._records.versions[repository]
+        for entry in sorted(self._records.asked, key=lambda one: one.time):
+            is_other = entry.repository == repository and entry.who != who and entry.time <= view.listed
+            if is_other and entry.status == ACCEPTED and entry.before < entry.after:
+                _note(known, entry, versions[entry.before].state)
+        known.observe(view.raw)
+        return known
+
+    def _gap(self, repository: str, digest: str) -> str:
+        """The gap in which a manifest was lost: another process had deleted an image by half.
+
+        Its parts then looked like untagged images.  They took the place of ``digest``, which is kept if they take
+        none, and if they are put together again.
+        """
+        for entry in self._records.asked:
+            is_it = entry.repository == repository and entry.reference == digest
+            if not (is_it and entry.kind == "manifest_delete" and entry.status == ACCEPTED):
+                continue
+            view = self._timeline.view_at((entry.who, repository), entry.arrived)
+            if view is None or digest not in view.may_go:
+                continue
+            others = self._others(entry.who, repository, view)
+            whole = Reading(others.restore(view.state).values())
+            parts = {
+                one for one in view.raw if others.tags.get(one) or whole.owners(one) & others.deleted.keys()
+            } & view.untagged
+            counted = view.untagged - parts
+            if not parts or any(digest in view.going(reading, counted) for reading in view.readings):
+                continue
+            owners = frozenset().union(*(whole.owners(one) for one in parts)) & others.deleted.keys()
+            makers = {
+                one.who
+                for one in self._records.asked
+                if one.status == ACCEPTED and one.time <= view.listed and one.reference in owners
+            }
+            is_killed = makers and all(self._records.killed.get(one, view.end) < view.end for one in makers)
+            return "half deleted by a killed process" if is_killed else "half deleted by another process"
+        return ""
+
+    def _judge_pushes(self) -> None:
+        excused = self._records.client_deleted | self._found.excused
+        for pushed in self._records.pushed:
+            state = self._records.versions[pushed.repository][-1].state
+            # Its children may have followed it.
+            if (pushed.repository, pushed.digest) in excused:
+                continue
+            for digest in (pushed.digest, *sorted(pushed.children)):
+                if digest not in state and (pushed.repository, digest) not in excused:
+                    self._lose(f"{self._label(digest)} was pushed meanwhile, and is gone", digest, pushed.digest)
+        new = {(one.repository, one.digest) for one in self._records.pushed}
+        for (repository, tag), wanted in self._records.client_tags.items():
+            if wanted is None or (repository, wanted) not in new or (repository, tag) in self._found.excused_tags:
+                continue
+            state = self._records.versions[repository][-1].state
+            if wanted in state and tag not in state[wanted].tags:
+                self._lose(f"the tag {tag} of {self._label(wanted)} was set meanwhile, and is gone", wanted)
+
+    # What was done.
+
+    def _judge_delivery(self, delivery: Delivery) -> None:
+        message = delivery.message
+        number, key = message.number, (delivery.who, message.repository)
+        if delivery.outcome.startswith("crashed"):
+            self._lose(f"message {number}: {delivery.outcome}")
+        if message.poison or message.action == "DELETE":
+            if delivery.outcome == "failed":
+                self._lose(f"message {number} is not acknowledged: {message.poison or message.action}")
+            return
+        policy = self._case.repositories[message.repository]
+        if delivery.outcome != "acked" or policy is None or message.action != "INSERT":
+            return
+        asked = self._timeline.asked.get(key, [])
+        during = [one for one in asked if delivery.sent <= one.time <= delivery.ended]
+        # Two may be the same request's: refused with a fresh token, which is for good.
+        if sum(one.answered == 401 for one in during) > 1:
+            return
+        views = [
+            view
+            for view in self._timeline.views.get(key, [])
+            if view.begin > message.published - 0.001 and view.listed < delivery.ended
+        ]
+        if not views:
+            self._lose(
+                f"message {number} is acknowledged, and {delivery.who} has listed nothing since it was published"
+            )
+        elif policy.get("max_deletions") is None and not self._case.is_dry(message.repository):
+            left = [self._left_by(view, delivery, asked) for view in views]
+            if all(left):
+                names = " ".join(self._label(one) for one in sorted(left[-1]))
+                self._lose(f"message {number} is acknowledged by {delivery.who}, and {names} left alone", *left[-1])
+
+    def _left_by(self, view: View, delivery: Delivery, asked: Sequence[Asked]) -> frozenset[str]:
+        """What the run of ``view`` had to delete and did not, with nothing that excuses it."""
+        during = [one for one in asked if view.listed <= one.time <= delivery.ended]
+        if any("delete" in one.kind and _is_refused(one) for one in during):
+            return frozenset()
+        # While pages were read a tag may have moved from one to another, and stand on both.
+        listed = {(tag, digest) for digest, held in view.raw.items() for tag in held.tags}
+        for one in during:
+            # A tag that has moved, or an orphan's subject that has come, or a kept child that has gone.
+            looked = one.kind == "manifest_head" and one.status in (200, 404)
+            if looked and {digest for tag, digest in listed if tag == one.reference} != {one.named}:
+                return frozenset()
+        named = frozenset(
+            one.message.digest
+            for one in self._records.deliveries
+            if one.who == delivery.who
+            and one.message.digest
+            and one.sent <= delivery.ended
+            and one.ended >= view.begin
+        )
+        left = self._expected(view, (delivery.who, delivery.message.repository), delivery)
+        left -= view.reading.closure(named)
+        # An attestation stays with what it attests, which stands beside it in their index, if a message names that.
+        reading = view.reading
+        left -= {
+            digest for digest in left if any(named & reading.children[index] for index in reading.parents[digest])
+        }
+        versions = self._records.versions[delivery.message.repository]
+        for number, version in enumerate(versions):
+            until = versions[number + 1].time if number + 1 < len(versions) else float("inf")
+            if until >= view.listed and version.time <= delivery.ended:
+                left &= version.state.keys()
+        return frozenset(left)
+
+    def _expected(self, view: View, key: tuple[str, str], delivery: Delivery) -> set[str]:
+        """What has to be deleted of ``view``, whatever the run has read, and whatever listings it counts by."""
+        left = set(view.must_go)
+        counted = view.untagged
+        for other in self._timeline.views[key]:
+            if delivery.sent <= other.begin <= delivery.ended:
+                counted &= other.untagged
+        for reading in view.readings:
+            left &= view.going(reading, counted)
+        return left
+
+    def judge_at_rest(self) -> None:
+        """Once nothing goes wrong any more, what is left is what the policy says."""
+        for repository, policy in self._case.repositories.items():
+            if policy is None or self._case.is_dry(repository):
+                continue
+            raw = self._records.versions[repository][-1].state
+            left = oracle.left_to_go(raw.values(), policy, now_ms())
+            # What has lost its tags to a process, and is refused, is still the tagged image that it was.
+            for key, views in self._timeline.views.items():
+                if key[1] == repository and views:
+                    left &= oracle.left_to_go(views[-1].known[0].restore(raw).values(), policy, now_ms())
+            if left:
+                names = " ".join(self._label(one) for one in sorted(left))
+                self._lose(f"{repository} has come to rest, and {names} should have gone", *left)
+
+
+def _kept(state: State, policy: Mapping[str, object], time: float) -> set[str]:
+    """What is kept of a state, whatever documents are read of it."""
+    all_read = Reading(state.values(), state)
+    gone = oracle.may_go(state.values(), policy, int(time * 1000)) | oracle.may_go(all_read, policy, int(time * 1000))
+    return set(state.keys() - gone)
+
+
+def _note(known: Known, entry: Asked, before: State) -> None:
+    """Note what a request has deleted."""
+    if entry.kind == "manifest_delete":
+        if entry.reference in before:
+            known.add_manifest(before[entry.reference])
+    elif entry.kind == "tag_delete":
+        known.add_tag(entry.named, entry.reference)
+
+
+def _is_refused(entry: Asked) -> bool:
+    """Whether the registry did not delete what it was asked for, and will not."""
+    return entry.status == REFUSED or (400 <= entry.answered < 500 and entry.answered not in (401, 404, 408, 429))
