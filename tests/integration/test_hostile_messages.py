@@ -12,7 +12,6 @@ import logging
 import random
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -22,23 +21,13 @@ from cleaner.function import Function
 from cleaner.google.transport import Transport
 from cleaner.logs import JsonFormatter
 from cleaner.settings import Settings
+from tests.support.deliveries import Event
 
 SEEDS = 1000
 HEX = "0123456789abcdef" * 4
 PUSHES = "//pubsub.googleapis.com/projects/acme/topics/gcr"
 REQUESTS = "//pubsub.googleapis.com/projects/acme/topics/requests"
 REJECTED, NO_POLICY, NOTHING = "message rejected", "no policy matches", ""
-
-
-@dataclass(frozen=True)
-class Event:
-    """A CloudEvent as the framework hands it over."""
-
-    data: object
-    attributes: dict[str, object] = field(default_factory=dict)
-
-    def get(self, key: str) -> object:
-        return self.attributes.get(key)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Final
@@ -17,6 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 TOPIC: Final = "gcr"
+
+
+@dataclass(frozen=True)
+class Event:
+    """A CloudEvent as the framework passes it to the function."""
+
+    data: object
+    attributes: Mapping[str, object] = field(default_factory=dict)
+
+    def get(self, key: str) -> object:
+        return self.attributes.get(key)
 
 
 class Shape(Enum):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,20 +15,9 @@ from cleaner.function import Function
 from cleaner.settings import Settings
 from tests.emulator import Emulator
 from tests.emulator.faults import Delay
-from tests.support.deliveries import envelope
+from tests.support.deliveries import Event, envelope
 from tests.support.processes import wait_for
 from tests.support.sweeping import POLICY, REQUESTS, Requests, builds, many
-
-
-@dataclass(frozen=True)
-class Event:
-    """A message from the topic of requests."""
-
-    data: object
-    attributes: Mapping[str, str]
-
-    def get(self, key: str) -> object:
-        return self.attributes.get(key)
 
 
 def sweep_event(root: str, published: datetime | None = None) -> Event:
