@@ -95,7 +95,7 @@ def _yaml(text: str, where: str) -> object:
             del keys["<<"]
             if repeated := next((key for key, count in keys.items() if count > 1), None):
                 # PyYAML takes the last one; what the other one said would be lost unseen.
-                raise InvalidPolicy(f"{where}[{position}]", "stands twice", repeated)
+                raise InvalidPolicy(f"{where}[{position}]", "occurs twice", repeated)
         document: object = loader.construct_document(root) if root else None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ConfigurationError(f"{where}: neither JSON nor YAML: {error}") from error

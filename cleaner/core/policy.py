@@ -1,7 +1,7 @@
-"""What the operator wants kept: policies, validated from a document before anything uses them.
+"""The operator's policies, parsed from a document and validated before they are used.
 
-Patterns are RE2's: tags come from whoever may push, and a backtracking engine could be made to hang on one.
-Reads no clock, network, environment or log.
+Regexes are RE2's, which match in linear time: anybody who may push chooses the tags, and a backtracking engine could
+take years for one.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from cleaner.core.reference import Repository
 
 DEFAULT_KEEP = 5
 DEFAULT_MIN_AGE = timedelta(hours=1)
-# The parts of an index arrive before the index: anything shorter could delete them in between.
+# The children of an index are pushed before the index; a shorter age could delete them in between.
 SHORTEST_MIN_AGE = timedelta(minutes=10)
 
-# Where Cloud Functions keeps the images of functions that have no repository of their own.
+# Cloud Functions stores the images of functions under this segment.
 _FUNCTIONS_SEGMENT = "gcf-artifacts"
 
 _DURATION = re.compile(r"(?:[0-9]+[smhdw])+")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-# What a repository's name can hold, and the wildcard.
+# The characters of repository names, and the wildcard.
 _GLOB_SEGMENT = re.compile(r"[a-z0-9._:*-]+")
 
 
@@ -37,28 +37,28 @@ class Pattern(Protocol):
 
     @property
     def pattern(self) -> str:
-        """The pattern's text."""
+        """The regex."""
 
     @property
     def groups(self) -> int:
-        """How many groups it captures."""
+        """The number of its groups."""
 
     def fullmatch(self, text: str) -> Match | None:
-        """Match ``text`` as a whole."""
+        """Return the match with the whole of ``text``; None if there is none."""
 
 
 class Match(Protocol):
     """The part of an RE2 match that is used here."""
 
     def groups(self) -> tuple[str | None, ...]:
-        """What each group captured."""
+        """Return what each group captured; None for a group that took no part in the match."""
 
 
 class Glob(msgspec.Struct, frozen=True):
     """A pattern for a repository's whole name ``HOST/PATH``.
 
-    ``*`` stands for any run of characters within one segment, ``**`` for one or more whole segments.  Neither
-    stands for the segment ``gcf-artifacts``, which must be named literally.
+    ``*`` matches any characters within one segment, ``**`` one or more whole segments.  Neither matches the segment
+    ``gcf-artifacts``, which must be named literally.
     """
 
     text: str
@@ -66,15 +66,15 @@ class Glob(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> Glob:
-        """Return the compiled pattern.
+        """Return the glob with this text.
 
         Raises:
-            ValueError: A segment is empty, holds what no name can, or has ``**`` beside other characters.
+            ValueError: A segment is empty, has a character that no name has, or has ``**`` beside other characters.
         """
         return cls(text, tuple(_glob_segment(segment) for segment in text.split("/")))
 
     def matches(self, name: str) -> bool:
-        """Whether the pattern matches the whole of ``name``."""
+        """Return whether the glob matches the whole of ``name``."""
         names = name.split("/")
         reached = {0}
         for segment in self._segments:
@@ -83,7 +83,7 @@ class Glob(msgspec.Struct, frozen=True):
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """One entry of ``POLICIES``, complete with its defaults."""
+    """One entry of ``POLICIES``, with the defaults of the keys that it does not have."""
 
     repositories: tuple[Glob, ...]
     keep: int = DEFAULT_KEEP
@@ -97,20 +97,20 @@ class Policy(msgspec.Struct, frozen=True):
     dry_run: bool = False
 
     def matches(self, repository: Repository) -> bool:
-        """Whether this policy is about ``repository``."""
+        """Return whether one of the policy's globs matches ``repository``."""
         return any(glob.matches(str(repository)) for glob in self.repositories)
 
 
 def find_policy(policies: Iterable[Policy], repository: Repository) -> Policy | None:
-    """Return the first policy about ``repository``, or None: then it is never touched."""
+    """Return the first policy that matches ``repository``; None if none does, and nothing of it may be deleted."""
     return next((policy for policy in policies if policy.matches(repository)), None)
 
 
 def parse_policies(text: str, where: str = "POLICIES") -> tuple[Policy, ...]:
-    """Return the policies of a JSON document, in its order; ``where`` names it in errors.
+    """Return the policies of a JSON document, in its order; ``where`` is its name in errors.
 
     Raises:
-        InvalidPolicy: It is not JSON, or not as ``policies_from_document`` wants it.
+        InvalidPolicy: ``text`` is not JSON, or ``policies_from_document`` raises it.
     """
     try:
         document = json.loads(text, object_pairs_hook=_object)
@@ -120,11 +120,11 @@ def parse_policies(text: str, where: str = "POLICIES") -> tuple[Policy, ...]:
 
 
 def policies_from_document(document: object, where: str = "POLICIES") -> tuple[Policy, ...]:
-    """Return the policies of a decoded document, a list of objects; ``where`` names it in errors.
+    """Return the policies of a decoded document, a list of objects; ``where`` is its name in errors.
 
     Raises:
-        InvalidPolicy: An unknown key, a wrong type or a bad value; the message names the policy by position,
-            counted from 0, the key, and what is wrong.
+        InvalidPolicy: A key is unknown, or a value has a wrong type or is invalid; the message has the policy's
+            position, counted from 0, the key and the problem.
     """
     if not isinstance(document, list) or not document:
         raise InvalidPolicy(where, "must be an array of at least one policy")
@@ -132,15 +132,15 @@ def policies_from_document(document: object, where: str = "POLICIES") -> tuple[P
 
 
 def policy_from_mapping(entry: object, where: str) -> Policy:
-    """Return one policy; ``where`` names it in errors.
+    """Return the policy of a decoded object; ``where`` is its name in errors.
 
     Raises:
-        InvalidPolicy: As ``policies_from_document``.
+        InvalidPolicy: As for ``policies_from_document``.
     """
     if not isinstance(entry, Mapping):
         raise InvalidPolicy(where, f"must be an object, not {_kind(entry)}")
     if isinstance(entry, _Repeating):
-        raise InvalidPolicy(where, "stands twice", entry.repeated)
+        raise InvalidPolicy(where, "occurs twice", entry.repeated)
     values: dict[str, Any] = {}
     for key, value in entry.items():
         parse = _PARSERS.get(key) if isinstance(key, str) else None
@@ -160,7 +160,7 @@ def parse_duration(text: str) -> timedelta:
     """Return the sum of one or more ``N`` + ``s m h d w``: ``90m``, ``1h30m``, ``30d``.
 
     Raises:
-        ValueError: It is anything else, or longer than Python's ``timedelta`` holds.
+        ValueError: ``text`` is anything else, or longer than Python's ``timedelta`` can hold.
     """
     if not _DURATION.fullmatch(text):
         raise ValueError(f"not a duration like 90m, 1h30m or 30d: {text!r}")
@@ -168,11 +168,11 @@ def parse_duration(text: str) -> timedelta:
         parts = [timedelta(**{_UNITS[unit]: int(count)}) for count, unit in re.findall(r"([0-9]+)([smhdw])", text)]
         return sum(parts, timedelta())
     except (OverflowError, ValueError) as error:
-        raise ValueError(f"too long a duration: {text[:40]!r}") from error
+        raise ValueError(f"duration is too long: {text[:40]!r}") from error
 
 
 def _ends(segment: Pattern | str | None, names: Sequence[str], start: int) -> Iterable[int]:
-    """Yield where a match of ``segment`` that begins at ``names[start]`` can end."""
+    """Yield each index at which a match of ``segment`` that begins at ``names[start]`` can end."""
     if segment is None:
         for end in range(start, len(names)):
             if names[end] == _FUNCTIONS_SEGMENT:
@@ -188,13 +188,13 @@ def _ends(segment: Pattern | str | None, names: Sequence[str], start: int) -> It
 
 
 def _glob_segment(segment: str) -> Pattern | str | None:
-    """Compile one segment: None stands for ``**``, text for itself."""
+    """Compile a segment of a glob: None for ``**``, a string for a segment without a wildcard."""
     if segment == "**":
         return None
     if not _GLOB_SEGMENT.fullmatch(segment):
-        raise ValueError(f"bad pattern: segment {segment!r} is empty or has characters that no name can have")
+        raise ValueError(f"invalid glob: segment {segment!r} is empty or has characters that no name has")
     if "**" in segment:
-        raise ValueError(f"bad pattern: ** must be a whole segment, not {segment!r}")
+        raise ValueError(f"invalid glob: ** must be a whole segment, not {segment!r}")
     if "*" not in segment:
         return segment
     return _compile("[^/]*".join(cast(str, re2.escape(part)) for part in segment.split("*")))
@@ -209,7 +209,7 @@ def _compile(pattern: str) -> Pattern:
         reason = error.args[0] if error.args else error
         if isinstance(reason, bytes):
             reason = reason.decode(errors="replace")
-        raise ValueError(f"bad regex {pattern!r}: {reason}") from error
+        raise ValueError(f"invalid regex {pattern!r}: {reason}") from error
 
 
 def _kind(value: object) -> str:
@@ -220,7 +220,7 @@ def _kind(value: object) -> str:
 
 
 class _Repeating(dict[str, object]):
-    """An object in which a key stands twice: what the first one said would be lost unseen."""
+    """An object in which a key occurs twice; its first value would be lost silently."""
 
     def __init__(self, pairs: list[tuple[str, object]]) -> None:
         super().__init__(pairs)
@@ -253,7 +253,7 @@ def _strings(value: object) -> list[str]:
 def _globs(value: object) -> tuple[Glob, ...]:
     texts = _strings(value)
     if not texts:
-        raise ValueError("must have at least one pattern")
+        raise ValueError("must have at least one glob")
     return tuple(Glob.parse(text) for text in texts)
 
 
@@ -279,7 +279,7 @@ def _max_age(value: object) -> timedelta | None:
         return None
     age = _duration(value)
     if not age:
-        raise ValueError("must be longer than nothing; null turns it off")
+        raise ValueError("must be longer than 0s; null turns it off")
     return age
 
 

@@ -30,7 +30,7 @@ def refusal_of(**keys: object) -> str:
 # --- a whole document
 
 
-def test_policy_with_repositories_alone_has_every_default() -> None:
+def test_policy_with_only_repositories_has_every_default() -> None:
     """The README's defaults."""
     parsed = policy()
 
@@ -70,8 +70,8 @@ def test_every_key_is_read() -> None:
     assert (parsed.max_deletions, parsed.dry_run) == (100, True)
 
 
-def test_keep_untagged_is_as_keep_where_it_is_absent() -> None:
-    """Its default is the policy's keep, not keep's default."""
+def test_keep_untagged_defaults_to_keep() -> None:
+    """Its default is the keep of the policy, not the default of keep."""
     assert policy(keep=9).keep_untagged == 9
     assert policy(keep=9, keep_untagged=2).keep_untagged == 2
 
@@ -94,8 +94,8 @@ def test_keep_untagged_is_as_keep_where_it_is_absent() -> None:
         '[{"repositories": ["**"], "keep": ' + "9" * 5000 + "}]",
     ],
 )
-def test_document_that_is_no_array_of_policies_is_refused(text: str) -> None:
-    """An empty array too: a function without a policy would do nothing, and nobody would know."""
+def test_document_that_is_not_an_array_of_policies_is_refused(text: str) -> None:
+    """An empty array as well: a function without a policy would silently do nothing."""
     with pytest.raises(ConfigurationError, match="POLICIES"):
         parse_policies(text)
 
@@ -104,8 +104,8 @@ def test_document_that_is_no_array_of_policies_is_refused(text: str) -> None:
     ("entry", "kind"),
     [(None, "null"), ([], "an array"), ("x", "a string"), (3, "the number 3"), (True, "a boolean")],
 )
-def test_policy_that_is_no_object_is_refused(entry: object, kind: str) -> None:
-    """The message says which one, and what it is."""
+def test_policy_that_is_not_an_object_is_refused(entry: object, kind: str) -> None:
+    """The message has its position and its type."""
     assert refusal({"repositories": ["**"]}, entry) == f"POLICIES[1]: must be an object, not {kind}"
 
 
@@ -117,20 +117,20 @@ def test_unknown_key_is_refused_by_name() -> None:
     assert all(key in message for key in ("repositories", "keep_untagged", "protect_tags", "dry_run"))
 
 
-def test_key_that_is_no_text_is_refused() -> None:
-    """YAML has such keys."""
+def test_key_that_is_not_a_string_is_refused() -> None:
+    """YAML can have such keys."""
     with pytest.raises(ConfigurationError, match=r"POLICIES\[0\]: unknown key 5"):
         policies_from_document([{"repositories": ["**"], 5: 5}])
 
 
-def test_key_that_stands_twice_is_refused() -> None:
-    """JSON's decoders take the last one silently; which one the operator meant is unknown."""
-    with pytest.raises(ConfigurationError, match=r"^POLICIES\[1\]\.keep: stands twice$"):
+def test_key_that_occurs_twice_is_refused() -> None:
+    """JSON decoders silently use the last one, which may not be the one that was meant."""
+    with pytest.raises(ConfigurationError, match=r"^POLICIES\[1\]\.keep: occurs twice$"):
         parse_policies('[{"repositories": ["a/b"]}, {"repositories": ["**"], "keep": 5, "keep": 50}]')
 
 
 def test_missing_repositories_is_refused() -> None:
-    """The one required key."""
+    """It is the only required key."""
     assert refusal({"repositories": ["**"]}, {"keep": 3}) == "POLICIES[1].repositories: required"
 
 
@@ -149,8 +149,8 @@ BAD_VALUES: dict[str, list[Any]] = {
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in BAD_VALUES.items() for value in values])
-def test_bad_value_is_refused(key: str, value: object) -> None:
-    """The message names the policy's position and the key, and goes on to say what is wrong."""
+def test_invalid_value_is_refused(key: str, value: object) -> None:
+    """The message has the policy's position, the key and the problem."""
     message = refusal({"repositories": ["**"]}, {"repositories": ["**"], key: value})
 
     assert message.startswith(f"POLICIES[1].{key}: ")
@@ -169,11 +169,11 @@ def test_bad_value_is_refused(key: str, value: object) -> None:
         ({"group_by": ".+"}, "POLICIES[0].group_by: must have at least one group in parentheses: '.+'"),
         ({"group_by": []}, "POLICIES[0].group_by: must be a regex or null, not an array"),
         ({"dry_run": "true"}, "POLICIES[0].dry_run: must be true or false, not a string"),
-        ({"repositories": []}, "POLICIES[0].repositories: must have at least one pattern"),
+        ({"repositories": []}, "POLICIES[0].repositories: must have at least one glob"),
     ],
 )
 def test_refusal_says_what_is_wrong(keys: dict[str, object], message: str) -> None:
-    """The operator reads this in the log of a deployment that did not start."""
+    """The operator reads the message in the log of a deployment that failed."""
     assert refusal_of(**keys) == message
 
 
@@ -193,7 +193,7 @@ def test_refusal_says_what_is_wrong(keys: dict[str, object], message: str) -> No
         ("delete_tags", [], ()),
     ],
 )
-def test_value_at_its_bound_is_taken(key: str, value: object, expected: object) -> None:
+def test_value_at_its_bound_is_accepted(key: str, value: object, expected: object) -> None:
     """Bounds are inclusive; null is a value where the README says so."""
     assert getattr(policy(**{key: value}), key) == expected
 
@@ -224,16 +224,16 @@ def test_duration_is_a_sum(text: str, duration: timedelta) -> None:
     "text",
     ["", "1", "h", "1 h", "1h 30m", "1h30", "-1h", "+1h", "1.5h", "1y", "1M", "1ms", "\u0661h", "1h\n", "PT1H"],
 )
-def test_other_text_is_no_duration(text: str) -> None:
-    """Matched whole, ASCII digits only."""
+def test_other_text_is_not_a_duration(text: str) -> None:
+    """The text is matched as a whole, and only ASCII digits count."""
     with pytest.raises(ValueError, match="not a duration"):
         parse_duration(text)
 
 
 @pytest.mark.parametrize("text", ["9999999999w", "999999999d1d", "9" * 5000 + "s", "9" * 400 + "w"])
-def test_endless_duration_is_refused(text: str) -> None:
-    """Longer than Python's timedelta holds; the message stays short."""
-    with pytest.raises(ValueError, match="too long a duration") as caught:
+def test_duration_that_is_too_long_is_refused(text: str) -> None:
+    """Python's timedelta cannot hold it; the message is short."""
+    with pytest.raises(ValueError, match="duration is too long") as caught:
         parse_duration(text)
     assert len(str(caught.value)) < 100
     assert refusal_of(max_age=text).startswith("POLICIES[0].max_age: too long")
@@ -282,7 +282,7 @@ def test_endless_duration_is_refused(text: str) -> None:
     ],
 )
 def test_glob_matches_whole_names(glob: str, name: str, matches: bool) -> None:
-    """A star stays within one segment; two stars stand for one or more whole segments."""
+    """``*`` matches within one segment, ``**`` one or more whole segments."""
     assert Glob.parse(glob).matches(name) is matches
 
 
@@ -331,13 +331,13 @@ def test_wildcard_never_matches_the_functions_own_images(glob: str, name: str, m
         "!gcr.io/acme",
     ],
 )
-def test_bad_glob_is_refused(glob: str) -> None:
-    """A pattern that could never match, or that means something elsewhere, is a mistake."""
-    assert refusal_of(repositories=["gcr.io/acme/*", glob]).startswith("POLICIES[0].repositories: bad pattern: ")
+def test_invalid_glob_is_refused(glob: str) -> None:
+    """A pattern that can never match, or that means something else in other tools, is a mistake."""
+    assert refusal_of(repositories=["gcr.io/acme/*", glob]).startswith("POLICIES[0].repositories: invalid glob: ")
 
 
 def test_first_policy_with_a_matching_pattern_decides() -> None:
-    """Any of its patterns will do; later policies have no say; without a match there is none."""
+    """One matching pattern is enough; later policies are ignored; without a match there is no policy."""
     policies = policies_from_document(
         [
             {"repositories": ["gcr.io/acme/api", "gcr.io/acme/web"], "keep": 1},
@@ -382,26 +382,26 @@ def test_first_policy_with_a_matching_pattern_decides() -> None:
     ],
 )
 def test_regex_outside_re2_is_refused(key: str, regex: str) -> None:
-    """Back-references and look-around need a backtracking engine; the message holds the pattern."""
+    """Back-references and look-around need a backtracking engine; the message has the pattern."""
     message = refusal_of(**{key: regex if key == "group_by" else ["ok", regex]})
 
-    assert message.startswith(f"POLICIES[0].{key}: bad regex {regex!r}: ")
+    assert message.startswith(f"POLICIES[0].{key}: invalid regex {regex!r}: ")
     assert not message.endswith(": ")
 
 
 def test_regex_with_a_lone_surrogate_is_refused() -> None:
-    """JSON can spell it, UTF-8 cannot."""
-    with pytest.raises(ConfigurationError, match=r"POLICIES\[0\]\.delete_tags: bad regex"):
+    """JSON can encode it, UTF-8 cannot."""
+    with pytest.raises(ConfigurationError, match=r"POLICIES\[0\]\.delete_tags: invalid regex"):
         parse_policies(r'[{"repositories": ["**"], "delete_tags": ["\ud800"]}]')
 
 
 def test_oversized_regex_is_refused() -> None:
-    """RE2 bounds the memory of a pattern."""
-    assert "POLICIES[0].delete_tags: bad regex" in refusal_of(delete_tags=["((((a{30}){30}){30}){30}){30}"])
+    """RE2 limits the memory of a pattern."""
+    assert "POLICIES[0].delete_tags: invalid regex" in refusal_of(delete_tags=["((((a{30}){30}){30}){30}){30}"])
 
 
-def test_bad_regex_writes_nothing_beside_the_error(capfd: pytest.CaptureFixture[str]) -> None:
-    """RE2 would complain on stderr as well, outside the log's format."""
+def test_invalid_regex_writes_nothing_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+    """By default RE2 writes to stderr as well, which is not in the log's format."""
     refusal_of(delete_tags=["("])
 
     assert capfd.readouterr() == ("", "")
@@ -429,19 +429,19 @@ def matching(tag: str, parsed: Policy) -> bool:
         ("(?P<name>ci)", "ci", True),
     ],
 )
-def test_regex_is_matched_whole(regex: str, tag: str, matches: bool) -> None:
-    """No part of a tag is enough."""
+def test_regex_matches_the_whole_tag(regex: str, tag: str, matches: bool) -> None:
+    """A match of a part of a tag is not enough."""
     assert matching(tag, policy(delete_tags=[regex])) is matches
 
 
 @pytest.mark.parametrize("regex", ["(a+)+b", "(a|a)*b", "(a*)*b", "(a|aa)+b", ".*.*.*.*=.*b", "(.*a){20}b"])
-def test_catastrophic_regex_comes_back(regex: str) -> None:
-    """Where a backtracking engine would be at it for years, RE2 answers."""
+def test_catastrophic_regex_is_matched_fast(regex: str) -> None:
+    """A backtracking engine would take years."""
     assert not matching("a" * 128, policy(delete_tags=[regex]))
 
 
-def test_glob_with_many_wildcards_comes_back() -> None:
-    """Names come from whoever publishes; to try every way of sharing one out would take years."""
+def test_glob_with_many_wildcards_is_matched_fast() -> None:
+    """Anybody who may publish chooses the names; trying every way to split one would take years."""
     name = "gcr.io/" + "/".join(["a"] * 124)
     glob = Glob.parse("/".join(["**"] * 60) + "/b")
     stars = Glob.parse("gcr.io/" + "*a" * 60 + "*b")
