@@ -1,4 +1,4 @@
-"""The Cloud Function: a push's notification prunes the repository that was pushed to."""
+"""The entry point of the Cloud Function: reads the settings, and passes each event to ``Function``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from werkzeug.exceptions import ClientDisconnected, HTTPException
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
 
-# What is imported stays: to look through it for garbage, again and again, takes a tenth of what this adds to a start.
+# Imported objects are never freed.  Searching them for garbage takes a tenth of the time that these imports take.
 gc.disable()
 try:
     from cleaner import logs
@@ -28,12 +28,12 @@ finally:
     gc.enable()
     gc.freeze()
 
-# The statuses of a request whose body is none that anybody reads.
+# The statuses of a request whose body cannot be read: malformed, too large, or of another type.
 _UNREADABLE = (400, 413, 415)
 
 
 def _start() -> Function:
-    """Return the function with its settings, read now: a bad policy stops the deployment, not the first push."""
+    """Return the function; exit with 2 if its configuration is invalid, so that its deployment fails."""
     logs.configure("INFO")
     try:
         settings = Settings.from_environment(os.environ)
@@ -41,7 +41,7 @@ def _start() -> Function:
         logging.getLogger(logs.LOGGER).critical("invalid configuration", extra={"error": str(error)})
         sys.exit(2)
     logs.configure(settings.log_level)
-    # functions-framework takes WORKERS for its number of processes, each of which would list for itself.
+    # functions-framework takes WORKERS for its number of processes, whose runs would not be coalesced.
     os.environ.pop("WORKERS", None)
     return Function(settings)
 
@@ -51,18 +51,18 @@ _function = _start()
 
 @functions_framework.cloud_event
 def prune(event: CloudEvent) -> None:
-    """Handle one message; an exception has it delivered again."""
+    """Handle one message; it is delivered again if this raises."""
     if flask.has_request_context():
         flask.g.is_event = True
     with _traced(event.get("source")):
         _function.handle(event)
 
 
-def _answer(error: Exception) -> ResponseReturnValue:
-    """Answer a request on which ``prune`` did not return.
+def _respond(error: Exception) -> ResponseReturnValue:
+    """Return the response to a request that raised ``error``.
 
-    One that never becomes an event is acknowledged: it would be delivered again until its retention ends.  What
-    has to be delivered again has said so in the log.
+    A request that is not a CloudEvent is acknowledged, because Pub/Sub would deliver it again until its retention
+    ends.  A transient error has been logged before.
     """
     if isinstance(error, TransientError | ClientDisconnected):
         return "", 500
@@ -77,18 +77,18 @@ def _answer(error: Exception) -> ResponseReturnValue:
 
 
 if flask.has_app_context():
-    # functions-framework runs this module within its app.  Whatever its parsers raise would have it answer 500.
-    flask.current_app.register_error_handler(Exception, _answer)
+    # functions-framework imports this module within its app, and would respond 500 to what its parsers raise.
+    flask.current_app.register_error_handler(Exception, _respond)
 
 
 def _traced(source: object) -> AbstractContextManager[None]:
-    """Name the request's trace in every line; ``source`` is its CloudEvent's."""
+    """Add the request's trace to every log line; ``source`` is the source of the CloudEvent."""
     names = ("X-Cloud-Trace-Context", "traceparent") if flask.has_request_context() else ()
     project = os.environ.get("GOOGLE_CLOUD_PROJECT") or _project(source)
     return logs.trace([flask.request.headers.get(name) for name in names], project)
 
 
 def _project(source: object) -> str | None:
-    """Return the project of a topic's CloudEvent source, ``//pubsub.googleapis.com/projects/P/topics/T``."""
+    """Return P of the CloudEvent source ``//pubsub.googleapis.com/projects/P/topics/T``; None for any other."""
     parts = source.split("/") if isinstance(source, str) else []
     return parts[4] if parts[:4] == ["", "", "pubsub.googleapis.com", "projects"] and len(parts) > 4 else None

@@ -1,11 +1,12 @@
-"""Lets messages of one repository wait for one another, and be answered by one run where one is enough.
+"""Per repository: a lock, the names in its current and waiting messages, and when its last successful run listed.
 
-A multi-arch push is announced once per manifest and tag; ten messages that arrive together cost one or two listings.
-Messages of different repositories do not wait for one another.
+Messages of one repository wait for one another, and one run covers every message that was published before it began
+its listing: a multi-arch push publishes one message per manifest and tag, and ten that arrive together cost one or
+two listings.  Different repositories do not wait for one another.
 
-State: per repository a lock, which the message that is handled holds; what the current and the waiting messages
-name; and when the latest run that ended well began.  ``Coalescing`` owns it; its guard protects the names, and is
-held for a few operations on dictionaries.  Any thread calls.
+The lock of a repository is held for the whole of a run, by the thread of its message, and protects ``listed``.  The
+guard of ``Coalescing`` protects the names of all repositories.  It is held for a few operations on dictionaries, and
+never while a thread waits.
 """
 
 from __future__ import annotations
@@ -23,15 +24,16 @@ from cleaner.core.notification import Named
 from cleaner.core.reference import Digest, Repository, Tag
 from cleaner.google.lru_cache import LruCache
 
-# How many repositories a process remembers.  One that is dropped while a message holds its lock may be pruned by two
-# runs at once, which does no harm.
+# How many repositories a process remembers.  The next message of one that was dropped costs a listing; if a run of it
+# is under way, that message does not wait, which is as harmless as the run of another process.
 _REPOSITORIES_MAX = 10_000
 
 
 class _RepositoryLock(msgspec.Struct):
-    """One repository's lock; ``listed`` is when the latest run that ended well began its listing.
+    """The state of one repository.
 
-    ``digests`` and ``tags`` count the messages that name them.
+    ``digests`` and ``tags`` count the messages that name each.  ``listed`` is when the last successful run began its
+    listing (aware UTC; None before the first).
     """
 
     lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
@@ -41,29 +43,32 @@ class _RepositoryLock(msgspec.Struct):
 
 
 class Lease:
-    """One message's hold on its repository."""
+    """The right of one message to run on its repository, until the end of the context that gave it."""
 
     def __init__(self, held: _RepositoryLock, guard: threading.Lock) -> None:
         self._held = held
         self._guard = guard
 
     def is_covered(self, published: datetime | None) -> bool:
-        """Return whether a run that ended well began its listing after a message of that time was published."""
+        """Return whether a successful run began its listing after a message of that time was published.
+
+        A message whose time is unknown is not covered.
+        """
         listed = self._held.listed
         return published is not None and listed is not None and listed > published
 
     def record_success(self, listed: datetime) -> None:
-        """Remember that a run which began its listing at ``listed`` ended well."""
+        """Record that a run succeeded which began its listing at ``listed``."""
         self._held.listed = listed
 
     def named(self) -> Named:
-        """Return what this message and those that wait for it name, as of now."""
+        """Return what this message and those that wait for it name now."""
         with self._guard:
             return Named(frozenset(self._held.digests), frozenset(self._held.tags))
 
 
 class Coalescing:
-    """The repositories' locks of a process; ``clock`` is monotonic, in seconds."""
+    """The locks of a process, by repository; any thread may use it.  ``clock`` is monotonic, in seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -72,26 +77,27 @@ class Coalescing:
 
     @contextmanager
     def lease(self, repository: Repository, named: Named, deadline: float) -> Iterator[Lease]:
-        """Wait until no other message of ``repository`` holds it, then hold it until the end of the context.
+        """Wait until no other message of ``repository`` has a lease, then hold one until the end of the context.
 
-        ``named`` is what the message names.
+        ``named`` is what the message names; ``deadline`` is in seconds of the clock.
 
         Raises:
-            TimeLimitReached: It was not free before ``deadline``.
+            TimeLimitReached: The other messages took until ``deadline``.
         """
         held = self._locks.setdefault(repository, _RepositoryLock())
         with self._guard:
             held.digests.update(named.digests)
             held.tags.update(named.tags)
         try:
+            # A negative timeout would wait without limit.
             if not held.lock.acquire(timeout=max(deadline - self._clock(), 0.0)):
-                raise TimeLimitReached(f"{repository}: another run took until the time limit")
+                raise TimeLimitReached(f"{repository}: another run was under way until the time limit")
             try:
                 yield Lease(held, self._guard)
             finally:
                 held.lock.release()
         finally:
             with self._guard:
-                # Counters that are subtracted so keep nothing that is named no more.
+                # ``-=`` also removes what has a count of zero.
                 held.digests -= Counter(named.digests)
                 held.tags -= Counter(named.tags)

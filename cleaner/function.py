@@ -1,4 +1,7 @@
-"""Handles one CloudEvent: it is acknowledged by returning, or raised to be delivered again."""
+"""Handles one CloudEvent: returns to acknowledge its message, or raises to have it delivered again.
+
+``Function`` owns what a process keeps between messages; several threads use it, one for each message.
+"""
 
 from __future__ import annotations
 
@@ -51,11 +54,11 @@ class Event(Protocol):
         """The body: decoded JSON, or bytes, or None."""
 
     def get(self, key: str) -> object:
-        """Return an attribute, or None."""
+        """Return an attribute; None if there is none."""
 
 
 class Function:
-    """The Cloud Function: what a process keeps from one message to the next."""
+    """What a process keeps from one message to the next, and what it does with each message."""
 
     def __init__(self, settings: Settings, timing: Timing = TIMING) -> None:
         self._settings = settings
@@ -68,7 +71,7 @@ class Function:
         self._publisher = TopicPublisher(settings.requests_topic)
         self._ask_running: AskRunning | None = None
         if settings.running_scopes:
-            # Only some deployments and messages need it, so a cold start does not import it.
+            # Only some deployments need it, and each import makes a cold start longer.
             from cleaner.google.inventory import Inventory
             from cleaner.google.rest import GoogleApi
 
@@ -79,7 +82,7 @@ class Function:
         self._sweeps = Coalescing(self._clock)
 
     def handle(self, event: Event) -> None:
-        """Do what the event's message asks for, and return if another delivery would not help.
+        """Do what the event's message requests; return when that has succeeded, or when no retry can help.
 
         Raises:
             TransientError: The message has to be delivered again.
@@ -136,7 +139,7 @@ class Function:
             try:
                 run.prune()
             except RepositoryNotFound:
-                # It covers the other messages of a repository that no longer exists as well.
+                # The other messages of a repository that no longer exists need no listing of their own.
                 lease.record_success(began)
                 raise
             lease.record_success(began)
@@ -153,15 +156,15 @@ class Function:
                 logger.info("already covered", extra=facts)
                 return
             began = datetime.now(UTC)
-            exchange = RequestBudget(deadline)
+            budget = RequestBudget(deadline)
             rest = self._artifact_registry()
-            found = find_repositories(root, self._settings.policies, self._registry, rest, exchange)
+            found = find_repositories(root, self._settings.policies, self._registry, rest, budget)
             count = request_prunes(found, self._publisher, self._clock, deadline)
-            logger.info("sweep finished", extra=facts | {"repositories": count, "requests": exchange.requests})
+            logger.info("sweep finished", extra=facts | {"repositories": count, "requests": budget.requests})
             lease.record_success(began)
 
     def _artifact_registry(self) -> ArtifactRegistry:
-        """Return the API that lists what the registry cuts short."""
+        """Return the client of the REST API, which lists what the registry lists incompletely."""
         from cleaner.google.artifact_registry import ArtifactRegistry
         from cleaner.google.rest import GoogleApi
 
@@ -170,7 +173,10 @@ class Function:
 
 @contextmanager
 def _log_outcome(failed: str, interrupted: str, facts: Mapping[str, object]) -> Iterator[None]:
-    """Log an error by who must act, and raise it only if another delivery may help."""
+    """Log the error that ends the context, and raise it again only if another delivery may succeed.
+
+    ``failed`` is the message for a permanent error, ``interrupted`` for a transient one.
+    """
     try:
         yield
     except RepositoryNotFound:
@@ -178,8 +184,7 @@ def _log_outcome(failed: str, interrupted: str, facts: Mapping[str, object]) -> 
     except PermissionDenied as error:
         logger.error("permission denied", extra={**facts, "permission": error.permission, "error": str(error)})
     except KeptManifestGone as error:
-        facts = {**facts, "digest": error.child, "index": error.index}
-        logger.error("kept manifest is gone", extra=facts)
+        logger.error("kept manifest is gone", extra={**facts, "digest": error.child, "index": error.index})
     except PermanentError as error:
         logger.error(failed, extra={**facts, "error": str(error)})
     except TransientError as error:

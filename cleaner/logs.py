@@ -1,6 +1,7 @@
-"""A log record as one line of JSON, by the field names that Cloud Logging reads.
+"""Writes log records as lines of JSON, with the field names that Cloud Logging reads.
 
-Messages are constant; what varies stands in fields, given as ``extra``.
+Messages are constant; what varies is in fields, passed as ``extra``.  The only state is the trace of the current
+request, a context variable: each thread, or copy of a context, has its own.
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ from datetime import UTC, datetime
 
 LOGGER = "cleaner"
 
-# LogEntry, "trace": the name of the request's trace, which groups its lines in Cloud Logging.
+# LogEntry, "trace": the trace of the request; Cloud Logging groups lines by it.
 _trace: ContextVar[str | None] = ContextVar("trace", default=None)
 # X-Cloud-Trace-Context: TRACE_ID/SPAN_ID;o=1; W3C traceparent: 00-TRACE_ID-SPAN_ID-01.
 _TRACE_ID = re.compile(r"(?:[0-9a-f]{2}-)?([0-9a-f]{32})(?:[/;-].*)?")
 
-# What the logging module sets itself; everything else on a record came as `extra`.
+# The attributes that the logging module sets; every other attribute of a record comes from `extra`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a record as one JSON object in ASCII, without a line break."""
+    """Formats a record as one JSON object, in ASCII and without a line break."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record's line."""
+        """Return the line of a record."""
         entry: dict[str, object] = {
             "severity": record.levelname,
             "message": record.getMessage(),
@@ -45,23 +46,23 @@ class JsonFormatter(logging.Formatter):
 
 
 class StdoutHandler(logging.Handler):
-    """Writes each record with one call to whatever ``sys.stdout`` is at that moment.
+    """Writes each record to ``sys.stdout``, which is looked up for each record, with one call.
 
-    functions-framework puts another stdout in place for each request, and reads one call as one entry.
+    functions-framework replaces ``sys.stdout`` for each request, and takes each call for one entry.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record's line."""
+        """Write the line of a record."""
         try:
             sys.stdout.write(self.format(record) + "\n")
             sys.stdout.flush()
         except (TypeError, ValueError, OSError):
-            # A line that cannot be written must not end what it tells about.
+            # A line that cannot be written must not end the run.
             self.handleError(record)
 
 
 def configure(level: str) -> None:
-    """Send this package's records of ``level`` and above, and everybody's warnings, to stdout as JSON."""
+    """Write this package's records from ``level``, and other packages' from WARNING, to stdout as JSON."""
     handler = StdoutHandler()
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
@@ -70,10 +71,10 @@ def configure(level: str) -> None:
 
 @contextmanager
 def trace(headers: Iterable[str | None], project: str | None) -> Iterator[None]:
-    """Name a request's trace in every record until the end: the first that one of ``headers`` names.
+    """Add a request's trace to every record until the context ends.
 
-    They are ``X-Cloud-Trace-Context`` and ``traceparent``.  Only records of this context: a worker thread has to run
-    in a copy of it.
+    ``headers`` are the values of ``X-Cloud-Trace-Context`` and ``traceparent``, None for a missing one; the first
+    well-formed one is used.  Only records of the current context have it: a worker thread has to run in a copy.
     """
     match = next(filter(None, (_TRACE_ID.fullmatch(header or "") for header in headers)), None)
     name = None
@@ -87,7 +88,7 @@ def trace(headers: Iterable[str | None], project: str | None) -> Iterator[None]:
 
 
 def _plain(value: object) -> object:
-    """Return what JSON has no word for as something that it has."""
+    """Return a value that JSON has no type for as one that it has a type for."""
     if isinstance(value, datetime):
         return value.isoformat()
     return list(value) if isinstance(value, set | frozenset) else str(value)

@@ -1,4 +1,4 @@
-"""The function's settings, from the environment and validated as a whole before anything runs."""
+"""The settings of the function, read from the environment and validated before anything runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cleaner.core.reference import is_google_host
 DEFAULT_WORKERS = 20
 MAX_WORKERS = 100
 DEFAULT_TIME_LIMIT_S = 500.0
-# A day: no platform lets a message take longer.
+# A day, which is more than any platform gives to one message.
 MAX_TIME_LIMIT_S = 86_400
 ARTIFACT_REGISTRY_URL = "https://artifactregistry.googleapis.com/"
 CLOUD_ASSET_URL = "https://cloudasset.googleapis.com/"
@@ -33,9 +33,9 @@ _T = TypeVar("_T")
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What the operator set; each field is the setting of its name.
+    """The operator's settings; each field is the setting of the same name.
 
-    The two URLs are the base of the REST APIs, ending in a slash, without a version.
+    The two URLs are base URLs of REST APIs: they end with a slash and have no version.
     """
 
     policies: tuple[Policy, ...]
@@ -51,13 +51,13 @@ class Settings(msgspec.Struct, frozen=True):
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
-        """Return the settings that ``environment`` holds.
+        """Return the settings in ``environment``.
 
         Raises:
-            ConfigurationError: One is missing or invalid; the message names it.
+            ConfigurationError: A setting is missing or invalid; the message names it.
         """
         if not environment.get("POLICIES"):
-            raise ConfigurationError("POLICIES: required")
+            raise ConfigurationError("POLICIES: required; set it to a JSON array of policies")
 
         def read(name: str, parse: Callable[[str], _T], default: _T) -> _T:
             text = environment.get(name)
@@ -83,10 +83,10 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 def parse_workers(text: str) -> int:
-    """Return how many requests one run may have under way at once.
+    """Return the number of concurrent requests of one run.
 
     Raises:
-        ValueError: It is no number from 1 to 100.
+        ValueError: ``text`` is not a number from 1 to 100.
     """
     if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= MAX_WORKERS:
         raise ValueError(f"must be a number from 1 to {MAX_WORKERS}, not {text!r}")
@@ -97,14 +97,14 @@ def parse_insecure_registries(text: str) -> frozenset[str]:
     """Return the ``HOST:PORT`` of a comma-separated list.
 
     Raises:
-        ValueError: An entry is none, or names a Google host: that would send pushes over plain HTTP.
+        ValueError: An entry is malformed, or its host is Google's, which must get no plain HTTP requests.
     """
     hosts = _items(text)
     for host in hosts:
         if not _HOST_AND_PORT.fullmatch(host) or not _is_port(host.rpartition(":")[2]):
             raise ValueError(f"must be HOST:PORT, comma separated, not {host!r}")
         if is_google_host(host.partition(":")[0]):
-            raise ValueError(f"{host!r} is Google's: it is spoken to over HTTPS")
+            raise ValueError(f"{host!r} is Google's, which is always allowed, over HTTPS: remove it")
     return frozenset(hosts)
 
 
@@ -112,7 +112,7 @@ def parse_scopes(text: str) -> tuple[str, ...]:
     """Return the Cloud Asset Inventory scopes of a comma-separated list.
 
     Raises:
-        ValueError: An entry is none of ``projects/P``, ``folders/N``, ``organizations/N``.
+        ValueError: An entry is not ``projects/P``, ``folders/N`` or ``organizations/N``.
     """
     scopes = _items(text)
     for scope in scopes:
@@ -122,10 +122,10 @@ def parse_scopes(text: str) -> tuple[str, ...]:
 
 
 def parse_topic(text: str) -> str:
-    """Return a topic's full name; empty for none.
+    """Return ``text``, which is the full name of a topic, or empty for no topic.
 
     Raises:
-        ValueError: It is not ``projects/P/topics/T``; the message says which rule is broken.
+        ValueError: ``text`` is not ``projects/P/topics/T``; the message names the rule that it breaks.
     """
     if not text:
         return text
@@ -140,19 +140,20 @@ def parse_topic(text: str) -> str:
         (_TOPIC_CHARS.issuperset(topic), "T of letters, digits and ._~+%-"),
         (3 <= len(topic) <= 255, "T of 3 to 255 characters"),
     )
-    for holds, words in rules:
+    for holds, rule in rules:
         if not holds:
-            raise ValueError(f"must be projects/P/topics/T with a {words}, not {text!r}")
+            raise ValueError(f"must be projects/P/topics/T with a {rule}, not {text!r}")
     return text
 
 
 def base_url(text: str) -> str:
-    """Return the base URL of a REST API with a slash at its end and without its version.
+    """Return the base URL of a REST API, with a slash at its end and without a version.
 
-    Terraform's provider wants the version in some of its custom endpoints, so both spellings are taken.
+    Terraform's provider has the version in some of its custom endpoints, so ``text`` may have it as well.
 
     Raises:
-        ValueError: It is not an ``http://`` or ``https://`` URL, or holds a password, which would stand in errors.
+        ValueError: ``text`` is not an ``http://`` or ``https://`` URL, or has a user or password, which errors would
+            then show.
     """
     match = _URL.fullmatch(text)
     if not match or not _is_port(match[2] or "443"):
@@ -165,7 +166,7 @@ def _is_port(text: str) -> bool:
 
 
 def _items(text: str) -> list[str]:
-    """Return the items of a comma-separated list; one of nothing but commas is a mistake."""
+    """Return the items of a comma-separated list; raise ValueError if it has commas and no item."""
     items = [item.strip() for item in text.split(",") if item.strip()]
     if text.strip() and not items:
         raise ValueError(f"has no entry: {text!r}")

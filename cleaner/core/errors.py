@@ -1,8 +1,8 @@
-"""The tree of exceptions that this package raises on purpose.
+"""The exceptions that this package raises, as a tree split by who must act.
 
-Split by who must act: a transient error ends well when the message is delivered again, a permanent one needs a
-person.  Nothing is decided by an error's text.  ``transport.RetryableError`` is not in the tree: it leaves its module
-only as the cause of an error that is.
+After a ``TransientError`` another delivery of the message may succeed; a ``PermanentError`` needs a person.  Callers
+decide by class and attributes, never by an error's text.  ``transport.RetryableError`` is not in the tree: it leaves
+its module only as the cause of an error that is.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from typing import ClassVar
 
 
 class CleanerError(Exception):
-    """The root of the tree; ``transient`` says whether the same request may succeed later."""
+    """The base of all errors; ``transient`` says whether the same request may succeed later."""
 
     transient: ClassVar[bool] = False
 
 
 class ConfigurationError(CleanerError):
-    """A setting or policy is invalid: the process must not start."""
+    """A setting or a policy is invalid, so the process must not start."""
 
 
 class InvalidPolicy(ConfigurationError):
     """A policy is invalid.
 
-    ``where`` is the document's name, with the policy's position if one is at fault; ``key`` the key, None where
-    the fault is that of no single one; ``problem`` says what is wrong.
+    ``where`` is the document's name, with the position of the invalid policy if there is one.  ``key`` is the invalid
+    key, or None if the problem is not in a single key.  ``problem`` says what is wrong.
     """
 
     def __init__(self, where: str, problem: str, key: str | None = None) -> None:
@@ -39,40 +39,40 @@ class InvalidReference(CleanerError):
 
 
 class HostNotAllowed(InvalidReference):
-    """A name's host is neither one of Google's nor named as insecure: no request goes there."""
+    """A name's host is neither one of Google's nor in ``INSECURE_REGISTRIES``; no request is sent to it."""
 
     def __init__(self) -> None:
         super().__init__("host not allowed")
 
 
 class InvalidNotification(CleanerError):
-    """A message can never be carried out: it is acknowledged, and its reason is logged."""
+    """A message is malformed or not allowed; it is acknowledged, and the error's text is logged as the reason."""
 
 
 class TransientError(CleanerError):
-    """Worth another delivery."""
+    """Another delivery of the message may succeed."""
 
     transient = True
 
 
 class Unavailable(TransientError):
-    """A service still fails after every attempt, or what it sends cannot be read."""
+    """A service failed in every attempt, or sent what cannot be read."""
 
 
 class TimeLimitReached(TransientError):
-    """The run's time is over; what is left waits for the next delivery."""
+    """The time limit is reached; the next delivery continues with what is left."""
 
 
 class PermanentError(CleanerError):
-    """The same request will fail again until a person changes something."""
+    """The same request fails until a person changes something."""
 
 
 class AnswerTooLong(PermanentError):
-    """An answer is longer than anything that makes sense; the next one will be, too."""
+    """A response is longer than the limit for responses of its kind."""
 
 
 class PermissionDenied(PermanentError):
-    """A token or a reading was refused; ``permission`` is the IAM permission that is likely missing."""
+    """A token or read access was refused; ``permission`` is the IAM permission that is likely missing."""
 
     def __init__(self, message: str, permission: str) -> None:
         super().__init__(message)
@@ -80,17 +80,17 @@ class PermissionDenied(PermanentError):
 
 
 class NoCredentials(PermanentError):
-    """There are no usable application default credentials."""
+    """No usable application default credentials were found."""
 
 
 class RepositoryNotFound(PermanentError):
-    """The registry knows no such repository: there is nothing to prune."""
+    """The repository does not exist in the registry, so there is nothing to prune."""
 
 
 class RequestRefused(PermanentError):
-    """A service refused a request with a 4xx that no other class names.
+    """A service refused a request with a 4xx status that has no class of its own.
 
-    ``status`` is the HTTP status, ``codes`` the registry's error codes in the order of its answer.
+    ``status`` is the HTTP status, ``codes`` are the registry's error codes in the order of its response.
     """
 
     def __init__(self, message: str, status: int, codes: tuple[str, ...] = ()) -> None:
@@ -100,19 +100,22 @@ class RequestRefused(PermanentError):
 
 
 class IncompleteListing(PermanentError):
-    """The registry does not give a complete listing, so nothing may be deleted."""
+    """The registry returns no complete listing, so nothing may be deleted."""
 
 
 class CutShort(IncompleteListing):
-    """The registry left entries out of a listing; another way of asking may give them."""
+    """The registry left entries out of a listing; another API may list them."""
 
 
 class InvalidManifest(PermanentError):
-    """A manifest matches its digest and still makes no sense; it never will."""
+    """A manifest matches its digest and is malformed, so reading it again cannot help."""
 
 
 class KeptManifestGone(PermanentError):
-    """The registry deleted a child that is kept together with its index."""
+    """The registry deleted a child that is kept when its index was deleted.
+
+    ``index`` and ``child`` are their digests.
+    """
 
     def __init__(self, index: str, child: str) -> None:
         super().__init__(f"{child} no longer exists, although only {index} was deleted")

@@ -1,6 +1,6 @@
-"""What a repository holds, decoded from the registry's two documents: the tags list and a manifest.
+"""Manifests and listings, decoded from the registry's two kinds of documents: the tags list and a manifest.
 
-The only place that knows how the wire spells them.  Reads no clock, network, environment or log.
+No other module knows the field names of these documents.
 """
 
 from __future__ import annotations
@@ -28,19 +28,20 @@ _KNOWN = {media_type: media_type for media_type in MEDIA_TYPES}
 
 # cosign, "Storage specification", and the OCI referrers tag schema.
 _COSIGN_TAG = re.compile(r"sha256-([a-f0-9]{64})(?:\..+)?")
-# image-spec, "Digests".  A subject becomes part of a request's path, so nothing else may stand there.
+# image-spec, "Digests".  A subject becomes part of a request's path, so anything else is refused.
 _ANY_DIGEST = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]{1,256}")
 _PLATFORM = re.compile(r"[a-zA-Z0-9._-]{1,32}(?:/[a-zA-Z0-9._-]{1,32}){1,2}")
-# 14 digits of milliseconds reach the year 5138: more is no upload time, and datetime ends at 9999.
+# 14 digits of milliseconds reach the year 5138; datetime ends at 9999.
 _NUMBER_MAX = 10**14 - 1
 _NUMBER = re.compile(r"[0-9]{1,14}")
 
 
 class Links(msgspec.Struct, frozen=True):
-    """What one manifest's document names: ``children`` in its order, and its ``subject``.
+    """The manifests that a manifest's document names: its ``children``, in its order, and its ``subject``.
 
-    ``attestations`` are the pairs of children of which the first attests the second.  ``platforms`` says of each
-    child what it is for, like ``linux/arm64``, and is empty where that is not known; it decides nothing.
+    ``attestations`` are pairs of children, of which the first attests the second.  ``platforms`` are the platforms
+    of the children, in their order, like ``linux/arm64``; empty for an unknown platform, and ``()`` if none is known.
+    Platforms are only displayed.
     """
 
     children: tuple[Digest, ...] = ()
@@ -49,7 +50,7 @@ class Links(msgspec.Struct, frozen=True):
     platforms: tuple[str, ...] = ()
 
     def within(self, present: Container[Digest]) -> Links:
-        """Return the links without the children that are not in ``present``."""
+        """Return the links, without the children that are not in ``present``."""
         if all(child in present for child in self.children):
             return self
         pairs = zip(self.children, self.platforms or ("",) * len(self.children), strict=True)
@@ -64,9 +65,9 @@ NO_LINKS = Links()
 class Manifest(msgspec.Struct, frozen=True):
     """One manifest of a repository.
 
-    ``tags`` are sorted; ``uploaded`` is aware UTC, or None where the registry names no usable time; ``size`` is
-    in bytes (0 for an index); ``media_type`` is empty where the listing has none; ``has_unnamed_tags`` says that
-    ``tags`` are not all.
+    ``tags`` are sorted.  ``uploaded`` is aware UTC, or None if the registry gives no usable time.  ``size`` is in
+    bytes (0 for an index).  ``media_type`` is empty if the listing has none.  ``has_unnamed_tags`` is True if the
+    manifest has more tags than ``tags``, whose names are not known.
     """
 
     digest: Digest
@@ -84,18 +85,18 @@ class Manifest(msgspec.Struct, frozen=True):
 
     @property
     def is_oci(self) -> bool:
-        """Whether it is of a kind that can have a subject."""
+        """Whether its media type is OCI's, so that its document can have a subject."""
         return self.media_type in (OCI_MANIFEST, OCI_INDEX)
 
     @property
     def has_known_type(self) -> bool:
-        """Whether its media type is one of the four that this program understands."""
+        """Whether its media type is in ``MEDIA_TYPES``."""
         return self.media_type in _KNOWN
 
     def cosign_subject(self, tag: Tag) -> Digest | None:
-        """Return the subject that ``tag`` names here, or None where it is an ordinary tag.
+        """Return the subject that ``tag`` of this manifest names; None if it is an ordinary tag.
 
-        A Docker manifest has no cosign tags: whatever their spelling, they are ordinary.
+        All tags of a Docker manifest are ordinary.
         """
         if not tag.startswith("sha256-") or not self.is_oci:
             return None
@@ -109,7 +110,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
     @property
     def subjects(self) -> tuple[Digest, ...]:
-        """The manifests that it is about: its document's ``subject``, then those of its cosign tags, each once."""
+        """The manifests that it refers to, each once: its document's ``subject``, then those of its cosign tags."""
         if not self.tags:
             return (self.links.subject,) if self.links.subject else ()
         named = (self.links.subject, *(self.cosign_subject(tag) for tag in self.tags))
@@ -117,21 +118,21 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """Every manifest of one repository; one that is missing here could not protect what it needs."""
+    """Every manifest of one repository: one that is missing does not protect what it needs."""
 
     repository: Repository
     manifests: Mapping[Digest, Manifest] = msgspec.field(default_factory=dict)
 
     @classmethod
     def of(cls, repository: Repository, manifests: Iterable[Manifest]) -> Listing:
-        """Return a listing of ``manifests``, whatever their order."""
+        """Return a listing of ``manifests``, in any order."""
         return cls(repository, {manifest.digest: manifest for manifest in manifests})
 
 
 class TagsPage(msgspec.Struct, frozen=True):
-    """One body of ``tags/list``.
+    """One page of ``tags/list``.
 
-    ``tags`` is None where the body has none; ``children`` are the names of the repositories one level down.
+    ``tags`` is None if the page has no list of tags.  ``children`` are the names of the repositories one level below.
     """
 
     manifests: tuple[Manifest, ...]
@@ -140,7 +141,7 @@ class TagsPage(msgspec.Struct, frozen=True):
 
 
 class _Entry(msgspec.Struct, gc=False):
-    # Artifact Registry has sent times and sizes as strings and as numbers: decoded one by one below.
+    # Artifact Registry sends times and sizes as strings or as numbers; ``parse_number`` reads both.
     tag: list[str] | None = None
     media_type: Any = msgspec.field(default=None, name="mediaType")
     uploaded: Any = msgspec.field(default=None, name="timeUploadedMs")
@@ -148,7 +149,7 @@ class _Entry(msgspec.Struct, gc=False):
 
 
 class _TagsList(msgspec.Struct):
-    # Each entry is decoded when its turn comes: the decoded ones take three times the body's memory.
+    # Entries are decoded one by one: all of them decoded take three times the memory of the body.
     manifest: dict[str, msgspec.Raw] | None = None
     child: list[str] | None = None
     tags: list[str] | None = None
@@ -157,7 +158,7 @@ class _TagsList(msgspec.Struct):
 class _Descriptor(msgspec.Struct):
     digest: str
     annotations: Any = None
-    # Only shown, so it must not spoil the rest.
+    # Only displayed, so a malformed one must not make the document malformed.
     platform: Any = None
 
 
@@ -167,7 +168,7 @@ class _Document(msgspec.Struct):
 
 
 _tags_list_decoder = msgspec.json.Decoder(_TagsList)
-# No time or size is a fraction; one that no float holds must not spoil the rest.
+# No time or size has a fraction; a number too large for a float must not make the page malformed.
 _entry_decoder = msgspec.json.Decoder(_Entry, float_hook=lambda _: None)
 _document_decoder = msgspec.json.Decoder(_Document)
 
@@ -176,9 +177,9 @@ def decode_tags_page(body: bytes | bytearray) -> TagsPage:
     """Return one page of a repository's ``tags/list``.
 
     Raises:
-        Unavailable: The body is not JSON: it was damaged on its way.
-        IncompleteListing: It is JSON, but not a listing: neither a ``manifest`` map nor ``child`` names, or an
-            entry that is none.
+        Unavailable: The body is not JSON: it was damaged in transit.
+        IncompleteListing: The body is JSON, but no listing: it has neither a ``manifest`` map nor ``child`` names, or
+            an entry is malformed.
     """
     try:
         page = _tags_list_decoder.decode(body)
@@ -190,7 +191,7 @@ def decode_tags_page(body: bytes | bytearray) -> TagsPage:
             digest, entry = entries.popitem()
             manifests.append(_manifest(digest, _entry_decoder.decode(entry)))
     except (msgspec.ValidationError, InvalidReference, RecursionError) as error:
-        raise IncompleteListing(f"the tags list makes no sense: {error}") from error
+        raise IncompleteListing(f"the tags list is malformed: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Unavailable(f"the tags list is not JSON: {error}") from error
     tags = None if page.tags is None else frozenset(page.tags)
@@ -198,31 +199,31 @@ def decode_tags_page(body: bytes | bytearray) -> TagsPage:
 
 
 def decode_links(body: bytes | bytearray, digest: Digest, media_type: str) -> Links:
-    """Return what the manifest ``digest`` of the given media type names.
+    """Return the links of the manifest ``digest``, whose document is ``body``.
 
     Raises:
-        Unavailable: The body does not match ``digest``: it was damaged on its way.
-        InvalidManifest: The body matches, and is no manifest of this type.
+        Unavailable: The body does not match ``digest``: it was damaged in transit.
+        InvalidManifest: The body matches, but is not a manifest of this media type.
     """
     if "sha256:" + hashlib.sha256(body).hexdigest() != digest:
         raise Unavailable(f"the body of {digest} does not match its digest")
     try:
         document = _document_decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidManifest(f"manifest {digest} makes no sense: {error}") from error
+        raise InvalidManifest(f"manifest {digest} is malformed: {error}") from error
     subject = None
     if document.subject and media_type in (OCI_MANIFEST, OCI_INDEX):
         subject = Digest(document.subject.digest)
         if not _ANY_DIGEST.fullmatch(subject):
-            raise InvalidManifest(f"manifest {digest} makes no sense: its subject is no digest")
+            raise InvalidManifest(f"manifest {digest} is malformed: its subject is not a digest")
     if media_type not in (OCI_INDEX, DOCKER_INDEX):
         return Links(subject=subject) if subject else NO_LINKS
     if document.manifests is msgspec.UNSET:
-        raise InvalidManifest(f"index {digest} makes no sense: it lists no manifests")
+        raise InvalidManifest(f"index {digest} is malformed: it has no list of manifests")
     # Go writes an empty list as null.
     descriptors = document.manifests or []
     children = {Digest(child.digest): _platform(child.platform) for child in descriptors}
-    # What is not listed here is not attested by it, and one descriptor can stand ten thousand times.
+    # An attestation of what the index does not list is ignored.  One descriptor can occur ten thousand times.
     attestations = {pair: None for child in descriptors for pair in _attested_by(child) if pair[1] in children}
     return Links(tuple(children), subject, tuple(attestations), tuple(children.values()))
 
@@ -230,14 +231,14 @@ def decode_links(body: bytes | bytearray, digest: Digest, media_type: str) -> Li
 def parse_upload_time(value: object) -> datetime | None:
     """Return milliseconds since 1970, a number or its decimal string, as aware UTC.
 
-    None where they are missing, zero, negative or unreadable: an unknown age.
+    None if they are missing, zero, negative or malformed: the age is unknown.
     """
     milliseconds = parse_number(value)
     return EPOCH + timedelta(milliseconds=milliseconds) if milliseconds else None
 
 
 def parse_number(value: object) -> int:
-    """Return a non-negative number or its decimal string; 0 where it is neither, or longer than 14 digits."""
+    """Return a number or its decimal string as an integer; 0 if it is negative, malformed or over 14 digits long."""
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _NUMBER_MAX:
@@ -246,7 +247,7 @@ def parse_number(value: object) -> int:
 
 
 def _attested_by(descriptor: _Descriptor) -> Iterator[tuple[Digest, Digest]]:
-    """Yield the attestation that a descriptor of an index is, with what it attests, as BuildKit annotates it."""
+    """Yield the digest of an attestation and that of what it attests, if BuildKit has annotated the descriptor so."""
     notes = descriptor.annotations
     if isinstance(notes, dict) and notes.get("vnd.docker.reference.type") == "attestation-manifest":
         attested = notes.get("vnd.docker.reference.digest")
@@ -266,10 +267,10 @@ def _manifest(digest: str, entry: _Entry) -> Manifest:
 
 
 def _platform(value: object) -> str:
-    """Return ``OS/ARCHITECTURE`` and the variant, if there is one; empty where it is none that can be shown."""
+    """Return ``OS/ARCHITECTURE`` or ``OS/ARCHITECTURE/VARIANT``; empty if ``value`` is malformed."""
     if not isinstance(value, dict):
         return ""
     parts = [value.get(key) for key in ("os", "architecture", "variant")]
     text = "/".join(part for part in parts if isinstance(part, str) and part)
-    # The same few, again and again.
+    # A repository has few platforms and many children.
     return sys.intern(text) if _PLATFORM.fullmatch(text) else ""

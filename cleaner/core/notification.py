@@ -1,18 +1,19 @@
-"""A Pub/Sub message becomes a value, or an ``InvalidNotification`` that says why it never can.
+"""Parses Pub/Sub messages.
 
-Whoever may publish to the topic writes these: nothing in them is believed before it has been matched as a whole.
+Anybody who may publish to the topic can write them, so every name in them is matched as a whole before it is used.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping, Set as AbstractSet
+from collections.abc import Iterator, Mapping, Set as AbstractSet
+from contextlib import contextmanager
 from datetime import datetime
 
 import msgspec
 
-from cleaner.core.errors import InvalidNotification, InvalidReference
+from cleaner.core.errors import HostNotAllowed, InvalidNotification, InvalidReference
 from cleaner.core.reference import (
     Digest,
     Repository,
@@ -23,11 +24,10 @@ from cleaner.core.reference import (
 )
 from cleaner.core.times import parse_time
 
-# A reference has at most 255 + 128 characters; ten times what two of them need is no notification.
+# Two references have at most 2 * (255 + 128) characters; a notification is never ten times as long.
 DATA_MAX_CHARS = 16 * 1024
 
-
-# A notification is flat; what the parser still bears depends on Python's version.
+# A notification is flat.  How deep a document the parser can read depends on Python's version.
 BRACKETS_MAX = 64
 
 
@@ -49,17 +49,17 @@ class Pushed(msgspec.Struct, frozen=True):
 
 
 class Removed(msgspec.Struct, frozen=True):
-    """A manifest or tag was deleted, by this function or another: nothing to do."""
+    """A manifest or tag was deleted, by this function or by another client."""
 
 
 class PruneRequest(msgspec.Struct, frozen=True):
-    """The operator asks for ``repository`` to be pruned."""
+    """The operator requests that ``repository`` is pruned."""
 
     repository: Repository
 
 
 class SweepRequest(msgspec.Struct, frozen=True):
-    """The operator asks for every repository under ``root`` to be pruned."""
+    """The operator requests that every repository under ``root`` is pruned."""
 
     root: Repository
 
@@ -68,7 +68,7 @@ Notification = Pushed | Removed | PruneRequest | SweepRequest
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """One delivered message: what it says, and when it was published (aware UTC; None where it is not told)."""
+    """One delivered message and when it was published (aware UTC; None if unknown)."""
 
     notification: Notification
     published: datetime | None
@@ -85,21 +85,21 @@ _decoder = msgspec.json.Decoder(_Data)
 
 
 def parse_delivery(body: object, source: str, *, insecure: AbstractSet[str], requests_topic: str) -> Delivery:
-    """Return what a CloudEvent's body, the push envelope ``{"message": {"data": BASE64, …}}``, says.
+    """Return the message in a CloudEvent's body ``{"message": {"data": BASE64, …}}``.
 
-    ``source`` is the CloudEvent's; ``requests_topic`` is the only topic from which a ``PRUNE`` or ``SWEEP`` counts,
-    as ``projects/P/topics/T``, and empty if there is none.
+    ``source`` is the source of the CloudEvent.  ``PRUNE`` and ``SWEEP`` are accepted only from ``requests_topic``,
+    ``projects/P/topics/T``; from nowhere if that is empty.
 
     Raises:
-        InvalidNotification: It is anything but one of the four notifications.
+        InvalidNotification: The message is malformed or not allowed; the error says what was expected.
     """
     message = body.get("message") if isinstance(body, Mapping) else None
     if not isinstance(message, Mapping):
-        raise InvalidNotification("no Pub/Sub message in the event")
+        raise InvalidNotification('no Pub/Sub message in the event; expected {"message": {"data": BASE64}}')
     notification = parse_data(_decoded(message.get("data")), insecure)
     from_operator = bool(requests_topic) and source == f"//pubsub.googleapis.com/{requests_topic}"
     if isinstance(notification, PruneRequest | SweepRequest) and not from_operator:
-        raise InvalidNotification("requests are taken from the requests topic alone")
+        raise InvalidNotification("PRUNE and SWEEP are accepted only from the topic REQUESTS_TOPIC")
     return Delivery(notification, parse_time(message.get("publishTime")))
 
 
@@ -107,38 +107,36 @@ def parse_data(data: bytes, insecure: AbstractSet[str] = frozenset()) -> Notific
     """Return the notification in a message's data.
 
     Raises:
-        InvalidNotification: It is no JSON object, or a field is missing, of a wrong type, outside the grammar or
-            of a host that is not allowed.
+        InvalidNotification: The data is not a JSON object, or a field is missing, has a wrong type or a name outside
+            the grammar, or names a host that is not allowed.
     """
     if data.count(b"[") + data.count(b"{") > BRACKETS_MAX:
         raise InvalidNotification("data is nested too deeply")
     try:
-        # msgspec alone does not look into what it skips.
+        # ``decode`` also finds bytes that are not UTF-8 in fields that msgspec skips.
         fields = _decoder.decode(data.decode())
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidNotification(f"data makes no sense: {error}") from error
+        raise InvalidNotification(f"data is malformed: {error}") from error
     except RecursionError as error:
         raise InvalidNotification("data is nested too deeply") from error
     if fields.action == "DELETE":
         return Removed()
-    try:
-        if fields.action == "INSERT":
-            return _pushed(fields, insecure)
-        if fields.action in ("PRUNE", "SWEEP"):
-            if fields.repository is msgspec.UNSET:
-                raise InvalidNotification("no repository")
+    if fields.action == "INSERT":
+        return _pushed(fields, insecure)
+    if fields.action in ("PRUNE", "SWEEP"):
+        if fields.repository is msgspec.UNSET:
+            raise InvalidNotification("no repository; expected HOST/PATH")
+        with _naming("repository", "HOST/PATH"):
             repository = parse_repository(fields.repository, insecure)
-            return PruneRequest(repository) if fields.action == "PRUNE" else SweepRequest(repository)
-    except InvalidReference as error:
-        raise InvalidNotification(str(error)) from error
-    raise InvalidNotification("unknown action")
+        return PruneRequest(repository) if fields.action == "PRUNE" else SweepRequest(repository)
+    raise InvalidNotification("unknown action; expected INSERT, DELETE, PRUNE or SWEEP")
 
 
 def _decoded(data: object) -> bytes:
     if not isinstance(data, str):
-        raise InvalidNotification("the message has no data")
+        raise InvalidNotification("the message has no data; expected a base64 string")
     if len(data) > DATA_MAX_CHARS:
-        raise InvalidNotification("data is too long")
+        raise InvalidNotification(f"data is longer than {DATA_MAX_CHARS} characters")
     try:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:
@@ -146,13 +144,33 @@ def _decoded(data: object) -> bytes:
 
 
 def _pushed(fields: _Data, insecure: AbstractSet[str]) -> Pushed:
-    by_digest = None if fields.digest is msgspec.UNSET else parse_digest_reference(fields.digest, insecure)
-    by_tag = None if fields.tag is msgspec.UNSET else parse_tag_reference(fields.tag, insecure)
-    if by_digest and by_tag and by_digest[0] != by_tag[0]:
-        raise InvalidNotification("digest and tag are of different repositories")
-    pushed = by_digest or by_tag
-    if not pushed:
-        raise InvalidNotification("neither digest nor tag")
-    digests = frozenset([by_digest[1]] if by_digest else [])
-    tags = frozenset([by_tag[1]] if by_tag else [])
-    return Pushed(pushed[0], Named(digests, tags))
+    repositories: set[Repository] = set()
+    digests: set[Digest] = set()
+    tags: set[Tag] = set()
+    if fields.digest is not msgspec.UNSET:
+        with _naming("digest", "HOST/PATH@sha256:HEX"):
+            repository, digest = parse_digest_reference(fields.digest, insecure)
+        repositories.add(repository)
+        digests.add(digest)
+    if fields.tag is not msgspec.UNSET:
+        with _naming("tag", "HOST/PATH:TAG"):
+            repository, tag = parse_tag_reference(fields.tag, insecure)
+        repositories.add(repository)
+        tags.add(tag)
+    if not repositories:
+        raise InvalidNotification("neither digest nor tag; expected one or both")
+    if len(repositories) > 1:
+        raise InvalidNotification("digest and tag name different repositories")
+    return Pushed(repositories.pop(), Named(frozenset(digests), frozenset(tags)))
+
+
+@contextmanager
+def _naming(field: str, expected: str) -> Iterator[None]:
+    """Turn the error of a name into one that says which field has it, and what was expected there."""
+    try:
+        yield
+    except HostNotAllowed as error:
+        allowed = "one of Google's or of INSECURE_REGISTRIES"
+        raise InvalidNotification(f"{field}: {error}; expected {allowed}") from error
+    except InvalidReference as error:
+        raise InvalidNotification(f"{field}: {error}; expected {expected}") from error

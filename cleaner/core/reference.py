@@ -1,7 +1,7 @@
-"""Names of repositories, tags and digests, parsed whole by the distribution spec's grammar.
+"""Repositories, tags and digests, parsed by the distribution spec's grammar.
 
-A ``gcr.io`` repository also answers to an Artifact Registry name; both are read as the ``gcr.io`` one, so that
-no repository has two policies, two locks or two names in the log.
+A ``gcr.io`` repository has an Artifact Registry name as well.  Both names are read as the ``gcr.io`` one, so that no
+repository has two policies, two locks or two names in the log.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from cleaner.core.errors import HostNotAllowed, InvalidReference
 Digest = NewType("Digest", str)
 Tag = NewType("Tag", str)
 
-# distribution-spec, "Pulling manifests": <name>, <reference> as a tag.  Always matched with fullmatch: `$` would
-# let a trailing newline through.
+# distribution-spec, "Pulling manifests": <name>, <reference> as a tag.  Always matched with fullmatch: `$` also
+# matches before a trailing newline.
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
-# image-spec, "Digests": Google's registries compute sha256 alone.
+# image-spec, "Digests": Google's registries compute sha256 only.
 _DIGEST = re.compile(r"sha256:[a-f0-9]{64}")
 # distribution-spec: "the length of the concatenation of the registry hostname (and optional port), /, and <name>".
 _NAME_MAX_CHARS = 255
@@ -31,12 +31,12 @@ GCR_HOSTS = frozenset({"gcr.io", "us.gcr.io", "eu.gcr.io", "asia.gcr.io"})
 # us, europe, us-central1, northamerica-northeast1: Google's multi-regions and regions.
 _ARTIFACT_REGISTRY_HOST = re.compile(r"([a-z]+(?:-[a-z]+[0-9]+)?)-docker\.pkg\.dev")
 
-# Where the repositories behind the gcr.io hosts live: host -> Artifact Registry location.
+# The Artifact Registry location of the repositories of each gcr.io host.
 _GCR_LOCATIONS = {"gcr.io": "us", "us.gcr.io": "us", "eu.gcr.io": "europe", "asia.gcr.io": "asia"}
 
 
 class Repository(msgspec.Struct, frozen=True, order=True):
-    """A repository by its one canonical name; ``str()`` gives ``HOST/PATH``."""
+    """A repository by its canonical name; ``str()`` returns ``HOST/PATH``."""
 
     host: str
     path: str
@@ -46,15 +46,15 @@ class Repository(msgspec.Struct, frozen=True, order=True):
 
     @property
     def is_google(self) -> bool:
-        """Whether the host is one of Google's, to be spoken to over HTTPS with credentials."""
+        """Whether the host is one of Google's, which get HTTPS requests with credentials."""
         return is_google_host(self.host)
 
 
 class PackageName(msgspec.Struct, frozen=True):
-    """Where Artifact Registry's REST API keeps what the registry calls ``HOST/PATH``.
+    """A repository's name in Artifact Registry's REST API.
 
-    ``project`` is spelled ``example.com:project`` where it is domain-scoped; ``package`` is empty for a name that
-    ends at its Artifact Registry repository.
+    A domain-scoped ``project`` is ``example.com:project``.  ``package`` is empty if the name ends with its Artifact
+    Registry repository.
     """
 
     project: str
@@ -64,7 +64,7 @@ class PackageName(msgspec.Struct, frozen=True):
 
 
 def is_google_host(host: str) -> bool:
-    """Whether ``host`` is ``gcr.io``, one of its siblings or ``LOCATION-docker.pkg.dev``, whole."""
+    """Return whether ``host`` is one of ``GCR_HOSTS`` or ``LOCATION-docker.pkg.dev``."""
     return host in GCR_HOSTS or _ARTIFACT_REGISTRY_HOST.fullmatch(host) is not None
 
 
@@ -91,12 +91,12 @@ def parse_tag(text: str) -> Tag:
 
 
 def parse_repository(text: str, insecure: AbstractSet[str] = frozenset()) -> Repository:
-    """Return the repository that ``HOST/PATH`` names, by its canonical name.
+    """Return the repository that ``HOST/PATH`` names.
 
-    ``insecure`` holds the ``HOST:PORT`` that are allowed beside Google's hosts.
+    ``insecure`` are the hosts, as ``HOST:PORT``, that are allowed in addition to Google's.
 
     Raises:
-        HostNotAllowed: Its host is none of these.
+        HostNotAllowed: The host is not allowed.
         InvalidReference: The name is outside the grammar.
     """
     host, slash, path = text.partition("/")
@@ -108,7 +108,7 @@ def parse_repository(text: str, insecure: AbstractSet[str] = frozenset()) -> Rep
 
 
 def parse_digest_reference(text: str, insecure: AbstractSet[str] = frozenset()) -> tuple[Repository, Digest]:
-    """Split ``HOST/PATH@sha256:HEX``.
+    """Return the repository and the digest of ``HOST/PATH@sha256:HEX``.
 
     Raises:
         InvalidReference: Either part is invalid.
@@ -118,7 +118,7 @@ def parse_digest_reference(text: str, insecure: AbstractSet[str] = frozenset()) 
 
 
 def parse_tag_reference(text: str, insecure: AbstractSet[str] = frozenset()) -> tuple[Repository, Tag]:
-    """Split ``HOST/PATH:TAG``; a colon before the last slash belongs to the host's port.
+    """Return the repository and the tag of ``HOST/PATH:TAG``; a colon before the last slash is the port's.
 
     Raises:
         InvalidReference: Either part is invalid.
@@ -129,9 +129,9 @@ def parse_tag_reference(text: str, insecure: AbstractSet[str] = frozenset()) -> 
 
 
 def package_name(repository: Repository) -> PackageName | None:
-    """Return the REST name of a repository on a Google host, or None where it has none.
+    """Return the REST name of a repository on a Google host; None if there is none.
 
-    A path shorter than a project and a repository names nothing in Artifact Registry.
+    A path that is shorter than a project and a repository has none, nor has a repository on another host.
     """
     project, rest = _split_project(repository.path)
     if repository.host in GCR_HOSTS:
@@ -144,7 +144,7 @@ def package_name(repository: Repository) -> PackageName | None:
 
 
 def from_package_name(name: PackageName) -> Repository:
-    """Return the repository that a REST name stands for; the inverse of ``package_name``."""
+    """Return the repository with this REST name; the inverse of ``package_name``."""
     project = name.project.replace(":", "/", 1)
     return _canonical(
         f"{name.location}-docker.pkg.dev", "/".join(filter(None, (project, name.repository, name.package)))
@@ -162,7 +162,7 @@ def _canonical(host: str, path: str) -> Repository:
 
 
 def _split_project(path: str) -> tuple[str, str]:
-    """Split a path behind its project; a first segment with a dot is the domain of a domain-scoped one."""
+    """Return a path's project and the rest of the path; a first segment with a dot is the project's domain."""
     first, _, rest = path.partition("/")
     if "." in first:
         second, _, rest = rest.partition("/")

@@ -1,4 +1,4 @@
-"""Times as Google's APIs spell them."""
+"""Reads times as Google's APIs write them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def parse_time(value: object) -> datetime | None:
-    """Return an RFC 3339 time as aware UTC, cut to microseconds; None where there is none or it is unreadable."""
+    """Return an RFC 3339 time as aware UTC, truncated to microseconds; None if ``value`` is anything else."""
     if not isinstance(value, str):
         return None
     try:

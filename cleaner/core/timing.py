@@ -1,4 +1,4 @@
-"""The time constants of a run and of its requests, as one value: who starts a process may shorten them."""
+"""The time constants of a run and of its requests, as one value that a test can replace."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import msgspec
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """Durations in seconds.
 
-    A plan begins no deletion once it is ``plan_max_age`` old, and none that precedes a subject's OCI referrers, or
-    is one of them, once it is ``referrers_max_age`` old.  ``relist_delay`` lies between the two listings that must
-    agree before untagged images are deleted by count.
+    No image is begun once its plan is ``plan_max_age`` old.  The OCI referrers of a subject, and what is deleted
+    before them, are not begun once the listing is ``referrers_max_age`` old.  ``relist_delay`` is the least time
+    between the two listings that must agree before an untagged image is deleted by count.
 
     A request is sent up to ``attempts`` times, with a backoff that doubles from ``first_backoff`` to
-    ``backoff_max``; a ``Retry-After`` is honoured up to ``retry_after_max``.  ``grace`` is how long after the
-    deadline an answer is awaited.
+    ``backoff_max``; a ``Retry-After`` is honoured up to ``retry_after_max``.  What was begun is finished, and
+    responses are waited for, until ``grace`` after the deadline.
     """
 
     plan_max_age: float = 60.0

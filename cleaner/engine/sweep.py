@@ -1,6 +1,6 @@
-"""Finds every repository under a root that a policy is about, and asks for each to be pruned.
+"""Finds every repository under a root that a policy matches, and requests that each is pruned.
 
-For what pushes alone never reach: a first clean-up, repositories that nobody pushes to, a changed policy.
+Pushes alone do not prune a repository that existed before, that nobody pushes to, or whose policy has changed.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from cleaner.google.registry.client import Registry
 from cleaner.google.tokens import Access
 from cleaner.google.transport import RequestBudget
 
-# How many requests are on their way to Pub/Sub before their receipt is waited for.
+# How many messages are published before the publisher waits for Pub/Sub's response.
 BATCH = 1000
 
 
 class Publisher(Protocol):
-    """What takes messages to the requests topic."""
+    """Publishes messages to the topic ``REQUESTS_TOPIC``."""
 
     def publish(self, messages: Iterable[bytes], timeout_s: float) -> None:
-        """Publish all of ``messages``, and return when the topic has them."""
+        """Publish all of ``messages``, and return when Pub/Sub has confirmed them."""
 
 
 def find_repositories(
@@ -34,34 +34,37 @@ def find_repositories(
     policies: Iterable[Policy],
     registry: Registry,
     rest: ArtifactRegistry,
-    exchange: RequestBudget,
+    budget: RequestBudget,
 ) -> tuple[Repository, ...]:
-    """Return the repositories at or under ``root`` that a policy is about, in order of name.
+    """Return the repositories at or under ``root`` that a policy matches, sorted by name.
 
-    A Google host is asked by Artifact Registry's REST API, any other by the ``child`` names of its listings.
+    On a Google host they are listed by Artifact Registry's REST API, on any other by the ``child`` names of listings.
 
     Raises:
-        CleanerError: The repositories are not known completely.
+        CleanerError: The list would not be complete.
     """
     policies = tuple(policies)
-    found = rest.list_repositories(root, exchange) if root.is_google else _walk(root, registry, exchange)
+    found = rest.list_repositories(root, budget) if root.is_google else _walk(root, registry, budget)
     return tuple(sorted({repository for repository in found if find_policy(policies, repository)}))
 
 
 def request_prunes(
     repositories: Iterable[Repository], publisher: Publisher, clock: Callable[[], float], deadline: float
 ) -> int:
-    """Publish a ``PRUNE`` request for each of ``repositories``, batch by batch, and return how many.
+    """Publish a ``PRUNE`` request for each of ``repositories``, in batches, and return how many were published.
+
+    ``deadline`` is in seconds of ``clock``.
 
     Raises:
-        TimeLimitReached: ``deadline`` came first; the batches until then are published, and may be again.
+        TimeLimitReached: The deadline came before the last batch.  The earlier batches are published, and are
+            published once more after another delivery.
     """
     pending = iter(repositories)
     count = 0
     while batch := list(islice(pending, BATCH)):
         left_s = deadline - clock()
         if left_s <= 0:
-            raise TimeLimitReached(f"{count} requests are published, not all")
+            raise TimeLimitReached(f"only {count} of the prune requests were published before the time limit")
         publisher.publish((prune_request(repository) for repository in batch), left_s)
         count += len(batch)
     return count
@@ -72,16 +75,16 @@ def prune_request(repository: Repository) -> bytes:
     return json.dumps({"action": "PRUNE", "repository": str(repository)}).encode()
 
 
-def _walk(root: Repository, registry: Registry, exchange: RequestBudget) -> Iterator[Repository]:
-    """Yield every repository at or under ``root`` that holds manifests, by the ``child`` names of the listings."""
+def _walk(root: Repository, registry: Registry, budget: RequestBudget) -> Iterator[Repository]:
+    """Yield every repository at or under ``root`` that has manifests; they are found by ``child`` names."""
     pending = [root]
     while pending:
-        registry.transport.check_time(exchange)
+        registry.transport.check_time(budget)
         repository = pending.pop()
         try:
-            holds_manifests, below = registry.open(repository, Access.READ, exchange).list_children()
+            has_manifests, below = registry.open(repository, Access.READ, budget).list_children()
         except RepositoryNotFound:
             continue
-        if holds_manifests:
+        if has_manifests:
             yield repository
         pending += below

@@ -1,4 +1,4 @@
-"""Messages of one repository wait for one another, and one run answers them all: with real threads and locks."""
+"""Messages of one repository wait for one another, and one run covers several: with real threads and locks."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from cleaner.core.reference import Digest, Repository, Tag
 
 API, WEB = Repository("gcr.io", "acme/api"), Repository("gcr.io", "acme/web")
 A, B = Digest("sha256:" + "a" * 64), Digest("sha256:" + "b" * 64)
+NAMES_A, NAMES_B = Named(digests=frozenset({A})), Named(digests=frozenset({B}))
+V1, V2 = Tag("v1"), Tag("v2")
 START = datetime(2024, 5, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 TICK = timedelta(microseconds=1)
@@ -27,7 +29,7 @@ LONG_S = 60.0
 
 
 @pytest.fixture
-def turns() -> Coalescing:
+def locks() -> Coalescing:
     return Coalescing(time.monotonic)
 
 
@@ -36,160 +38,159 @@ def later() -> float:
 
 
 def until(holds: Callable[[], bool]) -> None:
-    """Wait until something holds that another thread brings about."""
+    """Wait until another thread has made the condition true."""
     deadline = later()
     while not holds():
-        assert time.monotonic() < deadline, "it never came"
+        assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.001)
 
 
-def naming(*digests: Digest) -> Named:
-    return Named(frozenset(digests))
+def succeed(locks: Coalescing, repository: Repository = API, listed: datetime = START) -> None:
+    """Record a successful run that began its listing at ``listed``."""
+    with locks.lease(repository, NOTHING_NAMED, later()) as lease:
+        lease.record_success(listed)
 
 
-def named(turns: Coalescing, repository: Repository) -> Named:
-    with turns.lease(repository, NOTHING_NAMED, later()) as lease:
+def is_covered(locks: Coalescing, published: datetime | None, repository: Repository = API) -> bool:
+    """Return whether a message that was published then is covered."""
+    with locks.lease(repository, NOTHING_NAMED, later()) as lease:
+        return lease.is_covered(published)
+
+
+def named(locks: Coalescing, repository: Repository) -> Named:
+    """Return what messages of ``repository`` name, beside one that names nothing."""
+    with locks.lease(repository, NOTHING_NAMED, later()) as lease:
         return lease.named()
 
 
 # --- what a run covers
 
 
-def test_run_covers_what_was_published_before_it_began_its_listing(turns: Coalescing) -> None:
-    """Not what was published at that moment or after: its listing may not have it."""
-    with turns.lease(API, NOTHING_NAMED, later()) as lease:
-        lease.record_success(START)
+def test_run_covers_what_was_published_before_its_listing_began(locks: Coalescing) -> None:
+    """A message published at that moment or after is not covered: the listing may lack what it announces."""
+    succeed(locks)
 
-    with turns.lease(API, NOTHING_NAMED, later()) as lease:
-        assert lease.is_covered(START - SECOND)
-        assert lease.is_covered(START - TICK)
-        assert not lease.is_covered(START)
-        assert not lease.is_covered(START + TICK)
+    assert is_covered(locks, START - SECOND)
+    assert is_covered(locks, START - TICK)
+    assert not is_covered(locks, START)
+    assert not is_covered(locks, START + TICK)
 
 
-def test_message_without_a_publish_time_is_never_covered(turns: Coalescing) -> None:
-    """Nobody knows whether it was."""
-    with turns.lease(API, NOTHING_NAMED, later()) as lease:
-        lease.record_success(START)
+def test_message_without_a_publish_time_is_never_covered(locks: Coalescing) -> None:
+    """It may have been published after the listing began."""
+    succeed(locks)
 
-    with turns.lease(API, NOTHING_NAMED, later()) as lease:
-        assert not lease.is_covered(None)
+    assert not is_covered(locks, None)
 
 
-def test_nothing_is_covered_before_the_first_run(turns: Coalescing) -> None:
-    """However old the message is."""
-    with turns.lease(API, NOTHING_NAMED, later()) as lease:
-        assert not lease.is_covered(START - 999 * SECOND)
+def test_nothing_is_covered_before_the_first_run(locks: Coalescing) -> None:
+    """The age of the message makes no difference."""
+    assert not is_covered(locks, START - 999 * SECOND)
 
 
-def test_run_covers_its_own_repository_alone(turns: Coalescing) -> None:
+def test_run_covers_only_its_own_repository(locks: Coalescing) -> None:
     """The same path on another host is another repository."""
-    with turns.lease(API, NOTHING_NAMED, later()) as lease:
-        lease.record_success(START)
+    succeed(locks)
 
     for other in (WEB, Repository("eu.gcr.io", "acme/api")):
-        with turns.lease(other, NOTHING_NAMED, later()) as lease:
-            assert not lease.is_covered(START - SECOND)
+        assert not is_covered(locks, START - SECOND, other)
 
 
 @pytest.mark.parametrize("error", [None, RuntimeError("failed")])
-def test_run_that_did_not_end_well_covers_nothing(turns: Coalescing, error: Exception | None) -> None:
-    """The next message tries again, and does not wait for ever."""
+def test_run_that_did_not_succeed_covers_nothing(locks: Coalescing, error: Exception | None) -> None:
+    """It releases the lock, and the next message runs."""
     with ExitStack() as stack:
         if error:
             stack.enter_context(pytest.raises(RuntimeError))
-        with turns.lease(API, naming(A), later()):
+        with locks.lease(API, NAMES_A, later()):
             if error:
                 raise error
 
-    with turns.lease(API, NOTHING_NAMED, later()) as lease:
-        assert not lease.is_covered(START - SECOND)
-        assert lease.named() == NOTHING_NAMED
+    assert not is_covered(locks, START - SECOND)
+    assert named(locks, API) == NOTHING_NAMED
 
 
-def test_failed_run_takes_nothing_from_an_earlier_good_one(turns: Coalescing) -> None:
-    """What that listed it has listed."""
-    with turns.lease(API, NOTHING_NAMED, later()) as lease:
-        lease.record_success(START)
-    with pytest.raises(RuntimeError), turns.lease(API, NOTHING_NAMED, later()):
+def test_failed_run_leaves_an_earlier_success_recorded(locks: Coalescing) -> None:
+    """What the earlier listing covered is still covered."""
+    succeed(locks)
+    with pytest.raises(RuntimeError), locks.lease(API, NOTHING_NAMED, later()):
         raise RuntimeError
 
-    with turns.lease(API, NOTHING_NAMED, later()) as lease:
-        assert lease.is_covered(START - SECOND)
+    assert is_covered(locks, START - SECOND)
 
 
 # --- waiting
 
 
 class Service:
-    """Answers messages as the function does, and counts its listings."""
+    """Handles messages as the function does, and counts its listings."""
 
-    def __init__(self, turns: Coalescing) -> None:
-        self.turns = turns
+    def __init__(self, locks: Coalescing) -> None:
+        self.locks = locks
         self.began: list[datetime] = []
         self.under_way = 0
         self.most_at_once = 0
-        self.lock = threading.Lock()
+        self.guard = threading.Lock()
 
-    def answer(self, published: datetime, run_s: float = 0.05) -> None:
-        with self.turns.lease(API, NOTHING_NAMED, later()) as lease:
+    def handle(self, published: datetime, run_s: float = 0.05) -> None:
+        with self.locks.lease(API, NOTHING_NAMED, later()) as lease:
             if lease.is_covered(published):
                 return
             began = datetime.now(UTC)
-            with self.lock:
+            with self.guard:
                 self.began.append(began)
                 self.under_way += 1
                 self.most_at_once = max(self.most_at_once, self.under_way)
             time.sleep(run_s)
-            with self.lock:
+            with self.guard:
                 self.under_way -= 1
             lease.record_success(began)
 
 
-def test_ten_messages_that_arrive_together_cost_one_listing(turns: Coalescing) -> None:
-    """All were published before the first of them began."""
-    service = Service(turns)
+def test_ten_messages_that_arrive_together_cost_one_listing(locks: Coalescing) -> None:
+    """All of them were published before the first run began."""
+    service = Service(locks)
     published = datetime.now(UTC) - SECOND
 
     with ThreadPoolExecutor(10) as pool:
-        list(pool.map(service.answer, [published] * 10))
+        list(pool.map(service.handle, [published] * 10))
 
     assert len(service.began) == 1
 
 
-def test_messages_that_arrive_during_a_run_cost_one_more(turns: Coalescing) -> None:
-    """The listing under way may not have what they announce."""
-    service = Service(turns)
+def test_messages_that_arrive_during_a_run_cost_one_more_listing(locks: Coalescing) -> None:
+    """The listing under way may lack what they announce."""
+    service = Service(locks)
 
     with ThreadPoolExecutor(10) as pool:
-        first = pool.submit(service.answer, datetime.now(UTC), 0.3)
+        first = pool.submit(service.handle, datetime.now(UTC), 0.3)
         until(lambda: bool(service.began))
         time.sleep(0.01)
-        rest = [pool.submit(service.answer, datetime.now(UTC)) for _ in range(9)]
-        for answered in (first, *rest):
-            answered.result()
+        rest = [pool.submit(service.handle, datetime.now(UTC)) for _ in range(9)]
+        for handled in (first, *rest):
+            handled.result()
 
     assert len(service.began) == 2
     assert service.most_at_once == 1
 
 
-def test_runs_of_one_repository_never_overlap(turns: Coalescing) -> None:
-    """Even where none covers the next."""
-    service = Service(turns)
+def test_runs_of_one_repository_never_overlap(locks: Coalescing) -> None:
+    """That holds also for runs none of which covers the next."""
+    service = Service(locks)
     future = datetime.now(UTC) + timedelta(days=1)
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: service.answer(future, 0.005), range(24)))
+        list(pool.map(lambda _: service.handle(future, 0.005), range(24)))
 
     assert (len(service.began), service.most_at_once) == (24, 1)
 
 
-def test_different_repositories_run_side_by_side(turns: Coalescing) -> None:
-    """Each meets the other inside its own lease."""
+def test_different_repositories_run_side_by_side(locks: Coalescing) -> None:
+    """Each run waits for the other one while it holds its own lease."""
     both = threading.Barrier(2, timeout=LONG_S)
 
     def run(repository: Repository) -> None:
-        with turns.lease(repository, NOTHING_NAMED, later()):
+        with locks.lease(repository, NOTHING_NAMED, later()):
             both.wait()
 
     with ThreadPoolExecutor(2) as pool:
@@ -199,30 +200,30 @@ def test_different_repositories_run_side_by_side(turns: Coalescing) -> None:
 # --- the time limit
 
 
-def test_turn_that_does_not_come_in_time_ends_the_wait(turns: Coalescing) -> None:
-    """Waiting counts in the time limit; what has ended waiting is named no more."""
-    with turns.lease(API, naming(A), later()) as lease:
+def test_wait_ends_at_the_deadline(locks: Coalescing) -> None:
+    """The wait counts towards the time limit; what a message named is no longer named after it."""
+    with locks.lease(API, NAMES_A, later()) as lease:
         began = time.monotonic()
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(lambda: turns.lease(API, naming(B), time.monotonic() + 0.1).__enter__())
-            with pytest.raises(TimeLimitReached, match=r"gcr\.io/acme/api"):
+            waiting = pool.submit(lambda: locks.lease(API, NAMES_B, time.monotonic() + 0.1).__enter__())
+            with pytest.raises(TimeLimitReached, match=r"gcr\.io/acme/api: another run was under way"):
                 waiting.result(timeout=LONG_S)
         assert time.monotonic() - began >= 0.1
-        assert lease.named() == naming(A)
+        assert lease.named() == NAMES_A
 
     assert TimeLimitReached.transient
 
 
-def test_turn_that_is_free_is_taken_even_late(turns: Coalescing) -> None:
-    """Whether there is time for a run is not decided here."""
-    with turns.lease(API, NOTHING_NAMED, time.monotonic() - 1) as lease:
+def test_free_lock_is_given_even_after_the_deadline(locks: Coalescing) -> None:
+    """The run itself decides whether there is time left for it."""
+    with locks.lease(API, NOTHING_NAMED, time.monotonic() - 1) as lease:
         assert lease.named() == NOTHING_NAMED
 
 
-def test_deadline_that_has_passed_does_not_wait_at_all(turns: Coalescing) -> None:
-    """A negative time would mean for ever."""
-    with turns.lease(API, NOTHING_NAMED, later()), ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(lambda: turns.lease(API, NOTHING_NAMED, time.monotonic() - 1).__enter__())
+def test_message_does_not_wait_after_the_deadline(locks: Coalescing) -> None:
+    """A lock would take a negative timeout for no limit."""
+    with locks.lease(API, NOTHING_NAMED, later()), ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(lambda: locks.lease(API, NOTHING_NAMED, time.monotonic() - 1).__enter__())
         with pytest.raises(TimeLimitReached):
             waiting.result(timeout=LONG_S)
 
@@ -230,48 +231,41 @@ def test_deadline_that_has_passed_does_not_wait_at_all(turns: Coalescing) -> Non
 # --- what the waiting messages name
 
 
-def test_digests_of_waiting_messages_are_seen_by_the_run(turns: Coalescing) -> None:
-    """As soon as they arrive, and its own from the beginning; those of another repository are not."""
+def test_run_sees_what_waiting_messages_name(locks: Coalescing) -> None:
+    """Digests and tags, as soon as the messages arrive; those of another repository are not seen."""
     done = threading.Event()
 
-    def wait(repository: Repository, *digests: Digest) -> None:
-        with turns.lease(repository, naming(*digests), later()):
+    def wait(repository: Repository, names: Named) -> None:
+        with locks.lease(repository, names, later()):
             done.wait(LONG_S)
 
+    own = Named(frozenset({A}), frozenset({V1}))
     with ThreadPoolExecutor(4) as pool:
-        with turns.lease(API, naming(A), later()) as lease:
-            assert lease.named() == naming(A)
+        with locks.lease(API, own, later()) as lease:
+            assert lease.named() == own
             waiting: list[Future[None]] = [
-                pool.submit(wait, API, B),
-                pool.submit(wait, API),
-                pool.submit(wait, WEB, Digest("sha256:" + "c" * 64)),
+                pool.submit(wait, API, NAMES_B),
+                pool.submit(wait, API, Named(tags=frozenset({V2}))),
+                pool.submit(wait, API, NOTHING_NAMED),
+                pool.submit(wait, WEB, Named(frozenset({Digest("sha256:" + "c" * 64)}), frozenset({Tag("web")}))),
             ]
-            until(lambda: lease.named() == naming(A, B))
+            until(lambda: lease.named() == Named(frozenset({A, B}), frozenset({V1, V2})))
             done.set()
         for each in waiting:
             each.result()
 
-    assert named(turns, API) == named(turns, WEB) == NOTHING_NAMED
+    assert named(locks, API) == named(locks, WEB) == NOTHING_NAMED
 
 
-def test_tags_are_named_as_digests_are(turns: Coalescing) -> None:
-    """A message may name only one of them."""
-    tag = Named(tags=frozenset({Tag("v1")}))
-    with turns.lease(API, tag, later()) as lease:
-        assert lease.named() == tag
-
-    assert named(turns, API) == NOTHING_NAMED
-
-
-def test_digest_that_two_messages_name_stays_until_both_are_answered(turns: Coalescing) -> None:
-    """A tag and its manifest are announced one by one."""
+def test_digest_that_two_messages_name_is_named_until_both_are_handled(locks: Coalescing) -> None:
+    """Google announces a tag and its manifest with one message each."""
     entered, leave = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with turns.lease(API, naming(A), later()) as lease:
+        with locks.lease(API, NAMES_A, later()) as lease:
             entered.set()
             leave.wait(LONG_S)
-            assert lease.named() == naming(A)
+            assert lease.named() == NAMES_A
 
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(hold)
@@ -281,31 +275,41 @@ def test_digest_that_two_messages_name_stays_until_both_are_answered(turns: Coal
         first.result()
         second.result()
 
-    assert named(turns, API) == NOTHING_NAMED
+    assert named(locks, API) == NOTHING_NAMED
 
 
-def test_what_a_run_was_told_does_not_change_under_it(turns: Coalescing) -> None:
-    """Each question gets an answer of its own."""
-    with turns.lease(API, naming(A), later()) as lease:
+def test_value_of_named_does_not_change_after_it_was_returned(locks: Coalescing) -> None:
+    """A plan rests on one value from its beginning to its end."""
+    with locks.lease(API, NAMES_A, later()) as lease:
         before = lease.named()
 
-    assert before == naming(A)
+    assert before == NAMES_A
 
 
 # --- what a process remembers
 
 
-def test_longest_unused_repository_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then its next message costs a listing, no more."""
+def test_least_recently_used_repository_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its next message costs a listing."""
     monkeypatch.setattr(coalescing, "_REPOSITORIES_MAX", 2)
-    turns = Coalescing(time.monotonic)
+    locks = Coalescing(time.monotonic)
     repositories = [Repository("gcr.io", f"acme/{name}") for name in "abc"]
     for repository in repositories:
-        with turns.lease(repository, NOTHING_NAMED, later()) as lease:
-            lease.record_success(START)
+        succeed(locks, repository)
 
-    covered = []
-    for repository in reversed(repositories):
-        with turns.lease(repository, NOTHING_NAMED, later()) as lease:
-            covered.append(lease.is_covered(START - SECOND))
-    assert covered == [True, True, False]
+    assert [is_covered(locks, START - SECOND, one) for one in reversed(repositories)] == [True, True, False]
+
+
+def test_run_of_a_dropped_repository_ends_undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message that arrives meanwhile does not wait for it; both run, and leave no lock behind."""
+    monkeypatch.setattr(coalescing, "_REPOSITORIES_MAX", 1)
+    locks = Coalescing(time.monotonic)
+
+    with locks.lease(API, NAMES_A, later()) as lease:
+        succeed(locks, WEB)
+        with locks.lease(API, NAMES_B, time.monotonic()) as second:
+            assert second.named() == NAMES_B
+            second.record_success(START)
+        assert lease.named() == NAMES_A
+
+    assert is_covered(locks, START - SECOND)

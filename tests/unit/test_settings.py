@@ -1,4 +1,4 @@
-"""Settings: every name of the README's table, its default, and what it refuses."""
+"""Settings: each name in the README's table, its default, and the values that it refuses."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def refusal(**environment: str) -> str:
     return str(caught.value)
 
 
-def test_policies_alone_leave_every_default() -> None:
-    """Among them the dry run: nothing is deleted before somebody asks for it."""
+def test_settings_other_than_policies_have_defaults() -> None:
+    """A dry run is the default: nothing is deleted before the operator turns it off."""
     settings = read()
 
     assert settings.policies[0].keep == 3
@@ -34,19 +34,19 @@ def test_policies_alone_leave_every_default() -> None:
 
 
 def test_variable_that_is_no_setting_is_ignored() -> None:
-    """The environment is full of them."""
+    """The environment has many others."""
     assert read(PATH="/bin", KEEP="7", dry_run="false") == read()
 
 
 @pytest.mark.parametrize("environment", [{}, {"POLICIES": ""}])
 def test_missing_policies_are_refused(environment: dict[str, str]) -> None:
-    """The one required setting."""
-    with pytest.raises(ConfigurationError, match="POLICIES: required"):
+    """It is the only required setting; the message says what to set."""
+    with pytest.raises(ConfigurationError, match=r"^POLICIES: required; set it to a JSON array of policies$"):
         Settings.from_environment(environment)
 
 
-def test_bad_policy_is_refused_by_its_own_message() -> None:
-    """Position, key and what is wrong."""
+def test_invalid_policy_is_refused_with_its_own_message() -> None:
+    """The message has the position, the key and the problem."""
     message = refusal(POLICIES='[{"repositories": ["gcr.io/acme/*"], "keep": 0}]')
 
     assert message == "POLICIES[0].keep: must be an integer of at least 1, not the number 0"
@@ -90,7 +90,7 @@ def test_bad_policy_is_refused_by_its_own_message() -> None:
     ],
 )
 def test_setting_is_read(name: str, text: str, field: str, value: object) -> None:
-    """Into the field of its name; nothing else changes."""
+    """It sets the field of its name, and no other."""
     settings = read(**{name: text})
 
     assert getattr(settings, field) == value
@@ -120,7 +120,7 @@ def test_setting_is_read(name: str, text: str, field: str, value: object) -> Non
     ],
 )
 def test_endpoint_is_a_base_url(name: str, field: str, text: str, url: str) -> None:
-    """With or without the version that Terraform's provider wants in some of them."""
+    """With or without the version, which some of the Terraform provider's custom endpoints have."""
     assert getattr(read(**{name: text}), field) == url
 
 
@@ -200,8 +200,8 @@ def test_endpoint_is_a_base_url(name: str, field: str, text: str, url: str) -> N
         ),
     ],
 )
-def test_bad_setting_is_refused_by_name(name: str, text: str) -> None:
-    """The function does not start; the message says which setting, and what is wrong."""
+def test_invalid_setting_is_refused_by_name(name: str, text: str) -> None:
+    """The function does not start; the message names the setting and the problem."""
     message = refusal(**{name: text})
 
     assert message.startswith(f"{name}: ")
@@ -222,11 +222,11 @@ def test_bad_setting_is_refused_by_name(name: str, text: str) -> None:
         ("projects/P/topics/topic", " with a P of a-z, 0-9 and .:-"),
     ],
 )
-def test_topic_says_which_rule_is_broken(text: str, rule: str) -> None:
-    """What looks like a topic's name and is none would else be told that it has to look like one."""
+def test_refusal_of_a_topic_names_the_broken_rule(text: str, rule: str) -> None:
+    """A name that has the form projects/P/topics/T can still be invalid."""
     assert refusal(REQUESTS_TOPIC=text) == f"REQUESTS_TOPIC: must be projects/P/topics/T{rule}, not {text!r}"
 
 
-def test_google_host_is_never_spoken_to_in_the_clear() -> None:
-    """Naming one as insecure is a mistake, not a wish."""
+def test_google_host_is_refused_as_an_insecure_registry() -> None:
+    """No request with credentials may be sent over plain HTTP."""
     assert "Google's" in refusal(INSECURE_REGISTRIES="gcr.io:443")
