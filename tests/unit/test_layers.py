@@ -1,4 +1,4 @@
-"""Imports point down, the core touches nothing outside, and each outside thing has its one place."""
+"""Imports point down, the core does no I/O, and each outside library is used in one place."""
 
 from __future__ import annotations
 
@@ -69,34 +69,34 @@ COMMAND_LINE = ("argparse", "rich", "rich_argparse", "shtab", "yaml")
 
 
 def layer_of(module: str) -> str:
-    """Return the layer that a module belongs to."""
+    """Return the layer of a module."""
     return next(layer for layer in LAYERS if is_within(module, layer))
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_point_down(module: str) -> None:
-    """Whoever reads a module needs to know nothing of the layers above it."""
+    """A module can be read without knowing the layers above it."""
     layer = layer_of(module)
 
     assert {layer_of(name) for name in own_imports(module)} <= {layer, *LAYERS[layer]}
 
 
 def test_imports_have_no_cycle() -> None:
-    """Within a layer, too, there is an order in which the modules can be read."""
+    """Also within a layer, so the modules can be read in an order."""
     order = [*TopologicalSorter({module: own_imports(module) for module in MODULES}).static_order()]
 
     assert sorted(order) == MODULES
 
 
 @pytest.mark.parametrize("package", sorted(PACKAGES))
-def test_package_holds_nothing_but_modules(package: str) -> None:
-    """Each name has one place that it is imported from."""
+def test_package_defines_no_names(package: str) -> None:
+    """Each name is imported from one module."""
     assert [type(node) for node in SOURCES[package].body] == [ast.Expr]
 
 
 @pytest.mark.parametrize("module", CORE)
 def test_core_imports_nothing_outside(module: str) -> None:
-    """No clock, no network, no environment, no log, no threads, no chance."""
+    """No clock, network, environment, log, threads or random numbers."""
     imported = set(imports(SOURCES[module]))
 
     assert {name for name in imported for outside in OUTSIDE if is_within(name, outside)} == set()
@@ -104,7 +104,7 @@ def test_core_imports_nothing_outside(module: str) -> None:
 
 @pytest.mark.parametrize("module", CORE)
 def test_core_reads_nothing_outside(module: str) -> None:
-    """The time comes as a value; so does everything else."""
+    """The time is passed as a value."""
     nodes = list(ast.walk(SOURCES[module]))
     attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
     calls = {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
@@ -114,22 +114,22 @@ def test_core_reads_nothing_outside(module: str) -> None:
 
 
 @pytest.mark.parametrize("outside", PLACES)
-def test_outside_thing_has_its_one_place(outside: str) -> None:
-    """The transport alone speaks HTTP; Google's libraries are behind two doors."""
+def test_outside_library_is_used_in_one_place(outside: str) -> None:
+    """HTTP is in the transport; Google's libraries are in two modules."""
     users = {module for module in MODULES if any(is_within(name, outside) for name in imports(SOURCES[module]))}
 
     assert {module for module in users if not is_within(module, "cleaner.cli")} <= PLACES[outside]
 
 
 def test_credentials_use_google_auths_own_requests() -> None:
-    """Not requests itself."""
+    """Only the transport uses requests itself."""
     imported = set(imports(SOURCES["cleaner.google.credentials"]))
 
     assert not {name for name in imported if is_within(name, "requests")}
 
 
 def test_function_loads_nothing_of_the_command_line() -> None:
-    """Nor a package that only that needs; the function's archive does not have them."""
+    """Nor a package that only the command line needs: the function's archive has neither."""
     loaded = loaded_by("main")
 
     assert {"cleaner.function", "cleaner.core.plan", "cleaner.google.transport"} <= loaded
@@ -140,8 +140,8 @@ def test_function_loads_nothing_of_the_command_line() -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_broad_handlers_are_nowhere(module: str) -> None:
-    """Errors are told apart by who must act; what nobody expected has to be seen."""
+def test_no_handler_catches_every_exception(module: str) -> None:
+    """An unexpected exception must not be hidden."""
     broad = [
         node.lineno
         for node in ast.walk(SOURCES[module])
@@ -155,8 +155,8 @@ def test_broad_handlers_are_nowhere(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_patterns_of_the_standard_library_are_matched_whole(module: str) -> None:
-    """``match`` and ``$`` let a trailing newline through."""
+def test_regexes_are_matched_with_fullmatch(module: str) -> None:
+    """``match`` with ``$`` accepts a trailing newline."""
     called = {node.attr for node in ast.walk(SOURCES[module]) if isinstance(node, ast.Attribute)}
 
     assert is_within(module, "cleaner.cli") or not called & {"match", "search"}

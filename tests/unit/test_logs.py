@@ -1,4 +1,4 @@
-"""Log lines: one JSON object each, by Cloud Logging's names, also through the framework's own stdout."""
+"""Log lines: one JSON object each, with Cloud Logging's names, also through the framework's own stdout."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(logs.LOGGER)
 
 @pytest.fixture(autouse=True)
 def configured() -> Iterator[None]:
-    """Logging as the function sets it up, and as it was before afterwards."""
+    """Configure logging as the function does, and restore it afterwards."""
     root, level = logging.getLogger(), logger.level
     before = (root.handlers[:], root.level)
     root.handlers.clear()
@@ -47,7 +47,7 @@ def only_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 
 def test_record_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
-    """Severity, message and time by Cloud Logging's names, the facts beside them."""
+    """Severity, message and time have Cloud Logging's names; the other fields are beside them."""
     logger.info("manifest deleted", extra={"repository": "gcr.io/acme/api", "tags": ("v1", "v2"), "size": 5})
 
     entry = only_line(capsys)
@@ -63,14 +63,14 @@ def test_record_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("level", ["INFO", "WARNING", "ERROR", "CRITICAL"])
 def test_level_is_the_severity(level: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Python's names are Cloud Logging's."""
+    """Python and Cloud Logging have the same names."""
     logger.log(logging.getLevelName(level), "x")
 
     assert only_line(capsys)["severity"] == level
 
 
-def test_text_of_strangers_stays_within_its_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """A line break, another alphabet or half a character cannot forge an entry."""
+def test_untrusted_text_does_not_break_the_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line break, another alphabet or half a character cannot forge an entry of the log."""
     text = 'a\n{"severity": "ERROR"}\r\u2028\x00\u00e9\U0001f600\ud800"'
 
     logger.error("message rejected", extra={"reason": text})
@@ -78,8 +78,8 @@ def test_text_of_strangers_stays_within_its_line(capsys: pytest.CaptureFixture[s
     assert only_line(capsys)["reason"] == text
 
 
-def test_values_that_json_does_not_know_are_told_plainly(capsys: pytest.CaptureFixture[str]) -> None:
-    """A time in ISO 8601, a set as a list, anything else by its text."""
+def test_values_without_a_json_type_are_written_as_strings_or_lists(capsys: pytest.CaptureFixture[str]) -> None:
+    """A time in ISO 8601, a set as a list, anything else as its string."""
     uploaded = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
     logger.info(
@@ -91,7 +91,7 @@ def test_values_that_json_does_not_know_are_told_plainly(capsys: pytest.CaptureF
     assert (entry["other"], entry["none"]) == ("why", None)
 
 
-def test_exception_is_told_with_its_stack(capsys: pytest.CaptureFixture[str]) -> None:
+def test_exception_is_logged_with_its_stack(capsys: pytest.CaptureFixture[str]) -> None:
     """On the same line."""
     try:
         raise ValueError("no\nway")
@@ -104,15 +104,15 @@ def test_exception_is_told_with_its_stack(capsys: pytest.CaptureFixture[str]) ->
     assert "ValueError: no\nway" in entry["stack_trace"]
 
 
-def test_arguments_of_other_peoples_records_are_filled_in(capsys: pytest.CaptureFixture[str]) -> None:
-    """urllib3's warnings come through the same handler."""
+def test_arguments_of_other_packages_records_are_formatted(capsys: pytest.CaptureFixture[str]) -> None:
+    """The same handler writes urllib3's warnings."""
     logging.getLogger("urllib3").warning("retrying %s of %d", "x", 3)
 
     assert only_line(capsys)["message"] == "retrying x of 3"
 
 
-def test_level_is_this_packages_and_warnings_are_everybodys(capsys: pytest.CaptureFixture[str]) -> None:
-    """Other packages' chatter stays out even at DEBUG."""
+def test_level_applies_to_this_package_only(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of other packages, only warnings are written, also at DEBUG."""
     logs.configure("DEBUG")
     logger.debug("manifest kept")
     logging.getLogger("urllib3").info("chatter")
@@ -124,7 +124,7 @@ def test_level_is_this_packages_and_warnings_are_everybodys(capsys: pytest.Captu
 
 
 def test_configuring_twice_writes_a_line_once(capsys: pytest.CaptureFixture[str]) -> None:
-    """The settings are known only after the first lines may be needed."""
+    """The first lines may be needed before the settings are known."""
     logs.configure("INFO")
     logs.configure("INFO")
 
@@ -134,8 +134,8 @@ def test_configuring_twice_writes_a_line_once(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize("error", [ValueError("I/O operation on closed file"), BrokenPipeError()])
-def test_line_that_cannot_be_written_stops_nothing(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run does not end for the sake of a line."""
+def test_line_that_cannot_be_written_raises_nothing(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run does not end because of a line."""
 
     class Broken(io.StringIO):
         def write(self, _: str) -> int:
@@ -146,8 +146,8 @@ def test_line_that_cannot_be_written_stops_nothing(error: Exception, monkeypatch
         logger.info("x")
 
 
-def test_line_that_cannot_be_made_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody else's record with the wrong arguments, or a key that JSON cannot have."""
+def test_line_that_cannot_be_formatted_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another package's record with wrong arguments, or a key that JSON cannot have."""
     monkeypatch.setattr(logging, "raiseExceptions", False)
 
     logging.getLogger("urllib3").warning("%d", "x")
@@ -167,8 +167,8 @@ def test_line_that_cannot_be_made_stops_nothing(monkeypatch: pytest.MonkeyPatch)
         f"00-{TRACE}-0123456789abcdef-01",
     ],
 )
-def test_trace_is_named_in_every_line(header: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """X-Cloud-Trace-Context and traceparent alike; with the project, as Cloud Logging wants it."""
+def test_trace_is_in_every_line(header: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """From X-Cloud-Trace-Context or traceparent; with the project, if it is known."""
     with logs.trace([header], "acme"):
         logger.info("x")
     assert only_line(capsys)["logging.googleapis.com/trace"] == f"projects/acme/traces/{TRACE}"
@@ -181,8 +181,8 @@ def test_trace_is_named_in_every_line(header: str, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     "header", [None, "", "x", TRACE[1:], TRACE + "0", "/1;o=1", f"x{TRACE}", f"{TRACE}\n", "\ud800"]
 )
-def test_header_that_is_no_trace_is_left_out(header: str | None, capsys: pytest.CaptureFixture[str]) -> None:
-    """It comes from outside."""
+def test_malformed_trace_header_is_ignored(header: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    """Anybody can send one."""
     with logs.trace([header], "acme"):
         logger.info("x")
 
@@ -190,7 +190,7 @@ def test_header_that_is_no_trace_is_left_out(header: str | None, capsys: pytest.
 
 
 def test_trace_ends_with_its_request(capsys: pytest.CaptureFixture[str]) -> None:
-    """And the one around it comes back, even after an exception."""
+    """The surrounding trace is restored, also after an exception."""
     other = TRACE[::-1]
     with logs.trace([TRACE], None):
         with contextlib.suppress(KeyError), logs.trace([other], None):
@@ -202,8 +202,8 @@ def test_trace_ends_with_its_request(capsys: pytest.CaptureFixture[str]) -> None
     assert "logging.googleapis.com/trace" not in only_line(capsys)
 
 
-def test_trace_is_told_in_a_copy_of_the_context_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    """A worker thread that runs in one belongs to the request; another thread does not."""
+def test_trace_is_only_in_the_context_and_its_copies(capsys: pytest.CaptureFixture[str]) -> None:
+    """A worker thread that runs in a copy belongs to the request; another thread does not."""
     with logs.trace([TRACE], None):
         context = contextvars.copy_context()
         for target in (lambda: context.run(logger.info, "mine"), lambda: logger.info("other's")):
@@ -221,7 +221,7 @@ def test_trace_is_told_in_a_copy_of_the_context_alone(capsys: pytest.CaptureFixt
 
 @contextlib.contextmanager
 def request(stream: io.StringIO, name: str) -> Iterator[None]:
-    """Put the framework's stdout in place, as it does around a request."""
+    """Replace stdout as the framework does for a request."""
     token = execution_id.execution_context_var.set(execution_id.ExecutionContext(name, "42"))  # type: ignore[arg-type, no-untyped-call]  # no types
     try:
         with contextlib.redirect_stdout(execution_id.LoggingHandlerAddExecutionId(stream)):  # type: ignore[no-untyped-call]  # no types
@@ -230,8 +230,8 @@ def request(stream: io.StringIO, name: str) -> Iterator[None]:
         execution_id.execution_context_var.reset(token)
 
 
-def test_line_stays_itself_with_an_execution_id() -> None:
-    """The framework adds its label to our object instead of packing our line into a message."""
+def test_line_is_extended_with_the_execution_id() -> None:
+    """The framework adds its label to the object, and does not put the line into a message."""
     stream = io.StringIO()
 
     with request(stream, "abc"), logs.trace([TRACE], "acme"):
@@ -248,7 +248,7 @@ def test_line_stays_itself_with_an_execution_id() -> None:
 
 
 def test_each_request_has_its_own_stdout() -> None:
-    """The handler looks for stdout when it writes, not when it is made."""
+    """The handler looks up stdout when it writes, not when it is made."""
     one, two = io.StringIO(), io.StringIO()
 
     with request(one, "abc"):
@@ -262,7 +262,7 @@ def test_each_request_has_its_own_stdout() -> None:
 
 
 def test_line_is_written_in_one_call() -> None:
-    """The framework reads one call as one entry; a newline of its own would be one more."""
+    """The framework takes each call for one entry."""
     calls: list[str] = []
 
     class Recording(io.StringIO):

@@ -1,4 +1,4 @@
-"""The registry's two documents, decoded: captured bodies, upload times, what makes no sense."""
+"""The registry's two kinds of documents, decoded: captured bodies, upload times, malformed bodies."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def page(**fields: object) -> TagsPage:
 
 
 def entry(**fields: object) -> Manifest:
-    """Return the one manifest of a listing whose entry holds these fields."""
+    """Return the manifest of a listing that has one entry with these fields."""
     (decoded,) = page(manifest={digest("x"): fields}, tags=[]).manifests
     return decoded
 
@@ -51,7 +51,7 @@ def entry(**fields: object) -> Manifest:
 
 
 def test_captured_jib_listing_is_read() -> None:
-    """Jib's created times are all 0; the upload times tell the three apart."""
+    """Jib's created times are all 0; the upload times differ."""
     decoded = decode_tags_page(captured("gcr-jib.tags-list.json"))
     by_age = newest_first(decoded.manifests)
 
@@ -66,7 +66,7 @@ def test_captured_jib_listing_is_read() -> None:
 
 
 def test_captured_multi_arch_listing_is_read() -> None:
-    """The index is known by its media type; its size is 0 and its upload time is not."""
+    """The index is recognised by its media type; its size is 0, its upload time is not."""
     decoded = decode_tags_page(captured("gcr-multi-arch.tags-list.json"))
     (index,) = (each for each in decoded.manifests if each.is_index)
 
@@ -77,7 +77,7 @@ def test_captured_multi_arch_listing_is_read() -> None:
 
 
 def test_captured_cosign_listing_is_read() -> None:
-    """Created times below zero do not matter; the signature's subject is not in the list."""
+    """Created times below zero are ignored; the signature's subject is not in the listing."""
     decoded = decode_tags_page(captured("gcr-cosign.tags-list.json"))
     signed = [each for each in decoded.manifests if each.subjects]
 
@@ -88,7 +88,7 @@ def test_captured_cosign_listing_is_read() -> None:
 
 
 def test_captured_artifact_registry_listing_is_read() -> None:
-    """Several tags on one manifest come sorted; there is no layerId."""
+    """Several tags of one manifest are sorted; there is no layerId."""
     decoded = decode_tags_page(captured("artifact-registry.tags-list.json"))
 
     assert newest_first(decoded.manifests)[0].tags == (
@@ -98,7 +98,7 @@ def test_captured_artifact_registry_listing_is_read() -> None:
 
 
 def test_captured_parent_has_children_and_no_manifest() -> None:
-    """A path that only has sub-repositories is a complete listing of nothing."""
+    """A path that has only sub-repositories has a complete, empty listing."""
     decoded = decode_tags_page(captured("gcr-parent.tags-list.json"))
 
     assert (decoded.manifests, decoded.tags) == ((), frozenset())
@@ -107,8 +107,8 @@ def test_captured_parent_has_children_and_no_manifest() -> None:
 # --- a page
 
 
-def test_tags_that_the_body_does_not_have_are_none() -> None:
-    """No tags at all and an empty list are two answers."""
+def test_page_without_tags_has_none() -> None:
+    """A page without a list of tags differs from one with an empty list."""
     assert page(manifest={}).tags is None
     assert page(manifest={}, tags=None).tags is None
     assert page(manifest={}, tags=[]).tags == frozenset()
@@ -116,7 +116,7 @@ def test_tags_that_the_body_does_not_have_are_none() -> None:
 
 @pytest.mark.parametrize("fields", [{"manifest": {}}, {"manifest": {}, "child": []}, {"child": ["sub"]}])
 def test_empty_repository_is_a_complete_listing(fields: dict[str, object]) -> None:
-    """An empty manifest map, or children alone."""
+    """An empty manifest map, or only children."""
     assert page(**fields).manifests == ()
 
 
@@ -147,39 +147,39 @@ def test_empty_repository_is_a_complete_listing(fields: dict[str, object]) -> No
     ],
 )
 def test_json_that_is_no_listing_is_incomplete(fields: dict[str, object]) -> None:
-    """Other registries have neither a manifest map nor child names: that is not an empty repository."""
+    """Other registries send neither a manifest map nor child names; that is not an empty repository."""
     with pytest.raises(IncompleteListing):
         page(**fields)
 
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b"5", b'{"manifest": ' + b"[" * 100_000])
 def test_other_json_is_incomplete(body: bytes) -> None:
-    """Nested beyond reason too; it would come again as it is."""
+    """Also if it is nested too deeply; reading it again cannot help."""
     with pytest.raises((IncompleteListing, Unavailable)):
         decode_tags_page(body)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"<html>", b'{"manifest": {}', b'{"tags": ["\xff"], "manifest": {}}'])
-def test_body_that_is_not_json_is_worth_another_try(body: bytes) -> None:
-    """It was damaged on its way."""
+def test_body_that_is_not_json_can_be_retried(body: bytes) -> None:
+    """It was damaged in transit."""
     with pytest.raises(Unavailable):
         decode_tags_page(body)
 
 
 def test_absent_fields_of_an_entry_have_defaults() -> None:
-    """No tags, no type, unknown age, no size: decided later, and never for deletion."""
+    """No tags, no type, an unknown age, no size: such a manifest is never deleted."""
     assert entry() == Manifest(digest("x"), "")
     assert entry(tag=None, mediaType=None, timeUploadedMs=None, imageSizeBytes=None) == Manifest(digest("x"), "")
 
 
 def test_tags_of_an_entry_are_sorted_and_each_once() -> None:
-    """Whatever order the registry gives them."""
+    """The registry's order does not matter."""
     assert entry(tag=["b", "a", "b"]).tags == ("a", "b")
 
 
 @pytest.mark.parametrize("media_type", [5, ["x"], {"a": 1}, True])
-def test_media_type_that_is_no_text_is_an_unknown_one(media_type: object) -> None:
-    """It keeps the manifest; it does not stop the run."""
+def test_media_type_that_is_not_a_string_is_unknown(media_type: object) -> None:
+    """The manifest is kept, and the run goes on."""
     decoded = entry(mediaType=media_type)
 
     assert decoded.media_type == ""
@@ -201,8 +201,8 @@ def test_media_type_that_is_no_text_is_an_unknown_one(media_type: object) -> Non
         (True, 0),
     ],
 )
-def test_size_is_a_number_or_its_text(size: object, expected: int) -> None:
-    """It is only summed up, so nonsense is 0."""
+def test_size_is_a_number_or_its_decimal_string(size: object, expected: int) -> None:
+    """It is only summed up, so a malformed size is 0."""
     assert entry(imageSizeBytes=size).size == expected
 
 
@@ -210,8 +210,8 @@ def test_size_is_a_number_or_its_text(size: object, expected: int) -> None:
 
 
 @pytest.mark.parametrize("value", [str(UPLOADED_MS), UPLOADED_MS])
-def test_upload_time_is_milliseconds_as_text_or_number(value: object) -> None:
-    """Artifact Registry has sent both."""
+def test_upload_time_is_milliseconds_as_string_or_number(value: object) -> None:
+    """Artifact Registry sends both."""
     assert parse_upload_time(value) == UPLOADED
     assert entry(timeUploadedMs=value).uploaded == UPLOADED
 
@@ -254,18 +254,18 @@ def test_upload_time_is_milliseconds_as_text_or_number(value: object) -> None:
     ],
 )
 def test_unusable_upload_time_is_unknown(value: object) -> None:
-    """Missing, zero, negative or unreadable: the age is unknown, and unknown means kept."""
+    """Missing, zero, negative or malformed: the age is unknown, so the manifest is kept."""
     assert parse_upload_time(value) is None
 
 
 def test_upload_time_is_never_the_created_time() -> None:
-    """An entry with a created time alone has no age."""
+    """An entry that has only a created time has no age."""
     assert entry(timeCreatedMs=str(UPLOADED_MS)).uploaded is None
     assert entry(timeCreatedMs="1", timeUploadedMs=str(UPLOADED_MS)).uploaded == UPLOADED
 
 
 def test_largest_upload_time_is_read() -> None:
-    """Fourteen digits, the year 5138."""
+    """It has fourteen digits, and is in the year 5138."""
     latest = parse_upload_time(10**14 - 1)
 
     assert latest is not None
@@ -274,8 +274,8 @@ def test_largest_upload_time_is_read() -> None:
 
 
 @pytest.mark.parametrize("raw", [b"1e300", b"1" + b"0" * 400, b"-0", b"0.0", b'"\\u0031"'])
-def test_odd_number_in_a_listing_stops_nothing(raw: bytes) -> None:
-    """The number is one manifest's; the listing is everybody's."""
+def test_malformed_number_leaves_the_listing_complete(raw: bytes) -> None:
+    """Only the manifest that has the number is affected."""
     body = b'{"manifest": {"%s": {"timeUploadedMs": %s}}}' % (digest("x").encode(), raw)
 
     (decoded,) = decode_tags_page(body).manifests
@@ -283,8 +283,8 @@ def test_odd_number_in_a_listing_stops_nothing(raw: bytes) -> None:
     assert decoded.uploaded is None or raw == b'"\\u0031"'
 
 
-def test_number_that_no_float_holds_is_one_manifests_matter() -> None:
-    """Its age is unknown; the listing is complete."""
+def test_number_too_large_for_a_float_leaves_the_listing_complete() -> None:
+    """Only the age of its own manifest is unknown."""
     body = b'{"manifest": {"%s": {"timeUploadedMs": 1e400, "imageSizeBytes": -1e400}}}' % digest("x").encode()
 
     assert decode_tags_page(body).manifests == (Manifest(digest("x"), ""),)
@@ -303,7 +303,7 @@ def links_of(document: object, media_type: str) -> Links:
 
 
 def test_captured_index_lists_its_platforms() -> None:
-    """In the document's order."""
+    """The children have the document's order."""
     body = captured("gcr-multi-arch.index.json")
     children = [descriptor["digest"] for descriptor in json.loads(body)["manifests"]]
 
@@ -314,8 +314,8 @@ def test_captured_index_lists_its_platforms() -> None:
 
 
 @pytest.mark.parametrize("media_type", MEDIA_TYPES)
-def test_body_that_does_not_match_its_digest_is_worth_another_try(media_type: str) -> None:
-    """Even one byte: it was damaged on its way, or it is another document."""
+def test_body_that_does_not_match_its_digest_can_be_retried(media_type: str) -> None:
+    """One byte differs: it was damaged in transit, or is another document."""
     body, name = body_of({"manifests": []})
 
     for other in (body + b" ", body[:-1], b""):
@@ -325,7 +325,7 @@ def test_body_that_does_not_match_its_digest_is_worth_another_try(media_type: st
 
 @pytest.mark.parametrize("media_type", [OCI_INDEX, DOCKER_INDEX])
 def test_child_that_is_listed_twice_is_one_child(media_type: str) -> None:
-    """BuildKit lists one manifest for two platforms where they are equal."""
+    """BuildKit lists a manifest twice if two platforms have the same content."""
     document = {"manifests": [{"digest": digest("a")}, {"digest": digest("b")}, {"digest": digest("a")}]}
 
     assert links_of(document, media_type).children == (digest("a"), digest("b"))
@@ -350,8 +350,8 @@ def test_child_that_is_listed_twice_is_one_child(media_type: str) -> None:
         ([], ""),
     ],
 )
-def test_platform_of_a_child_is_told_where_it_can_be_shown(platform: object, shown: str) -> None:
-    """It decides nothing, so nonsense is nothing."""
+def test_platform_of_a_child_is_read_if_it_is_well_formed(platform: object, shown: str) -> None:
+    """It is only displayed, so a malformed one is empty."""
     document = {"manifests": [{"digest": digest("a"), "platform": platform}, {"digest": digest("b")}]}
 
     decoded = links_of(document, OCI_INDEX)
@@ -362,8 +362,8 @@ def test_platform_of_a_child_is_told_where_it_can_be_shown(platform: object, sho
 ATTESTATION = {"vnd.docker.reference.type": "attestation-manifest"}
 
 
-def test_attestation_of_a_child_is_known_by_its_annotations() -> None:
-    """As BuildKit writes them into the index."""
+def test_attestation_of_a_child_is_recognised_by_its_annotations() -> None:
+    """BuildKit writes these annotations into the index."""
     notes = ATTESTATION | {"vnd.docker.reference.digest": digest("a")}
     document = {"manifests": [{"digest": digest("a")}, {"digest": digest("b"), "annotations": notes}]}
 
@@ -387,15 +387,15 @@ def test_attestation_of_a_child_is_known_by_its_annotations() -> None:
         {"vnd.docker.reference.type": ["attestation-manifest"], "vnd.docker.reference.digest": digest("a")},
     ],
 )
-def test_other_annotations_say_nothing(annotations: object) -> None:
-    """Nor do they spoil the index."""
+def test_other_annotations_are_ignored(annotations: object) -> None:
+    """The index is not malformed because of them."""
     document = {"manifests": [{"digest": digest("a")}, {"digest": digest("b"), "annotations": annotations}]}
 
     assert links_of(document, OCI_INDEX) == Links((digest("a"), digest("b")), platforms=("", ""))
 
 
-def test_attestation_that_stands_a_thousand_times_is_one() -> None:
-    """And one of what the index does not list is none: what is remembered is no more than what is there."""
+def test_attestation_that_is_listed_a_thousand_times_is_one() -> None:
+    """An attestation of what the index does not list is ignored.  Both bound the memory that links take."""
     notes = {"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": digest("a")}
     other = {**notes, "vnd.docker.reference.digest": digest("elsewhere")}
     attesting = [{"digest": digest("b"), "annotations": notes}] * 1000
@@ -404,8 +404,8 @@ def test_attestation_that_stands_a_thousand_times_is_one() -> None:
     assert links_of(document, OCI_INDEX).attestations == ((digest("b"), digest("a")),)
 
 
-def test_links_can_be_cut_down_to_what_is_present() -> None:
-    """Children, with their platforms and attestations; nothing is made anew where all are."""
+def test_links_within_a_listing_lack_absent_children() -> None:
+    """Their platforms and attestations are removed as well; links whose children are all present are unchanged."""
     a, b, c = digest("a"), digest("b"), digest("c")
     whole = Links((a, b, c), digest("s"), ((b, a), (c, a)), ("linux/amd64", "", "x/y"))
 
@@ -425,7 +425,7 @@ def test_index_may_be_empty(manifests: object, media_type: str) -> None:
 
 @pytest.mark.parametrize("media_type", [OCI_MANIFEST, OCI_INDEX])
 def test_oci_document_names_its_subject(media_type: str) -> None:
-    """Of a manifest and of an index."""
+    """Both of a manifest and of an index."""
     document = {"manifests": [], "subject": {"digest": digest("s")}}
 
     assert links_of(document, media_type) == Links((), digest("s"))
@@ -434,13 +434,13 @@ def test_oci_document_names_its_subject(media_type: str) -> None:
 
 @pytest.mark.parametrize("media_type", [DOCKER_MANIFEST, DOCKER_INDEX])
 def test_docker_document_has_no_subject(media_type: str) -> None:
-    """Whatever stands there."""
+    """A ``subject`` in it is ignored."""
     assert links_of({"manifests": [], "subject": {"digest": digest("s")}}, media_type) == NO_LINKS
 
 
 @pytest.mark.parametrize("media_type", [DOCKER_MANIFEST, OCI_MANIFEST])
-def test_manifest_that_is_no_index_has_no_children(media_type: str) -> None:
-    """The media type says what it is, not a key that somebody added."""
+def test_manifest_that_is_not_an_index_has_no_children(media_type: str) -> None:
+    """The media type decides, not a key in the document."""
     assert links_of({"manifests": [{"digest": digest("a")}]}, media_type) == NO_LINKS
     assert links_of({"layers": []}, media_type) == NO_LINKS
 
@@ -467,8 +467,8 @@ def test_manifest_that_is_no_index_has_no_children(media_type: str) -> None:
         {"manifests": [{"digest": 5}]},
     ],
 )
-def test_index_that_makes_no_sense_never_will(document: object, media_type: str) -> None:
-    """Its digest matches, so it will not come any better; nothing may be deleted without its children."""
+def test_malformed_index_is_a_permanent_error(document: object, media_type: str) -> None:
+    """Its digest matches, so reading it again cannot help; without its children nothing may be deleted."""
     with pytest.raises(InvalidManifest) as caught:
         links_of(document, media_type)
     assert not caught.value.transient
@@ -492,14 +492,14 @@ def test_index_that_makes_no_sense_never_will(document: object, media_type: str)
         {"digest": "sha256:\u0661"},
     ],
 )
-def test_subject_that_is_no_digest_makes_no_sense(subject: object, media_type: str) -> None:
-    """A subject becomes part of a request's path: nothing but a digest may stand there."""
+def test_subject_that_is_not_a_digest_is_malformed(subject: object, media_type: str) -> None:
+    """A subject becomes part of a request's path."""
     with pytest.raises(InvalidManifest):
         links_of({"manifests": [], "subject": subject}, media_type)
 
 
 def test_subject_may_be_of_another_algorithm() -> None:
-    """It cannot be in the repository, and the registry can still be asked."""
+    """It cannot be in the repository, but the registry can be asked for it."""
     subject = "sha512:" + "a" * 128
 
     assert links_of({"subject": {"digest": subject}}, OCI_MANIFEST).subject == subject
@@ -509,7 +509,7 @@ def test_subject_may_be_of_another_algorithm() -> None:
 
 
 def test_four_media_types_are_known() -> None:
-    """As the wire spells them."""
+    """Docker's and OCI's manifest and index."""
     assert MEDIA_TYPES == (
         "application/vnd.docker.distribution.manifest.v2+json",
         "application/vnd.docker.distribution.manifest.list.v2+json",
@@ -518,8 +518,8 @@ def test_four_media_types_are_known() -> None:
     )
 
 
-def test_types_are_told_by_media_type() -> None:
-    """Four are known; two list others, two may have a subject."""
+def test_media_type_says_what_a_manifest_is() -> None:
+    """Four are known; two of them are indexes, two can have a subject."""
     kinds = (*MEDIA_TYPES, "", "application/vnd.oci.artifact.manifest.v1+json", OCI_INDEX + ";charset=utf-8")
     told = {kind: Manifest(digest("x"), kind) for kind in kinds}
 
@@ -531,7 +531,7 @@ def test_types_are_told_by_media_type() -> None:
 @pytest.mark.parametrize("kind", ["oci", "oci-index"])
 @pytest.mark.parametrize("suffix", ["", ".sig", ".att", ".sbom", ".x.y", "._"])
 def test_cosign_tag_names_its_subject(kind: str, suffix: str) -> None:
-    """With a suffix as cosign writes it, and without, as the referrers tag schema does."""
+    """With a suffix, as cosign writes it, and without one, as in the referrers tag schema."""
     tagged = manifest("x", tags=cosign("s", suffix), kind=kind)
 
     assert tagged.cosign_subject(tagged.tags[0]) == digest("s")
@@ -541,7 +541,7 @@ def test_cosign_tag_names_its_subject(kind: str, suffix: str) -> None:
 
 @pytest.mark.parametrize("kind", ["docker", "docker-index", "", "text/plain"])
 def test_cosign_tag_is_ordinary_on_other_types(kind: str) -> None:
-    """A Docker manifest signs nothing."""
+    """A Docker manifest has no cosign tags."""
     tagged = manifest("x", tags=cosign("s"), kind=kind or "unknown/type")
 
     assert tagged.has_ordinary_tag
@@ -565,7 +565,7 @@ def test_cosign_tag_is_ordinary_on_other_types(kind: str) -> None:
     ],
 )
 def test_other_tag_is_ordinary(tag: str) -> None:
-    """Anything but the two spellings."""
+    """Anything but the two forms."""
     tagged = manifest("x", tags=tag)
 
     assert tagged.cosign_subject(Tag(tag)) is None
@@ -574,7 +574,7 @@ def test_other_tag_is_ordinary(tag: str) -> None:
 
 
 def test_subjects_are_each_named_once() -> None:
-    """The document's first, then those of the tags."""
+    """The subject of the document first, then those of the tags."""
     tags = f"{cosign('a')} {cosign('a', '.att')} {cosign('b')} v1"
     named = manifest("x", tags=tags, children="", subject="s").subjects
 

@@ -1,4 +1,4 @@
-"""Names: the distribution spec's grammar, whole; the allowed hosts; one name for one repository."""
+"""Names: the distribution spec's grammar, matched as a whole; allowed hosts; one canonical name for a repository."""
 
 from __future__ import annotations
 
@@ -84,14 +84,14 @@ def test_google_host_is_allowed(host: str) -> None:
     ],
 )
 def test_other_host_is_not_allowed(host: str) -> None:
-    """A host is compared whole: nothing before, after or instead of a part of it."""
+    """A host is compared as a whole, with nothing before or after it."""
     assert not is_google_host(host)
     with pytest.raises(InvalidReference, match="host not allowed"):
         parse_repository(f"{host}/acme/api")
 
 
-def test_insecure_host_is_allowed_where_it_is_named() -> None:
-    """It is none of Google's, so no credential is meant for it."""
+def test_insecure_host_is_allowed_if_it_is_passed() -> None:
+    """It is not one of Google's, so it gets no credentials."""
     repository = parse_repository("localhost:5000/acme/api", INSECURE)
 
     assert repository == Repository("localhost:5000", "acme/api")
@@ -104,8 +104,8 @@ def test_insecure_host_is_allowed_where_it_is_named() -> None:
 @pytest.mark.parametrize(
     "path", ["a", "0", "acme/api", "a.b/c_d/e__f/g-h/i---j", "acme/" + "/".join("abcdefgh"), "example.com/acme/api"]
 )
-def test_path_in_the_grammar_is_taken(path: str) -> None:
-    """Components of lower-case letters and digits, between them one dot, one or two underscores or any hyphens."""
+def test_path_in_the_grammar_is_accepted(path: str) -> None:
+    """Components are of lower-case letters and digits, separated by a dot, one or two underscores or hyphens."""
     assert str(parse_repository(f"gcr.io/{path}")) == f"gcr.io/{path}"
 
 
@@ -145,13 +145,13 @@ def test_path_in_the_grammar_is_taken(path: str) -> None:
     ],
 )
 def test_path_outside_the_grammar_is_refused(path: str) -> None:
-    """Nothing that a URL would read as anything but a path component gets through."""
+    """Some of these would change the URL of a request."""
     with pytest.raises(InvalidReference, match="not a repository name"):
         parse_repository(f"gcr.io/{path}")
 
 
-def test_host_alone_is_no_repository() -> None:
-    """There has to be a path."""
+def test_host_without_a_path_is_not_a_repository() -> None:
+    """A name needs a path."""
     with pytest.raises(InvalidReference, match="not a repository name"):
         parse_repository("gcr.io")
 
@@ -185,13 +185,13 @@ def test_name_has_at_most_255_characters() -> None:
     ],
 )
 def test_artifact_registry_name_is_read_as_the_gcr_name(text: str, canonical: str) -> None:
-    """One repository has one name, whichever of its two names it was called by."""
+    """Both names of a repository are read as the same one."""
     assert str(parse_repository(text)) == canonical
     assert parse_repository(text) == parse_repository(canonical)
 
 
 def test_digest_reference_is_split() -> None:
-    """The notification spells a pushed manifest as HOST/PATH@sha256:HEX."""
+    """A notification names a pushed manifest as HOST/PATH@sha256:HEX."""
     repository, digest = parse_digest_reference(f"us-docker.pkg.dev/acme/apps/api@sha256:{HEX}")
 
     assert (str(repository), digest) == ("us-docker.pkg.dev/acme/apps/api", f"sha256:{HEX}")
@@ -217,7 +217,7 @@ def test_digest_reference_is_split() -> None:
     ],
 )
 def test_bad_digest_reference_is_refused(text: str) -> None:
-    """Both halves are matched whole."""
+    """Both parts are matched as a whole."""
     with pytest.raises(InvalidReference):
         parse_digest_reference(text)
 
@@ -262,8 +262,8 @@ def test_bad_tag_reference_is_refused(text: str) -> None:
         parse_tag_reference(text, INSECURE)
 
 
-def test_digest_and_tag_are_returned_as_they_are() -> None:
-    """Parsing changes nothing in them."""
+def test_parsed_digest_and_tag_are_unchanged() -> None:
+    """Parsing only validates them."""
     assert parse_digest(f"sha256:{HEX}") == f"sha256:{HEX}"
     assert parse_tag("v1") == "v1"
 
@@ -283,14 +283,14 @@ PACKAGES = [
 
 @pytest.mark.parametrize(("text", "package"), PACKAGES)
 def test_rest_name_and_repository_are_each_others_inverse(text: str, package: PackageName) -> None:
-    """What the REST API lists is found again under the registry's name, and the other way round."""
+    """Each name converts to the other and back."""
     repository = parse_repository(text)
 
     assert package_name(repository) == package
     assert from_package_name(package) == repository
 
 
-def test_name_without_a_rest_name_has_none() -> None:
-    """A project alone, and a registry that is not Google's."""
+def test_repository_without_a_rest_name_has_none() -> None:
+    """A project without a repository, and a registry that is not Google's."""
     assert package_name(Repository("us-docker.pkg.dev", "acme")) is None
     assert package_name(Repository("localhost:5000", "acme/apps/api")) is None

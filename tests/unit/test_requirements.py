@@ -1,4 +1,4 @@
-"""What the function needs is pinned and used, and the rest stays out of it."""
+"""The function's requirements are pinned and used, and it loads no other packages."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ IMPORTED_AS = {"google-auth": "google.auth", "google-cloud-pubsub": "google.clou
 
 
 def name_of(line: str) -> str:
-    """Return the package that a line is about, as package indexes spell it."""
+    """Return the package of a line, normalised as package indexes do."""
     return re.sub(r"[-_.]+", "-", re.split(r"[=<>!~\[; ]", line)[0]).lower()
 
 
 def imported_as(package: str) -> set[str]:
-    """Return the names that a package is imported by."""
+    """Return the top-level modules of a package."""
     if package in IMPORTED_AS:
         return {IMPORTED_AS[package]}
     return {name for name, owners in packages_distributions().items() if package in map(name_of, owners)}
@@ -38,31 +38,31 @@ def imported_as(package: str) -> set[str]:
 
 @pytest.mark.parametrize("line", LINES)
 def test_requirement_is_pinned(line: str) -> None:
-    """What was tested is what is deployed."""
+    """The deployed versions are the tested ones."""
     assert re.fullmatch(r"[A-Za-z0-9._-]+(?:\[[a-z,]+\])?==[0-9]+(?:\.[0-9]+)*", line)
 
 
 @pytest.mark.parametrize("line", [line for lines in EXTRAS.values() for line in lines])
 def test_extra_is_pinned(line: str) -> None:
-    """A test that fails from one day to the next helps nobody."""
+    """A new version of a package must not make tests fail."""
     assert re.fullmatch(r"[A-Za-z0-9._-]+(?:\[[a-z,]+\])?==[0-9]+(?:\.[0-9]+)*", line)
 
 
 def test_requirements_are_sorted_and_each_once() -> None:
-    """So that a change shows as one line."""
+    """A change is then a change of one line."""
     assert [name_of(line) for line in LINES] == sorted({name_of(line) for line in LINES})
 
 
 @pytest.mark.parametrize("package", [name_of(line) for line in LINES])
 def test_requirement_is_imported_by_what_the_function_loads(package: str) -> None:
-    """What nobody imports is only a way in."""
+    """An unused package only adds risk."""
     imported = {name for module in loaded_by("main") for name in imports(SOURCES[module])}
 
     assert imported & imported_as(package)
 
 
-def test_command_lines_packages_are_no_requirements() -> None:
-    """They are extras; none is both."""
+def test_packages_of_the_command_line_are_not_requirements() -> None:
+    """They are extras; no package is both."""
     needed = {name_of(line) for line in LINES}
 
     for lines in EXTRAS.values():
@@ -70,7 +70,7 @@ def test_command_lines_packages_are_no_requirements() -> None:
 
 
 def test_importing_the_function_loads_no_extra() -> None:
-    """In a process of its own, as the framework does it; nor what only few messages or deployments need."""
+    """Nor a package that only few messages or deployments need; it is imported in a process of its own."""
     code = "import json, sys, main; print(json.dumps(sorted(sys.modules)))"
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("COV_", "COVERAGE_"))}
     environment["POLICIES"] = '[{"repositories": ["gcr.io/acme/*"]}]'
