@@ -25,7 +25,7 @@ class Kind(Enum):
     TAGGED_IMAGE = "tagged image"
     """Has an ordinary tag; may be a child as well."""
     UNTAGGED_IMAGE = "untagged image"
-    """Has no ordinary tag and is none of the following."""
+    """Has no ordinary tag, and is of no kind that follows."""
     CHILD = "child"
     """An index of the repository lists it."""
     REFERRER = "referrer"

@@ -1,4 +1,4 @@
-"""What a run tells: its log, its report, its progress.  It is told by the run's own thread and decides nothing."""
+"""The log, the report and the progress of a run.  Only the run's own thread calls them; they decide nothing."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Report(msgspec.Struct):
 
 
 class Progress:
-    """Is told how far a run has come; does nothing with it.  ``read`` is called by any thread."""
+    """Receives the progress of a run, and ignores it.  Any thread calls ``read``."""
 
     def reading(self, total: int) -> None:
         """``total`` documents have to be read."""

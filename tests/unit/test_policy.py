@@ -236,7 +236,7 @@ def test_duration_that_is_too_long_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="duration is too long") as caught:
         parse_duration(text)
     assert len(str(caught.value)) < 100
-    assert refusal_of(max_age=text).startswith("POLICIES[0].max_age: too long")
+    assert refusal_of(max_age=text).startswith("POLICIES[0].max_age: duration is too long")
 
 
 # --- globs
