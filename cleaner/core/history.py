@@ -41,7 +41,6 @@ class History(msgspec.Struct):
     undeletable: set[Digest] = msgspec.field(default_factory=set)
     pushed: set[Digest] = msgspec.field(default_factory=set)
     before: Listing | None = None
-    has_deleted_tag: bool = False
     has_immutable_tags: bool = False
 
     def __len__(self) -> int:

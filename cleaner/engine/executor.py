@@ -113,8 +113,27 @@ class Result(msgspec.Struct):
     endings: list[Ending] = msgspec.field(default_factory=list)
     is_cut: bool = False
     is_contradicted: bool = False
-    has_immutable_tags: bool = False
     error: CleanerError | None = None
+
+
+class TagDeletions:
+    """How the tag deletions of a run have ended, over all its plans.
+
+    ``immutable`` is how they failed once the tags are taken for immutable, None before.
+    """
+
+    def __init__(self) -> None:
+        self.immutable: DeletionResponse | None = None
+        self._failures: Counter[DeletionResponse] = Counter()
+        self._has_deleted = False
+
+    def note(self, ending: Ending) -> None:
+        """Take note of how a step has ended."""
+        self._has_deleted = self._has_deleted or bool(ending.tags)
+        if ending.response and ending.has_failed_tag and not self._has_deleted:
+            self._failures[ending.response] += 1
+            if self._failures[ending.response] >= _IMMUTABLE_AFTER:
+                self.immutable = ending.response
 
 
 def execute(
@@ -125,14 +144,14 @@ def execute(
     workers: int,
     *,
     on_ending: Callable[[Ending], None],
-    detects_immutable_tags: bool = True,
+    tag_deletions: TagDeletions,
 ) -> Result:
     """Carry out ``steps`` on ``pool``, at most ``workers`` at once, and return how they ended.
 
-    ``on_ending`` is called in this thread for each step that has ended.  ``detects_immutable_tags`` is False once a
-    tag of the repository was deleted.
+    ``on_ending`` is called in this thread for each step that has ended.  ``tag_deletions`` are those of the run's
+    earlier plans; this plan's are added.
     """
-    execution = _Execution(steps, guard, detects_immutable_tags=detects_immutable_tags)
+    execution = _Execution(steps, guard, tag_deletions)
     ended: SimpleQueue[Future[tuple[int, Ending]]] = SimpleQueue()
     in_flight = 0
     while True:
@@ -150,10 +169,11 @@ def execute(
 class _Execution:
     """The state of one plan that is carried out; steps are named by their positions."""
 
-    def __init__(self, steps: Sequence[Step], guard: Guard, *, detects_immutable_tags: bool) -> None:
+    def __init__(self, steps: Sequence[Step], guard: Guard, tag_deletions: TagDeletions) -> None:
         self.result = Result()
         self._steps = steps
         self._guard = guard
+        self._tag_deletions = tag_deletions
         self._order = TopologicalSorter({at: step.after for at, step in enumerate(steps)})
         self._order.prepare()
         self._ready = deque(self._order.get_ready())
@@ -163,8 +183,6 @@ class _Execution:
                 self._later.setdefault(other, []).append(at)
         # What comes after a step that was not carried out: it never becomes ready.
         self._blocked: dict[int, None] = {}
-        self._failed_tags: Counter[DeletionResponse | None] = Counter()
-        self._detects_immutable_tags = detects_immutable_tags
 
     def next(self) -> int | None:
         """Return a step to begin, or None if there is none, now or for good."""
@@ -188,22 +206,19 @@ class _Execution:
         result.endings.append(ending)
         result.error = result.error or ending.error
         result.is_contradicted = result.is_contradicted or ending.has_moved_tag
-        self._detects_immutable_tags = self._detects_immutable_tags and not ending.tags
+        self._tag_deletions.note(ending)
         if ending.outcome is Outcome.DELETED:
             self._order.done(at)
             # Last in, first out: an image is finished before the next one is begun.
             self._ready.extendleft(reversed(self._order.get_ready()))
             return
         self._blocked |= reachable(self._later.get(at, ()), lambda other: self._later.get(other, ()))
-        if ending.has_failed_tag and self._detects_immutable_tags:
-            self._failed_tags[ending.response] += 1
-            result.has_immutable_tags = max(self._failed_tags.values()) >= _IMMUTABLE_AFTER
 
     def _is_in_vain(self, at: int) -> bool:
         """Return whether a step cannot succeed, or deletes a referrer of a subject that is kept by now."""
         step = self._steps[at]
         is_kept = step.needs_recent_listing and any(other in self._blocked for other in self._later.get(at, ()))
-        return is_kept or (self.result.has_immutable_tags and bool(step.tags))
+        return is_kept or (self._tag_deletions.immutable is not None and bool(step.tags))
 
 
 def _carry_out(at: int, step: Step, deleter: Deleter, guard: Guard) -> tuple[int, Ending]:

@@ -12,6 +12,7 @@ from cleaner.core.manifest import Listing
 from cleaner.core.plan import Plan, Verdict
 from cleaner.core.reference import Digest, Repository, Tag
 from cleaner.engine.executor import Ending, Outcome
+from cleaner.google.registry.deletions import DeletionResponse
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +123,11 @@ class Reporter:
         elif ending.response and ending.outcome is not Outcome.KEPT:
             self._add_undone(digest, Undone(ending.outcome, ending.response.status, ending.response.codes))
         self._progress.ended(digest, ending.outcome)
+
+    def add_immutable_tags(self, response: DeletionResponse) -> None:
+        """Log that the tags are taken for immutable, and how the registry responds to their deletion."""
+        facts = self._facts(status=response.status, codes=response.codes)
+        logger.error("tags cannot be deleted", extra=facts)
 
     def preview(self, todo: Plan) -> None:
         """Log what a plan would delete, oldest first, and report it as deleted."""

@@ -24,7 +24,7 @@ from cleaner.core.policy import Policy
 from cleaner.core.reference import Digest, Repository
 from cleaner.core.rules import NOTHING_RUNNING, Running
 from cleaner.core.steps import Step
-from cleaner.engine.executor import Ending, Outcome, Result, execute
+from cleaner.engine.executor import Ending, Outcome, Result, TagDeletions, execute
 from cleaner.engine.report import Progress, Report, Reporter
 from cleaner.google.lru_cache import LruCache
 from cleaner.google.registry.client import Registry
@@ -102,6 +102,7 @@ class Run:
         self._started = self._clock()
         # The end of the run's first whole listing, and the untagged images in it.
         self._first: tuple[float, AbstractSet[Digest]] | None = None
+        self._tag_deletions = TagDeletions()
         self._fruitless_plans = 0
         self._is_stopped = False
 
@@ -216,26 +217,30 @@ class Run:
         planned_at = self._clock()
         self._reporter.begin(todo)
         try:
-            return execute(
+            result = execute(
                 todo.steps,
                 self._client,
                 _Guard(todo, self._named, lambda step: self._may_begin(step, listed, planned_at)),
                 pool,
                 self._workers,
                 on_ending=note,
-                detects_immutable_tags=not self._history.has_deleted_tag,
+                tag_deletions=self._tag_deletions,
             )
         finally:
             # The registry may have refused one for a referrer by tag, whose document was not read.
             self._history.referrers |= _referrers_by_tag(listed.listing, self._history.refused)
             # However it ended, the next run of this process has to know.
             self._histories.put(todo.repository, self._history.for_next_run())
+        immutable = self._tag_deletions.immutable
+        if immutable and not self._history.has_immutable_tags:
+            self._history.has_immutable_tags = True
+            self._reporter.add_immutable_tags(immutable)
+        return result
 
     def _remember(self, ending: Ending, verdict: Verdict) -> None:
         """Note in the history how a step ended."""
         history, step, digest = self._history, ending.step, ending.step.manifest.digest
         history.add_lost_tags(digest, {*(step.tags if ending.is_doubtful else ending.tags)})
-        history.has_deleted_tag = history.has_deleted_tag or bool(ending.tags)
         if step.deletes_manifest and (ending.outcome is Outcome.DELETED or ending.is_doubtful):
             history.add_deleted(step.manifest, counts=verdict.counts)
         if ending.outcome is Outcome.REFUSED and digest not in history.refused:
