@@ -92,15 +92,12 @@ class Reporter:
         self._progress = progress
         self._deleted: dict[Digest, Verdict] = {}
         self._planned: dict[Digest, Verdict] = {}
-        # Refused once, and not logged: the next plan may find them deletable.
+        # Refused once, and not logged: a later plan may delete them.
         self._pending: set[Digest] = set()
 
     def begin(self, todo: Plan) -> None:
         """Take note of a plan that is to be carried out, or leaves nothing to do."""
-        planned = {verdict.manifest.digest: verdict for verdict in todo.delete}
-        for digest in sorted(self._pending - planned.keys()):
-            self._log_undone(digest)
-        self._planned |= planned
+        self._planned |= {verdict.manifest.digest: verdict for verdict in todo.delete}
         if todo.steps:
             self._progress.deleting(len(todo.delete))
 
