@@ -9,6 +9,7 @@ import random
 import sys
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.chaos.processes import serve
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--mode", choices=("local", "framework"), default=None)
     parser.add_argument("--keep-going", action="store_true", help="go on after a loss")
     parser.add_argument("--lines", type=int, default=150, help="of the trace that a loss prints")
+    parser.add_argument("--save", type=Path, metavar="FOLDER", help="pickle the records of a lost round there")
     parser.add_argument("--serve", metavar="PORT", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.serve:
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seeds = itertools.islice(seeds, options.rounds)
     if seconds is not None:
         seeds = itertools.takewhile(lambda _: time.monotonic() - started < seconds, seeds)
-    for outcome in _played(seeds, options.mode, options.jobs):
+    for outcome in _played(seeds, options.jobs, options.mode, options.save):
         outcomes.append(outcome)
         if not outcome.is_well:
             print(failure(outcome, options.lines), flush=True)
@@ -53,11 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(one.is_well for one in outcomes) else 1
 
 
-def _played(seeds: Iterator[int], mode: str | None, jobs: int) -> Iterator[Outcome]:
+def _played(seeds: Iterator[int], jobs: int, mode: str | None, folder: Path | None) -> Iterator[Outcome]:
     """Yield the outcomes of rounds, in the order in which they end."""
     if jobs == 1:
         for seed in seeds:
-            yield play(seed, mode)
+            yield play(seed, mode, folder)
         return
     # A forked process would have the threads' locks, and not the threads.
     context = multiprocessing.get_context("spawn")
@@ -66,7 +68,7 @@ def _played(seeds: Iterator[int], mode: str | None, jobs: int) -> Iterator[Outco
         try:
             while True:
                 for seed in itertools.islice(seeds, jobs - len(running)):
-                    running.add(pool.submit(play, seed, mode))
+                    running.add(pool.submit(play, seed, mode, folder))
                 if not running:
                     return
                 ended, running = wait(running, return_when=FIRST_COMPLETED)

@@ -62,12 +62,24 @@ class DeletionJudge:
     def _label(self, digest: str) -> str:
         return self._records.label(digest)
 
+    def _reasons(self, view: View, digests: Collection[str]) -> str:
+        """Why a listing keeps manifests, for each of its readings."""
+        now = int(view.listed * 1000)
+        found = [
+            f"{self._label(digest)} {oracle.decide(reading, view.policy, now, just_pushed=view.moved_to)[digest]}"
+            for reading in view.readings
+            for digest in sorted(digests)
+            if digest in reading.held
+        ]
+        return ", ".join(dict.fromkeys(found)) or "it does not show it"
+
     # Manifests.
 
     def _judge_manifest(self, entry: Asked, view: View) -> None:
         digest, label = entry.reference, self._label(entry.reference)
         if digest not in view.may_go:
-            self._lose(f"{self._who} asks for {label} to be deleted, which no listing of it lets go", digest)
+            why = self._reasons(view, {digest})
+            self._lose(f"{self._who} asks for {label} to be deleted, which its listing keeps: {why}", digest)
             return
         before = self._records.versions[self._repository][entry.before].state
         held = before.get(digest)
@@ -272,9 +284,9 @@ class DeletionJudge:
         }
         names = " ".join(self._label(one) for one in sorted({*judged, entry.named} - {""}))
         if not judged:
+            why = self._reasons(view, {digest for digest, held in view.state.items() if tag in held.tags})
             self._lose(
-                f"{self._who} asks for the tag {tag} to be deleted, which its listing does not let go ({names})",
-                entry.named,
+                f"{self._who} asks for the tag {tag} to be deleted, which its listing keeps: {why}", entry.named
             )
             return
         history = [one for one in self._deletions[tag] if view.listed < one.arrived < entry.arrived]

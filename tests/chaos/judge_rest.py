@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from typing import TYPE_CHECKING
 
 from tests.chaos.records import REFUSED, Asked, Delivery, now_ms
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from tests.chaos.losses import Findings
     from tests.chaos.records import State
-    from tests.chaos.timeline import Timeline
+    from tests.chaos.timeline import Key, Timeline
 
 
 class RestJudge:
@@ -44,7 +45,7 @@ class RestJudge:
     # What was kept.
 
     def _judge_kept(self, repository: str, policy: Mapping[str, object] | None) -> None:
-        """What every state of the round keeps, if nothing had been deleted of it, must be there."""
+        """What every state and every listing keeps, if no run had deleted anything of it, must be there."""
         versions = self._records.versions[repository]
         must = set(versions[0].state)
         if policy is not None and not self._case.is_dry(repository):
@@ -52,7 +53,9 @@ class RestJudge:
                 must &= _kept(state, policy, time)
             for (who, name), views in self._timeline.views.items():
                 for view in views if name == repository else ():
-                    must &= _kept(self._with_others(who, repository, view), policy, view.listed)
+                    others = self._known(repository, view.listed, view.raw, but=who)
+                    for known in view.known:
+                        must &= _kept(others.restore(known.restore(view.raw)), policy, view.listed)
         must -= {digest for name, digest in self._records.client_deleted if name == repository}
         for digest in sorted(must - versions[-1].state.keys()):
             gap = self._gap(repository, digest)
@@ -62,35 +65,29 @@ class RestJudge:
                 self._lose(f"{self._label(digest)} was kept all the time, and is gone", digest)
 
     def _restored(self, repository: str) -> Iterator[tuple[float, State]]:
-        """The states after each change by a client, as if no process had deleted anything."""
+        """The states after each change by a client or end of a run, as if no run under way had deleted anything."""
         versions = self._records.versions[repository]
-        made_by = {
-            entry.after: entry
-            for entry in self._records.asked
-            if entry.repository == repository and entry.status == ACCEPTED and entry.before < entry.after
-        }
-        known = Known()
-        for number, version in enumerate(versions):
-            entry = made_by.get(number)
-            if entry is None:
-                known.observe(version.state)
-                yield version.time, known.restore(version.state)
-            else:
-                _note(known, entry, versions[number - 1].state)
+        by_processes = {one.after for one in self._timeline.changes(repository)}
+        moments = {(version.time, number) for number, version in enumerate(versions) if number not in by_processes}
+        for _, ended in self._timeline.ends(repository):
+            number = bisect(versions, ended, key=lambda version: version.time) - 1
+            moments.add((ended, max(number, 0)))
+        for time, number in sorted(moments):
+            raw = versions[number].state
+            yield time, self._known(repository, time, raw).restore(raw)
 
-    def _with_others(self, who: str, repository: str, view: View) -> State:
-        """What a process was shown, as if no process had deleted anything."""
-        return self._others(who, repository, view).restore(view.state)
+    def _known(self, repository: str, until: float, raw: State, but: str = "") -> Known:
+        """What the runs under way at a moment, but those of one process, had deleted, and is not there again.
 
-    def _others(self, who: str, repository: str, view: View) -> Known:
-        """What processes other than ``who`` had deleted when it listed."""
-        known = Known()
+        A run that has ended well leaves nothing to later ones; one that was killed or failed leaves all of it.
+        """
         versions = self._records.versions[repository]
-        for entry in sorted(self._records.asked, key=lambda one: one.time):
-            is_other = entry.repository == repository and entry.who != who and entry.time <= view.listed
-            if is_other and entry.status == ACCEPTED and entry.before < entry.after:
+        since = {who: ended for who, ended in self._timeline.ends(repository) if ended <= until}
+        known = Known()
+        for entry in self._timeline.changes(repository):
+            if entry.time <= until and entry.who != but and entry.time > since.get(entry.who, 0.0):
                 _note(known, entry, versions[entry.before].state)
-        known.observe(view.raw)
+        known.observe(raw)
         return known
 
     def _gap(self, repository: str, digest: str) -> str:
@@ -106,7 +103,7 @@ class RestJudge:
             view = self._timeline.view_at((entry.who, repository), entry.arrived)
             if view is None or digest not in view.may_go:
                 continue
-            others = self._others(entry.who, repository, view)
+            others = self._known(repository, view.listed, view.raw, but=entry.who)
             whole = Reading(others.restore(view.state).values())
             parts = {
                 one for one in view.raw if others.tags.get(one) or whole.owners(one) & others.deleted.keys()
@@ -196,7 +193,7 @@ class RestJudge:
             and one.sent <= delivery.ended
             and one.ended >= view.begin
         )
-        left = self._expected(view, (delivery.who, delivery.message.repository), delivery)
+        left = self._expected(view, (delivery.who, delivery.message.repository))
         left -= view.reading.closure(named)
         # An attestation stays with what it attests, which stands beside it in their index, if a message names that.
         reading = view.reading
@@ -210,12 +207,12 @@ class RestJudge:
                 left &= version.state.keys()
         return frozenset(left)
 
-    def _expected(self, view: View, key: tuple[str, str], delivery: Delivery) -> set[str]:
+    def _expected(self, view: View, key: Key) -> set[str]:
         """What has to be deleted of ``view``, whatever the run has read, and whatever listings it counts by."""
         left = set(view.must_go)
         counted = view.untagged
         for other in self._timeline.views[key]:
-            if delivery.sent <= other.begin <= delivery.ended:
+            if self._timeline.may_be_one_run(key, *sorted((other.begin, view.begin))):
                 counted &= other.untagged
         for reading in view.readings:
             left &= view.going(reading, counted)

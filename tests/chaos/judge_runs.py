@@ -95,9 +95,12 @@ class RunJudge:
         """After an index is deleted that listed what is kept, one such child is asked for; 404 ends the run."""
         indexes = [(entry, kept) for entry in self._deletions if (kept := self._kept_children(entry))]
         for entry, kept in indexes:
+            view = self._timeline.view_at(self._key, entry.arrived)
+            # A child may be kept for another reason, too: a message that names it.
+            children = view.reading.children[entry.reference] if view else kept
             names = " ".join(map(self._label, sorted(kept)))
             text = f"{self._who} deletes the index {self._label(entry.reference)}, and does not look whether {names}"
-            head = next((one for one in self._heads if one.arrived > entry.time and one.reference in kept), None)
+            head = next((one for one in self._heads if one.arrived > entry.time and one.reference in children), None)
             if head is None:
                 if self._has_gone_on(entry):
                     self._found.lose(f"{text} are still there", entry.reference, *kept)

@@ -144,6 +144,10 @@ class Records:
         self.labels: dict[str, str] = {}
         self.absent: dict[str, list[Content]] = {}
 
+    def __getstate__(self) -> dict[str, object]:
+        """All but the store, which has a lock."""
+        return {**vars(self), "store": None}
+
     def note(self, text: str) -> None:
         self.trace.append((time.time(), text))
 

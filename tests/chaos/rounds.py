@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import pickle
 import random
 import re
 import tempfile
@@ -76,6 +77,10 @@ class Round:
         self._servers: list[tuple[asyncio.Server, web.Server]] = []
         self._processes: list[Process] = []
         self._ended: list[Process] = []
+
+    @property
+    def records(self) -> Records:
+        return self._records
 
     def run(self) -> Outcome:
         case, started = self._case, time.monotonic()
@@ -361,7 +366,7 @@ class Round:
             if is_listing and lines[-1:] and lines[-1].endswith(text):
                 continue
             if is_listing or any(
-                name in text for name in {*names, "kill -9", "from here on", "log: prune", "log: already"}
+                name in text for name in {*names, "kill -9", "from here on", "log: prune", "-> 404"}
             ):
                 lines.append(f"{at - start:8.3f} {text}")
         return lines
@@ -384,9 +389,14 @@ class Round:
         return lines
 
 
-def play(seed: int, mode: str | None) -> Outcome:
-    """Play the round of a seed."""
-    return Round(make_case(seed, mode)).run()
+def play(seed: int, mode: str | None, folder: Path | None = None) -> Outcome:
+    """Play the round of a seed; with ``folder`` the records of a lost one are pickled there, by seed."""
+    round_ = Round(make_case(seed, mode))
+    outcome = round_.run()
+    if folder is not None and not outcome.is_well:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / str(seed)).write_bytes(pickle.dumps((outcome.case, round_.records)))
+    return outcome
 
 
 @contextlib.contextmanager

@@ -36,17 +36,24 @@ class Timeline:
         self.case = case
         self.records = records
         self.asked: dict[Key, list[Asked]] = {}
+        self._changes: dict[str, list[Asked]] = {}
         # When each process was first told to slow down.
         self._paced: dict[str, float] = {}
         for entry in sorted(records.asked, key=lambda entry: entry.time):
             self.asked.setdefault((entry.who, entry.repository), []).append(entry)
             if entry.answered == requests.codes.too_many_requests:
                 self._paced.setdefault(entry.who, entry.time)
+            if entry.status == requests.codes.accepted and entry.before < entry.after:
+                self._changes.setdefault(entry.repository, []).append(entry)
         self._deliveries: dict[Key, list[Delivery]] = {}
         for delivery in records.deliveries:
             message = delivery.message
             if message.repository and message.action in _PRUNES:
                 self._deliveries.setdefault((delivery.who, message.repository), []).append(delivery)
+        self._ends: dict[str, list[tuple[str, float]]] = {}
+        for (who, repository), found in self._deliveries.items():
+            ended = [(who, one.ended) for one in found if one.outcome == "acked"]
+            self._ends[repository] = sorted([*self._ends.get(repository, ()), *ended], key=lambda end: end[1])
         self.views: Mapping[Key, list[View]] = {key: self._views_of(key) for key in self.asked}
 
     def _views_of(self, key: Key) -> list[View]:
@@ -68,6 +75,14 @@ class Timeline:
     def deliveries(self, key: Key) -> Sequence[Delivery]:
         """The deliveries that made a process prune a repository, or may have."""
         return self._deliveries.get(key, ())
+
+    def changes(self, repository: str) -> Sequence[Asked]:
+        """The requests that have deleted something of a repository."""
+        return self._changes.get(repository, ())
+
+    def ends(self, repository: str) -> Sequence[tuple[str, float]]:
+        """Which processes may have ended a run well, and when, in order."""
+        return self._ends.get(repository, ())
 
     def handled(self, key: Key, at: float) -> list[Delivery]:
         """Those that were being handled at a moment."""

@@ -20,7 +20,7 @@ LOOK_MAX_S: Final = 1.0
 # The environment variable that tells a served process its time constants.
 TIMING: Final = "CHAOS_TIMING"
 # How long a round may take to come to rest once nothing goes wrong any more.
-REST_S: Final = 60.0
+REST_S: Final = 120.0
 
 
 def shortened(case: Case) -> Timing:
