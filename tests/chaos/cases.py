@@ -55,6 +55,8 @@ class Case:
     actions: int
     strikes: float
     kills: int
+    cuts: int
+    commands: int
     seconds: float
     faults: list[str]
 
@@ -133,6 +135,8 @@ def make_case(seed: int, mode: str | None = None) -> Case:
         actions=rng.randint(4, 30),
         strikes=rng.choice((0.1, 0.4, 0.8)),
         kills=0 if slow else rng.choice((0, 0, 1, 2, 3)),
+        cuts=rng.choice((0, 1, 2, 4, 8)),
+        commands=rng.choice((0, 0, 1, 2)) if mode == "local" and not slow else 0,
         seconds=rng.uniform(0.5, 1.5) + (5.0 if slow else 0.0),
         faults=rng.sample(
             [one for one in FAULTS if not slow or one not in ("429", "quota")], rng.choice((0, 1, 2, 3, 5, 8))
@@ -144,7 +148,7 @@ def _policy(rng: random.Random, path: str) -> dict[str, object]:
     policy: dict[str, object] = {"repositories": [f"127.0.0.1:*/{path}"]}
     optional: dict[str, Sequence[object]] = {
         "keep": (1, 1, 2, 3),
-        "keep_untagged": (0, 0, 1, 2),
+        "keep_untagged": (0, 1, 2, 3),
         "min_age": ("10m", "45m", "1h", "1h30m"),
         "max_age": (None, "2d", "30d", "1w"),
         "delete_tags": (
@@ -185,6 +189,8 @@ class History:
             self._index: 7,
             self._sign: 4,
             self._refer: 5,
+            self._referrers_index: 2,
+            self._plain: 3,
             self._tag_again: 2,
             self._lone: 3,
             self._strange: 2,
@@ -255,6 +261,20 @@ class History:
     def _refer(self) -> None:
         made = referrer(self._any(), seed=self._seed())
         self._add(made, self._tags(1) if self._rng.random() < 0.1 else ())
+
+    def _referrers_index(self) -> None:
+        """What a client leaves whose registry has no referrers API: an index of them, by the subject's tag."""
+        of = self._any()
+        listed = [referrer(of, seed=self._seed()) for _ in range(self._rng.randint(1, 2))]
+        for one in listed:
+            self._add(one)
+        made = index(listed, seed=self._seed(), media_type=OCI_INDEX)
+        if cosign_tag(of, "") not in self._store.tags(self._repository):
+            self._add(made, [cosign_tag(of, "")])
+
+    def _plain(self) -> None:
+        """An untagged image, as a moved tag leaves it."""
+        self._add(image(self._seed(), media_type=self._type()))
 
     def _tag_again(self) -> None:
         digest = self._any().digest

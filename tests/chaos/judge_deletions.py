@@ -243,7 +243,8 @@ class DeletionJudge:
         for one in self._timeline.deliveries(self._key):
             message = one.message
             is_waiting = one.sent < known and one.ended > entry.time
-            if is_waiting and message.action == "INSERT" and message.digest == digest:
+            is_named = message.digest == digest or message.tag in reading.held[digest].tags
+            if is_waiting and message.action == "INSERT" and is_named:
                 return f"message {message.number} of {self._who}'s run names {self._label(digest)}, and it is deleted"
         return None
 

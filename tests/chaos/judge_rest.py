@@ -185,14 +185,13 @@ class RestJudge:
             looked = one.kind == "manifest_head" and one.status in (200, 404)
             if looked and {digest for tag, digest in listed if tag == one.reference} != {one.named}:
                 return frozenset()
-        named = frozenset(
-            one.message.digest
+        messages = [
+            one.message
             for one in self._records.deliveries
-            if one.who == delivery.who
-            and one.message.digest
-            and one.sent <= delivery.ended
-            and one.ended >= view.begin
-        )
+            if one.who == delivery.who and one.sent <= delivery.ended and one.ended >= view.begin
+        ]
+        digests, tags = {one.digest for one in messages}, {one.tag for one in messages}
+        named = {digest for digest, held in view.state.items() if digest in digests or held.tags & tags}
         left = self._expected(view, (delivery.who, delivery.message.repository))
         left -= view.reading.closure(named)
         # An attestation stays with what it attests, which stands beside it in their index, if a message names that.

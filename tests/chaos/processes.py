@@ -15,13 +15,20 @@ import threading
 import time
 import traceback
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 import requests
 
-from cleaner.core.errors import TransientError
+from cleaner.core.errors import CleanerError, TransientError
+from cleaner.core.policy import policy_from_mapping
+from cleaner.core.reference import Repository
+from cleaner.engine.run import Run, make_histories
 from cleaner.function import Function
+from cleaner.google.registry.client import Registry
+from cleaner.google.transport import Transport
 from cleaner.settings import Settings
 from tests.chaos.cases import Case
 from tests.chaos.records import Delivery, Message, Records
@@ -84,6 +91,57 @@ class LocalProcess:
 
     def kill(self) -> None:
         self._dead.add(self.who)
+
+
+class CommandLine(threading.Thread):
+    """A command line that prunes one repository beside the function: it plans, then carries out what it has shown."""
+
+    def __init__(self, case: Case, who: str, records: Records, repository: str) -> None:
+        super().__init__(daemon=True)
+        self._case = case
+        self._who = who
+        self._records = records
+        self._repository = Repository(who, repository)
+
+    def run(self) -> None:
+        message = Message(-1, self._repository.path, None, None, "COMMAND", time.time())
+        delivery = Delivery(message, self._who, time.time())
+        self._records.deliveries.append(delivery)
+        try:
+            self._prune()
+        except CleanerError as error:
+            outcome = f"failed: {error}"
+        except Exception:  # noqa: BLE001  # whatever it is, it is a finding
+            outcome = f"crashed: {traceback.format_exc()}"
+        else:
+            outcome = "acked"
+        delivery.outcome, delivery.ended = outcome, time.time()
+        self._records.note(f"command line {self._who} on {self._repository}: {outcome}")
+
+    def _prune(self) -> None:
+        case, now = self._case, datetime.now(UTC)
+        transport = Transport(case.workers, timing=shortened(case))
+        registry = Registry(transport, lambda _: "", frozenset({self._who}))
+        document = case.repositories[self._repository.path]
+        policy = policy_from_mapping(document, "the command line")
+
+        def run(*, dry_run: bool) -> Run:
+            return Run(
+                registry,
+                histories,
+                self._repository,
+                policy,
+                dry_run=dry_run,
+                workers=case.workers,
+                deadline=transport.clock() + case.time_limit_s,
+                now=lambda: now,
+            )
+
+        histories = make_histories()
+        with ThreadPoolExecutor(case.workers) as pool:
+            planned, _ = run(dry_run=True).plan(pool.map)
+        if planned.delete and not case.is_dry(self._repository.path):
+            run(dry_run=False).prune({one.manifest.digest for one in planned.delete})
 
 
 class FrameworkProcess:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tests.chaos.clients import Clients
+    from tests.chaos.cuts import Cuts
     from tests.emulator.answer import Answer
 
 REFUSED: Final = 400
@@ -180,6 +181,7 @@ class Watched(Registry):
 
     records: Records
     clients: Clients | None = None
+    cuts: Cuts | None = None
     dead: set[str]
     case: Case
 
@@ -234,6 +236,8 @@ class Watched(Registry):
         self.records.asked.append(entry)
         if known and self.clients is not None:
             self._guarded(self.clients.after, entry)
+        if known and self.cuts is not None:
+            self._guarded(self.cuts.after, entry)
         return answer
 
     def _guarded(self, react: Callable[[Asked], None], entry: Asked) -> None:

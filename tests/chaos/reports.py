@@ -20,6 +20,8 @@ def report(outcomes: Sequence[Outcome], seconds: float) -> str:
         ("rounds", f"{len(outcomes)}  ({', '.join(f'{count} {mode}' for mode, count in sorted(modes.items()))})"),
         ("requests", str(counts["requests"])),
         ("messages delivered", f"{counts['deliveries']}  ({counts['redelivered']} redelivered)"),
+        ("command lines", str(counts["commands"])),
+        ("runs cut within an image", str(counts["cuts"])),
         ("manifests pushed", str(counts["pushes"])),
         ("deletions", f"{counts['manifests deleted']} manifests, {counts['tags deleted']} tags"),
         ("refused by the registry", str(counts["refused"])),

@@ -21,9 +21,10 @@ from aiohttp import web
 from cleaner.logs import LOGGER
 from tests.chaos.cases import HOST, Case, History, make_case
 from tests.chaos.clients import Clients
+from tests.chaos.cuts import Cuts
 from tests.chaos.judge import Judge
 from tests.chaos.losses import Loss
-from tests.chaos.processes import FrameworkProcess, LocalProcess, Process, Pubsub
+from tests.chaos.processes import CommandLine, FrameworkProcess, LocalProcess, Process, Pubsub
 from tests.chaos.records import REFUSED, Records, Watched, now_ms
 from tests.chaos.tuning import REST_S
 from tests.emulator import Emulator
@@ -77,6 +78,7 @@ class Round:
         self._servers: list[tuple[asyncio.Server, web.Server]] = []
         self._processes: list[Process] = []
         self._ended: list[Process] = []
+        self._commands: list[CommandLine] = []
 
     @property
     def records(self) -> Records:
@@ -117,6 +119,8 @@ class Round:
             self._records.snapshot(repository)
         self._watched = Watched(emulator.store, emulator.faults, emulator.log, behaviour, HOST)
         self._watched.records, self._watched.case, self._watched.dead = self._records, case, set()
+        self._cuts = Cuts(random.Random(case.seed + 3), case, self._records, emulator.faults, self._watched.dead)
+        self._watched.cuts = self._cuts
         self._pubsub = Pubsub(self._rng, self._records)
 
     def _listen(self) -> str:
@@ -147,16 +151,31 @@ class Round:
                 process.wait()
         self._pubsub.processes += started
 
-    def _kill(self) -> None:
-        processes = self._pubsub.processes
+    def _kill(self, who: str = "") -> None:
+        processes = [one for one in self._pubsub.processes if who in ("", one.who)]
         if processes:
             process = self._rng.choice(processes)
-            self._pubsub.processes = [one for one in processes if one is not process]
+            self._pubsub.processes = [one for one in self._pubsub.processes if one is not process]
             self._records.note(f"kill -9 {process.who}")
             self._records.killed.setdefault(process.who, time.time())
             process.kill()
             self._ended.append(process)
             self._outcome.counts["kills"] += 1
+
+    def _bury(self) -> None:
+        """End the processes that were cut off, and start others."""
+        while self._cuts.killed:
+            who = self._cuts.killed.pop()
+            if any(one.who == who for one in self._pubsub.processes):
+                self._kill(who)
+                self._start(1)
+
+    def _command(self) -> None:
+        """Let somebody prune a repository from the command line."""
+        repository = self._rng.choice([name for name, one in self._case.repositories.items() if one is not None])
+        command = CommandLine(self._case, self._listen(), self._records, repository)
+        command.start()
+        self._commands.append(command)
 
     # Meanwhile.
 
@@ -176,6 +195,7 @@ class Round:
         self._poison()
         end = time.monotonic() + case.seconds
         kills = sorted((end - rng.uniform(0.1, 0.95) * case.seconds for _ in range(case.kills)), reverse=True)
+        commands = sorted((end - rng.uniform(0.1, 1) * case.seconds for _ in range(case.commands)), reverse=True)
         while time.monotonic() < end:
             time.sleep(0.015)
             loop.call_soon_threadsafe(clients.tick)
@@ -184,7 +204,13 @@ class Round:
                 self._kill()
                 if rng.random() < 0.7 or not self._pubsub.processes:
                     self._start(1)
+            self._bury()
+            if commands and time.monotonic() > commands[-1]:
+                commands.pop()
+                self._command()
         asyncio.run_coroutine_threadsafe(self._finish(clients), loop).result()
+        self._watched.cuts = None
+        self._bury()
         self._count_faults()
         self._rest()
 
@@ -282,6 +308,8 @@ class Round:
         if not pubsub.processes:
             self._start(1)
         end = time.monotonic() + REST_S
+        for command in self._commands:
+            command.join(max(end - time.monotonic(), 0.0))
         self._wait(end)
         for repository, policy in case.repositories.items():
             if policy is None:
@@ -339,6 +367,8 @@ class Round:
                 "deliveries": len(records.deliveries),
                 "redelivered": self._pubsub.redelivered,
                 "pushes": len(records.pushed),
+                "cuts": sum("cut: " in text for _, text in records.trace),
+                "commands": len(self._commands),
             }
         )
         if not outcome.is_well:
@@ -366,7 +396,7 @@ class Round:
             if is_listing and lines[-1:] and lines[-1].endswith(text):
                 continue
             if is_listing or any(
-                name in text for name in {*names, "kill -9", "from here on", "log: prune", "-> 404"}
+                name in text for name in {*names, "kill -9", "cut: ", "from here on", "log: prune", "-> 404"}
             ):
                 lines.append(f"{at - start:8.3f} {text}")
         return lines
