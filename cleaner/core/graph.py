@@ -43,6 +43,9 @@ class Graph(msgspec.Struct, frozen=True):
     """The edges between the manifests of one listing; what is not in the listing has none.
 
     ``children`` and ``parents`` come from indexes, ``referrers`` and ``subjects`` from subjects and cosign tags.
+    ``blocking`` are the referrers that have to be deleted before a subject, ``blocked`` the subjects of such a
+    referrer: the registry refuses to delete a subject before the manifests whose documents name it, and these before
+    a referrers index that lists them.
     """
 
     listing: Listing
@@ -50,18 +53,24 @@ class Graph(msgspec.Struct, frozen=True):
     parents: Edges
     referrers: Edges
     subjects: Edges
+    blocking: Edges
+    blocked: Edges
 
     @classmethod
     def of(cls, listing: Listing) -> Graph:
         """Return the graph of ``listing``; no order in it depends on the listing's."""
         children: dict[Digest, tuple[Digest, ...]] = {}
         subjects: dict[Digest, tuple[Digest, ...]] = {}
+        blocked: dict[Digest, tuple[Digest, ...]] = {}
         for digest, manifest in listing.manifests.items():
             if manifest.links.children:
                 children[digest] = tuple(child for child in manifest.links.children if child in listing.manifests)
             if present := tuple(subject for subject in manifest.subjects if subject in listing.manifests):
                 subjects[digest] = present
-        return cls(listing, children, _reversed(children), _reversed(subjects), subjects)
+                if refusing := _blocked(manifest, present):
+                    blocked[digest] = refusing
+        referrers, blocking = _reversed(subjects), _reversed(blocked)
+        return cls(listing, children, _reversed(children), referrers, subjects, blocking, blocked)
 
     def kind(self, manifest: Manifest) -> Kind:
         """Return the one class of ``manifest``."""
@@ -101,39 +110,37 @@ class Graph(msgspec.Struct, frozen=True):
         """
         return _components(digests, self.needs, self.needed_by)
 
-    def blocking_referrers(self, subject: Digest) -> Iterator[Digest]:
-        """Yield the referrers that have to be deleted before ``subject``.
-
-        The registry refuses to delete a subject before the manifests whose documents name it, and these before a
-        referrers index that lists them.
-        """
-        tag = referrers_tag(subject)
-        for digest in self.referrers.get(subject, ()):
-            manifest = self.listing.manifests[digest]
-            if manifest.links.subject == subject or (manifest.media_type == OCI_INDEX and tag in manifest.tags):
-                yield digest
-
-    def attestations(self, indexes: Iterable[Digest]) -> dict[Digest, list[Digest]]:
-        """Return for each attested child of ``indexes`` the attestations that nothing but its index owns.
+    def attestations(self) -> dict[Digest, list[Digest]]:
+        """Return for each attested child of an index the attestations that nothing but this index owns.
 
         An attestation may name what it attests as its subject, for which the registry refuses to delete that first;
         it is a child, so its document is not read, and BuildKit's annotation in the index is all that is known.
         """
         found: dict[Digest, list[Digest]] = {}
-        for index in indexes:
+        for index, children in self.children.items():
             pairs = self.listing.manifests[index].links.attestations
-            children = set(self.children.get(index, ())) if pairs else set()
+            present = set(children) if pairs else set()
             attested = {digest for _, digest in pairs}
             for attestation, digest in pairs:
-                is_pair = {attestation, digest} <= children and attestation not in attested
-                if is_pair and self.parents[attestation] == (index,) and attestation not in self.subjects:
+                is_pair = {attestation, digest} <= present and attestation not in attested
+                # An index or a referrer could make a cycle.
+                if is_pair and self._is_leaf(attestation) and self.parents[attestation] == (index,):
                     found.setdefault(digest, []).append(attestation)
         return found
+
+    def _is_leaf(self, digest: Digest) -> bool:
+        return digest not in self.subjects and not self.listing.manifests[digest].is_index
 
 
 def referrers_tag(subject: Digest) -> Tag:
     """Return the tag of the referrers index of ``subject`` (distribution-spec, "Referrers Tag Schema")."""
     return Tag(subject.replace(":", "-"))
+
+
+def _blocked(manifest: Manifest, subjects: Iterable[Digest]) -> tuple[Digest, ...]:
+    """Return those of ``subjects`` that a document names, or whose referrers index ``manifest`` is."""
+    tags = {*manifest.tags} if manifest.media_type == OCI_INDEX else ()
+    return tuple(one for one in subjects if one == manifest.links.subject or referrers_tag(one) in tags)
 
 
 def _tagged_subject(tag: Tag) -> Digest:
@@ -209,12 +216,17 @@ def _components(
     return components
 
 
-def reachable(start: Iterable[N], step: Callable[[N], Iterable[N]]) -> dict[N, None]:
-    """Return ``start`` and all that ``step`` leads to from there, in the order of the walk."""
+def reachable(start: Iterable[N], step: Callable[[N], Iterable[N]], *, at_most: int | None = None) -> dict[N, None]:
+    """Return ``start`` and all that ``step`` leads to from there, in the order of the walk.
+
+    The walk ends when it has found ``at_most``.
+    """
     reached = dict.fromkeys(start)
     pending = list(reached)
     while pending:
         for node in step(pending.pop()):
+            if len(reached) == at_most:
+                return reached
             if node not in reached:
                 reached[node] = None
                 pending.append(node)

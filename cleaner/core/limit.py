@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
+from collections.abc import Container, Iterable, Mapping, Sequence, Set as AbstractSet
 from heapq import heapify, heappop, heappush
 
 from cleaner.core.graph import Graph
 from cleaner.core.reference import Digest
 
 
-def oldest(candidates: Sequence[Digest], allowed: int, graph: Graph, doomed: AbstractSet[Digest]) -> set[Digest]:
-    """Return at most ``allowed`` of ``candidates``, which are sorted oldest first.
+def oldest(
+    candidates: Sequence[Digest],
+    allowed: int,
+    graph: Graph,
+    doomed: AbstractSet[Digest],
+    deleted: Container[Digest] = frozenset(),
+) -> set[Digest]:
+    """Return at most ``allowed`` of ``candidates``, which are sorted oldest first, beside those that are ``deleted``.
 
     ``doomed`` is all that is not kept.  What others need is chosen only after them, and together with what
-    it needs itself, so what is not chosen never needs what is.
+    it needs itself, so what is not chosen never needs what is.  The deleted keep their rank, so that the choice is
+    the same before and after their deletion.
     """
     rank = {digest: at for at, digest in enumerate(candidates)}
     groups = graph.groups(doomed)
-    members = [[digest for digest in group if digest in rank] for group in groups]
+    ranks = [[rank[digest] for digest in group if digest in rank] for group in groups]
+    members = [[digest for digest in group if digest in rank and digest not in deleted] for group in groups]
     group_of = {digest: number for number, group in enumerate(groups) for digest in group}
     needs = [
         {group_of[other] for digest in group for other in graph.needs(digest) if other in doomed} - {number}
@@ -28,7 +36,7 @@ def oldest(candidates: Sequence[Digest], allowed: int, graph: Graph, doomed: Abs
 
     def turn(number: int) -> tuple[int, int]:
         # A group without candidates takes no place, and must not delay what it needs.
-        return min((rank[digest] for digest in members[number]), default=-1), number
+        return min(ranks[number], default=-1), number
 
     free = [turn(number) for number in range(len(groups)) if not needed_by[number]]
     heapify(free)

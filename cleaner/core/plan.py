@@ -177,17 +177,18 @@ class _Decision:
 
     def keep_cycles(self) -> None:
         """Keep what no order can delete."""
-        # Content alone makes no cycle: a digest names what was there before it.
+        # Indexes alone make no cycle: each lists what was there before it.
         if self._graph.subjects:
             self.keep_needed(blocked(self.steps()))
 
     def keep_over_limit(self, limit: int) -> None:
         """Keep all images and orphans but the oldest, so that a run deletes ``limit`` of them at most."""
-        left = limit - sum(one.counts for one in self._history.deleted.values())
-        doomed = {digest: None for digest in self._kinds if digest not in self.kept}.keys()
-        judged = [one.digest for one in reversed(self.doomed()) if self._is_judged(one.digest)]
-        chosen = oldest(judged, max(left, 0), self._graph, doomed)
-        over = [digest for digest in judged if digest not in chosen]
+        deleted = self._history.deleted
+        left = limit - sum(one.counts for one in deleted.values())
+        doomed = {digest: one for digest, one in self._graph.listing.manifests.items() if digest not in self.kept}
+        judged = [one.digest for one in reversed(newest_first(doomed.values())) if self._is_judged(one.digest)]
+        chosen = oldest(judged, max(left, 0), self._graph, doomed.keys(), deleted)
+        over = [digest for digest in judged if digest not in chosen and digest not in deleted]
         for digest, is_limited in over_limit(over, self._graph).items():
             self.kept.setdefault(digest, Reason.OVER_LIMIT if is_limited else Reason.NEEDED)
 

@@ -9,8 +9,9 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
 from graphlib import CycleError, TopologicalSorter
+from itertools import islice
 
 import msgspec
 
@@ -18,6 +19,10 @@ from cleaner.core.graph import Graph, reachable
 from cleaner.core.history import History
 from cleaner.core.manifest import Manifest
 from cleaner.core.reference import Digest, Tag
+
+# A chain of OCI referrers has two or three members.  Anyone who may push can build one of ten thousand, and to follow
+# it from each member would take time that grows with the square.
+_CHAIN_MAX = 100
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -55,7 +60,7 @@ def make_steps(
     order = _Order(graph, doomed)
     after = order.after()
     recent = order.up_to_referrers(after)
-    begun = {digest for digest in doomed if _is_begun(graph, history, digest)}
+    begun = _begun(graph, history)
     refused = history.refused
     nodes = sorted(after, key=lambda node: (node[0] not in begun, node not in recent, node[0] not in refused))
     position = {node: at for at, node in enumerate(nodes)}
@@ -69,7 +74,7 @@ def make_steps(
             manifest,
             tags=tuple(tag for tag in manifest.tags if tag not in lost) if node == order.first(digest) else (),
             deletes_manifest=deletes_manifest,
-            after=tuple(position[other] for other in after[node]),
+            after=tuple(sorted(position[other] for other in after[node])),
             must_be_missing=manifest.subjects if digest in orphans else (),
             needs_recent_listing=node in recent,
             is_begun=digest in begun,
@@ -104,19 +109,20 @@ class _Order:
         """By subject the referrers without which the registry deletes it."""
         self._between: dict[Digest, list[Digest]] = {}
         """By manifest what has to be deleted between its tags and itself."""
-        for subject in graph.referrers:
-            if subject in doomed and (found := [*self._in_plan(graph.blocking_referrers(subject))]):
+        for subject, blocking in graph.blocking.items():
+            if subject in doomed and (found := [*self._in_plan(blocking)]):
                 self._referrers[subject] = found
-        for subject in self._referrers:
-            blocking = reachable(self._referrers[subject], lambda one: self._referrers.get(one, ()))
-            self._between[subject] = [one for one in graph.referrers[subject] if one in blocking]
-        for attested, attestations in graph.attestations(self._in_plan(graph.children)).items():
+        for subject, found in self._referrers.items():
+            direct = {*found}
+            referrers = self._in_plan(graph.referrers[subject])
+            self._between[subject] = [one for one in referrers if one in direct or self._is_blocking(one, subject)]
+        for attested, attestations in graph.attestations().items():
             if attested in doomed and (found := [*self._in_plan(attestations)]):
                 self._between.setdefault(attested, []).extend(found)
-        self._subjects: dict[Digest, list[Digest]] = {}
+        self._subjects: dict[Digest, dict[Digest, None]] = {}
         for subject, found in self._between.items():
             for other in found:
-                self._subjects.setdefault(other, []).append(subject)
+                self._subjects.setdefault(other, {})[subject] = None
 
     def first(self, digest: Digest) -> _Node:
         """Return the first step of a manifest."""
@@ -146,13 +152,24 @@ class _Order:
                 yield subject, True
         yield from map(self.first, subjects)
 
+    def _is_blocking(self, referrer: Digest, subject: Digest) -> bool:
+        """Return whether ``referrer`` has to be deleted before ``subject`` because of what it blocks itself.
+
+        A chain that is too long to be followed makes a cycle of the two.
+        """
+
+        def blocked(one: Digest) -> Iterator[Digest]:
+            return self._in_plan(self._graph.blocked.get(one, ()))
+
+        return subject in reachable(islice(blocked(referrer), _CHAIN_MAX), blocked, at_most=_CHAIN_MAX)
+
     def _in_plan(self, digests: Iterable[Digest]) -> Iterator[Digest]:
         return (digest for digest in digests if digest in self._doomed)
 
 
-def _is_begun(graph: Graph, history: History, digest: Digest) -> bool:
-    """Return whether an earlier plan has deleted tags, an owner or an OCI referrer of a manifest."""
-    if not history:
-        return False
-    parts = (*graph.owners(digest), *graph.blocking_referrers(digest))
-    return digest in history.lost_tags or any(other in history.deleted for other in parts)
+def _begun(graph: Graph, history: History) -> AbstractSet[Digest]:
+    """Return the manifests of which an earlier plan has deleted a tag, an owner or, at any depth, an OCI referrer."""
+    begun = {*history.lost_tags, *reachable(history.deleted, lambda one: graph.blocked.get(one, ()))}
+    for digest in history.deleted:
+        begun.update(graph.children.get(digest, ()), graph.referrers.get(digest, ()))
+    return begun

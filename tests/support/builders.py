@@ -113,19 +113,27 @@ def planned(
     running_tags: str = "",
     already_deleted: int = 0,
     undeletable: str = "",
+    refused: str = "",
     deleted: Iterable[Manifest] = (),
     lost_tags: Mapping[str, str] = MappingProxyType({}),
+    history: History | None = None,
+    has_immutable_tags: bool = False,
     untagged_before: str | None = None,
+    only: str | None = None,
 ) -> Plan:
     """Return the plan for a repository of ``manifests``; the texts name manifests, or tags, separated by spaces.
 
     ``deleted`` and ``lost_tags`` are what a run has deleted already, ``already_deleted`` how many images beside them.
+    With ``history`` that is what the run knows, and has observed.
     """
-    history = History(
-        deleted={one.digest: Deleted(one, counts=True) for one in deleted},
-        lost_tags={digest(name): {Tag(tag) for tag in tags.split()} for name, tags in lost_tags.items()},
-        undeletable={digest(name) for name in undeletable.split()},
-    )
+    if history is None:
+        history = History(
+            deleted={one.digest: Deleted(one, counts=True) for one in deleted},
+            lost_tags={digest(name): {Tag(tag) for tag in tags.split()} for name, tags in lost_tags.items()},
+            undeletable={digest(name) for name in undeletable.split()},
+            refused={digest(name) for name in refused.split()},
+            has_immutable_tags=has_immutable_tags,
+        )
     there = listing(*manifests)
     restored = history.restore(there)
     for number in range(already_deleted):
@@ -142,9 +150,8 @@ def planned(
             {Tag(tag): f"runner of {tag}" for tag in running_tags.split()},
         ),
         history=history,
-        untagged_before=None
-        if untagged_before is None
-        else frozenset(digest(name) for name in untagged_before.split()),
+        untagged_before=None if untagged_before is None else frozenset(map(digest, untagged_before.split())),
+        only=None if only is None else frozenset(map(digest, only.split())),
     )
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Container, Mapping
 
-from hypothesis import HealthCheck, settings, strategies as st
+from hypothesis import HealthCheck, Phase, settings, strategies as st
 from msgspec.structs import replace
 
+from cleaner.core.history import History
 from cleaner.core.manifest import Manifest
 from cleaner.core.plan import Plan
+from cleaner.core.reference import Digest
 from tests.support.builders import (
     KINDS,
     cosign,
@@ -21,7 +23,15 @@ from tests.support.builders import (
 )
 
 # The same examples each time, so that a red test is red for everybody; HYPOTHESIS_PROFILE=search looks for new ones.
-settings.register_profile("repeatable", derandomize=True, database=None, deadline=None, max_examples=100)
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=100,
+    # To explain a failure takes longer than a test may.
+    phases=[phase for phase in Phase if phase is not Phase.explain],
+)
 settings.register_profile(
     "search",
     deadline=None,
@@ -31,7 +41,7 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Case:
     """A repository, a policy and what a run knows beside them."""
 
@@ -41,7 +51,15 @@ class Case:
     running: str = ""
     running_tags: str = ""
 
-    def plan(self, *, already_deleted: int = 0, **keys: object) -> Plan:
+    def plan(
+        self,
+        *,
+        already_deleted: int = 0,
+        history: History | None = None,
+        untagged_before: str | None = None,
+        **keys: object,
+    ) -> Plan:
+        """Return the plan for it under the policy with ``keys`` in place of its own."""
         return planned(
             self.held,
             policy(**{**self.keys, **keys}),
@@ -49,6 +67,8 @@ class Case:
             running=self.running,
             running_tags=self.running_tags,
             already_deleted=already_deleted,
+            history=history,
+            untagged_before=untagged_before,
         )
 
 
@@ -58,6 +78,7 @@ NAMES = tuple("abcdefgh")
 ABSENT = ("gone", "lost")
 HOUR = 1 / 24
 AGES = (None, -1.0, 0.0, HOUR, HOUR - 1e-6, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0 - 1e-6, 4.0, 5.0, 6.0, 7.0, 8.0)
+OLD = (2.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
 ORDINARY = ("v{}", "ci-{}", "main-{}", "pr-1-{}")
 
 
@@ -66,44 +87,65 @@ def names(most: int, among: tuple[str, ...]) -> st.SearchStrategy[list[str]]:
 
 
 @st.composite
-def repositories(draw: st.DrawFn) -> tuple[Manifest, ...]:
-    """Draw up to eight manifests as a registry could hold them.
+def contents(draw: st.DrawFn, *, is_expiring: bool = False) -> tuple[Manifest, ...]:
+    """Draw up to eight manifests as a registry could hold them, each with all that its document names.
 
-    Content refers to what was there before it, and cosign tags to anything.  A subject is known where the program
-    would have read it: of an OCI index, and of an untagged OCI manifest that no index lists.
+    Content refers to what was there before it, and cosign tags to anything.  What ``is_expiring`` is old and has
+    few cycles, so that more of it is deleted.
     """
     held: list[Manifest] = []
-    for name in NAMES[: draw(st.integers(1, len(NAMES)))]:
-        earlier = tuple(name_of(each.digest) for each in held) + ABSENT
-        kind = draw(st.sampled_from([*KINDS, "oci", "oci-index", "docker", "application/x"]))
+    kinds = [*KINDS, "oci", "oci-index", "docker", "oci-index" if is_expiring else "application/x"]
+    for name in NAMES[: draw(st.integers(4 if is_expiring else 1, len(NAMES)))]:
+        earlier = tuple(name_of(each.digest) for each in held) + ABSENT[is_expiring:]
+        signed = earlier if is_expiring else NAMES + ABSENT
+        kind = draw(st.sampled_from(kinds))
         tags = [pattern.format(name) for pattern in draw(names(2, ORDINARY))]
         if draw(st.integers(0, 2)) == 0:
             tags = []
         if draw(st.integers(0, 2)) == 0:
-            tags += [cosign(subject) for subject in draw(names(2, NAMES + ABSENT))]
+            suffix = draw(st.sampled_from(["", ".sig"]))
+            tags += [cosign(subject, suffix) for subject in draw(names(2, signed))]
+        children = draw(names(3, earlier)) if kind.endswith("index") else None
+        is_attested = children is not None and len(children) > 1 and draw(st.booleans())
         held.append(
             manifest(
                 name,
-                draw(st.sampled_from(AGES)),
+                draw(st.sampled_from(OLD if is_expiring else AGES)),
                 " ".join(tags),
-                children=" ".join(draw(names(3, earlier))) if kind.endswith("index") else None,
+                children=None if children is None else " ".join(children),
                 subject=draw(st.sampled_from(("", *earlier))) if kind in ("oci", "oci-index") else "",
+                attests=f"{children[0]}:{children[1]}" if children and is_attested else "",
                 kind=kind,
             )
         )
+    return tuple(draw(st.permutations(held)))
+
+
+def as_read(held: Collection[Manifest], also: Container[Digest] = ()) -> tuple[Manifest, ...]:
+    """Return ``held`` with the subjects of those documents alone that the program reads, and of ``also``.
+
+    Those of OCI indexes, of untagged OCI manifests that no index lists, and of OCI manifests that a referrers index
+    of a present subject lists.
+    """
     listed = {child for each in held for child in each.links.children}
-    read = [
-        each
-        if each.media_type == KINDS["oci-index"] or not (each.tags or each.digest in listed)
-        else replace(each, links=replace(each.links, subject=None))
+    tags_of_subjects = {each.digest.replace(":", "-") for each in held}
+    referrers = {
+        child
         for each in held
-    ]
-    return tuple(draw(st.permutations(read)))
+        if each.media_type == KINDS["oci-index"] and not tags_of_subjects.isdisjoint(each.tags)
+        for child in each.links.children
+    }
+
+    def is_read(one: Manifest) -> bool:
+        is_alone = not (one.tags or one.digest in listed)
+        return one.media_type == KINDS["oci-index"] or is_alone or one.digest in referrers or one.digest in also
+
+    return tuple(each if is_read(each) else replace(each, links=replace(each.links, subject=None)) for each in held)
 
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    """Draw a repository under a policy without ``max_deletions``."""
+    """Draw a repository, as a listing has it, under a policy without ``max_deletions``."""
     keys: dict[str, object] = {
         "keep": draw(st.sampled_from([1, 1, 2, 3])),
         "keep_untagged": draw(st.integers(0, 3)),
@@ -115,9 +157,30 @@ def cases(draw: st.DrawFn) -> Case:
     }
     rare: st.SearchStrategy[list[str]] = st.one_of(st.just([]), st.just([]), names(1, NAMES + ABSENT))
     return Case(
-        draw(repositories()),
+        as_read(draw(contents())),
         keys,
         just_pushed=" ".join(draw(rare)),
         running=" ".join(draw(rare)),
         running_tags=" ".join(f"v{name}" for name in draw(rare)),
     )
+
+
+@st.composite
+def expiring_cases(draw: st.DrawFn) -> Case:
+    """Draw a repository most of which is deleted, with all that its documents name."""
+    keys = {
+        "keep": draw(st.sampled_from([1, 2])),
+        "keep_untagged": draw(st.integers(0, 2)),
+        "min_age": "1h",
+        "max_age": draw(st.sampled_from([None, "1h", "5d"])),
+        "delete_tags": [".*"],
+        "protect_tags": draw(st.sampled_from([[], [], ["v[abc]"]])),
+        "group_by": None,
+    }
+    return Case(draw(contents(is_expiring=True)), keys, just_pushed=" ".join(draw(names(1, ("", "", "", *NAMES)))))
+
+
+def listed_cases() -> st.SearchStrategy[Case]:
+    """Draw either, as a listing has it; mostly such as expires."""
+    expiring = expiring_cases().map(lambda case: dataclasses.replace(case, held=as_read(case.held)))
+    return st.one_of(cases(), expiring, expiring)

@@ -1,33 +1,31 @@
-"""Classes, what has to be read for them, and the order of deletion."""
+"""Classes, what has to be read for them, and what blocks a deletion."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import pytest
 
 from cleaner.core.graph import Graph, Kind, may_have_subject, must_be_read
 from cleaner.core.manifest import Manifest
+from cleaner.core.reference import Digest
 from tests.support.builders import cosign, digest, listing, manifest, name_of
 
 
+def graph_of(*manifests: Manifest) -> Graph:
+    """Return the graph of a repository of ``manifests``."""
+    return Graph.of(listing(*manifests))
+
+
 def kinds(*manifests: Manifest) -> dict[str, Kind]:
-    graph = Graph.of(listing(*manifests))
+    """Return the class of each manifest, by name."""
+    graph = graph_of(*manifests)
     return {name_of(each.digest): graph.kind(each) for each in manifests}
 
 
-def before(*manifests: Manifest) -> dict[str, set[str]]:
-    """Return for each manifest, by name, what has to go before it when all go."""
-    graph = Graph.of(listing(*manifests))
-    found = graph.predecessors(graph.listing.manifests.keys())
-    return {name_of(each): set(map(name_of, others)) for each, others in found.items()}
-
-
-def waits(*manifests: Manifest) -> dict[str, set[str]]:
-    """Return for each manifest, by name, all that goes before it, directly or not; fails on a loop."""
-    found = before(*manifests)
-    for _ in found:
-        found = {name: others.union(*(found[other] for other in others)) for name, others in found.items()}
-    assert not [name for name, others in found.items() if name in others]
-    return found
+def names_of(digests: Iterable[Digest]) -> set[str]:
+    """Return the names that digests were made from."""
+    return set(map(name_of, digests))
 
 
 # --- classes
@@ -121,9 +119,9 @@ def test_manifest_that_signs_itself_is_its_own_referrer() -> None:
 
 def test_entry_that_is_not_in_the_repository_has_no_edge() -> None:
     """A sparse index lists what was never pushed."""
-    graph = Graph.of(listing(manifest("index", children="there absent"), manifest("there")))
+    graph = graph_of(manifest("index", children="there absent"), manifest("there"))
 
-    assert set(graph.closure([digest("index")])) == {digest("index"), digest("there")}
+    assert names_of(graph.closure([digest("index")])) == {"index", "there"}
     assert digest("absent") not in graph.parents
 
 
@@ -141,7 +139,7 @@ def test_every_index_has_to_be_read() -> None:
         manifest("odd", kind="text/plain"),
     )
 
-    assert {name_of(each) for each in must_be_read(held)} == {"tagged", "untagged", "old"}
+    assert names_of(must_be_read(held)) == {"tagged", "untagged", "old"}
 
 
 def test_untagged_oci_manifest_that_no_index_lists_has_to_be_read() -> None:
@@ -156,285 +154,206 @@ def test_untagged_oci_manifest_that_no_index_lists_has_to_be_read() -> None:
         manifest("child"),
     )
 
-    assert [name_of(each) for each in may_have_subject(held)] == ["alone"]
+    assert names_of(may_have_subject(held)) == {"alone"}
 
 
-def test_what_has_just_arrived_may_have_a_subject_whatever_it_is() -> None:
+@pytest.mark.parametrize(
+    ("suffix", "kind", "subject", "is_read"),
+    [
+        ("", "oci-index", "alone", True),
+        (".sig", "oci-index", "alone", False),
+        ("", "docker-index", "alone", False),
+        ("", "oci-index", "absent", False),
+    ],
+)
+def test_what_a_referrers_index_lists_has_to_be_read(suffix: str, kind: str, subject: str, *, is_read: bool) -> None:
+    """Whatever tags it has: the registry refuses the subject for it.  Only OCI manifests can have a subject."""
+    held = listing(
+        manifest("alone", tags="v1"),
+        manifest("referrers", tags=cosign(subject, suffix), children="sbom listed docker", kind=kind),
+        manifest("sbom", tags="v2"),
+        manifest("listed"),
+        manifest("docker", kind="docker"),
+    )
+
+    assert names_of(may_have_subject(held)) == ({"sbom", "listed"} if is_read else set())
+
+
+def test_what_is_asked_for_has_to_be_read_if_it_can_have_a_subject() -> None:
     """Tagged or listed, if it is an OCI manifest."""
     held = listing(
         manifest("alone"),
         manifest("tagged", tags="v1"),
-        manifest("new and tagged", tags="v2"),
+        manifest("new-tagged", tags="v2"),
         manifest("docker", kind="docker"),
-        manifest("index", children="child, new child"),
+        manifest("index", children="child new-child"),
         manifest("child"),
-        manifest("new child"),
+        manifest("new-child"),
     )
 
-    arrived = {digest(name) for name in ("new and tagged", "docker", "new child")}
+    asked_for = {digest(name) for name in ("new-tagged", "docker", "new-child", "absent")}
 
-    assert {name_of(each) for each in may_have_subject(held, arrived)} == {"alone", "new and tagged", "new child"}
-
-
-# --- the order of deletion
+    assert names_of(may_have_subject(held, asked_for)) == {"alone", "new-tagged", "new-child"}
 
 
-def test_index_goes_before_its_children() -> None:
-    """At every level, and a shared child after all of its indexes."""
-    held = (
+# --- what is kept together
+
+
+def test_manifest_needs_its_children_its_referrers_and_its_subjects() -> None:
+    """And so on from there; ``needed_by`` is the inverse."""
+    graph = graph_of(
+        manifest("image", tags="v1", children="child shared"),
+        manifest("child"),
         manifest("shared"),
-        manifest("top", children="middle shared"),
-        manifest("middle", children="bottom"),
-        manifest("other", children="shared"),
-        manifest("bottom"),
+        manifest("signature", tags=cosign("image")),
+        manifest("sbom of the child", subject="child"),
+        manifest("other", tags="v2", children="shared"),
+        manifest("elsewhere", tags="v3"),
     )
 
-    assert before(*held) == {
-        "shared": {"top", "other"},
-        "top": set(),
-        "middle": {"top"},
-        "other": set(),
-        "bottom": {"middle"},
+    assert names_of(graph.needs(digest("image"))) == {"child", "shared", "signature"}
+    assert names_of(graph.needs(digest("sbom of the child"))) == {"child"}
+    assert names_of(graph.needed_by(digest("shared"))) == {"image", "other"}
+    assert names_of(graph.needed_by(digest("image"))) == {"signature"}
+    assert names_of(graph.closure([digest("signature")])) == {
+        "signature",
+        "image",
+        "child",
+        "shared",
+        "sbom of the child",
     }
 
 
-def test_subject_goes_before_its_referrers() -> None:
-    """By document and by tag; a referrer of two after both."""
-    held = (
-        manifest("signature", tags=f"{cosign('a')} {cosign('b')}"),
-        manifest("sbom", subject="a"),
-        manifest("signed-sbom", tags=cosign("sbom")),
-        manifest("a"),
-        manifest("b"),
+def test_owners_are_indexes_and_subjects() -> None:
+    """What a manifest belongs to; its referrers do not own it."""
+    graph = graph_of(
+        manifest("index", children="child"),
+        manifest("child", tags=f"v1 {cosign('image')}"),
+        manifest("image"),
+        manifest("sbom", subject="child"),
     )
 
-    assert before(*held) == {
-        "signature": {"a", "b"},
-        "sbom": {"a"},
-        "signed-sbom": {"sbom"},
-        "a": set(),
-        "b": set(),
-    }
+    assert names_of(graph.owners(digest("child"))) == {"index", "image"}
+    assert names_of(graph.owners(digest("sbom"))) == {"child"}
+    assert names_of(graph.owners(digest("image"))) == set()
 
 
-def test_what_stays_is_waited_for_by_nobody() -> None:
-    """Only what goes can go before."""
-    graph = Graph.of(listing(manifest("index", children="child"), manifest("child")))
-
-    assert graph.predecessors({digest("child")}) == {digest("child"): ()}
-
-
-def test_manifest_that_signs_itself_does_not_wait_for_itself() -> None:
-    """It would wait for ever."""
-    assert before(manifest("x", tags=f"{cosign('x')} v1")) == {"x": set()}
-
-
-def test_loop_of_cosign_tags_orders_nothing_within_itself() -> None:
-    """All of it waits for what any of it belongs to."""
-    held = (
-        manifest("image", tags="v1"),
-        manifest("a", tags=f"{cosign('c')} {cosign('image')}"),
-        manifest("b", tags=cosign("a")),
-        manifest("c", tags=cosign("b")),
-        manifest("behind", tags=cosign("b")),
-    )
-
-    found = waits(*held)
-
-    assert found["image"] == set()
-    assert all("image" in found[name] for name in ("a", "b", "c"))
-    assert {"b", "image"} <= found["behind"]
-
-
-def test_loops_within_a_loop_are_opened_too() -> None:
-    """Three manifests each of which signs the other two, and one of them an image."""
-    held = (
-        manifest("image", tags="v1"),
-        manifest("a", tags=f"{cosign('b')} {cosign('c')}"),
-        manifest("b", tags=f"{cosign('a')} {cosign('c')} {cosign('image')}"),
-        manifest("c", tags=f"{cosign('a')} {cosign('b')}"),
-    )
-
-    found = waits(*held)
-
-    assert all("image" in found[name] for name in ("a", "b", "c"))
-
-
-def test_indexes_order_what_is_in_a_loop() -> None:
-    """The registry refuses a child before its index, in a loop as elsewhere."""
-    held = (
-        manifest("index", tags=cosign("child"), children="child"),
+def test_groups_are_what_is_kept_or_deleted_together() -> None:
+    """A subject and its referrers need one another, an index and its children do not; owners come first."""
+    graph = graph_of(
+        manifest("index", children="child"),
         manifest("child"),
-        manifest("other", tags=cosign("index"), children="child"),
+        manifest("sbom", subject="child"),
+        manifest("signature", tags=cosign("sbom")),
     )
 
-    assert {"index", "other"} <= waits(*held)["child"]
+    groups = [names_of(group) for group in graph.groups(graph.listing.manifests.keys())]
+
+    assert groups == [{"index"}, {"child", "sbom", "signature"}]
 
 
-def test_index_whose_subject_is_its_own_child_goes_first() -> None:
-    """Documents alone can go round; only for the index's sake does the registry refuse."""
-    held = (manifest("index", children="child", subject="child"), manifest("child"))
-    tagged = (manifest("index", tags="v1", children="child", subject="child"), manifest("child", kind="docker"))
-
-    assert waits(*held) == waits(*tagged) == {"index": set(), "child": {"index"}}
-    assert waits(*reversed(held)) == waits(*held)
+# --- what blocks the deletion of a subject
 
 
-def test_longer_loop_of_documents_goes_by_its_indexes() -> None:
-    """And all of it after what any of it belongs to."""
-    held = (
-        manifest("root", tags="v1", children="top"),
-        manifest("top", children="middle", subject="bottom"),
-        manifest("middle", children="bottom"),
-        manifest("bottom"),
+def test_registry_refuses_a_subject_for_the_manifests_whose_documents_name_it() -> None:
+    """It does not know what cosign's tags mean."""
+    graph = graph_of(
+        manifest("subject"),
+        manifest("sbom", subject="subject"),
+        manifest("index", tags="v1", subject="subject", children=""),
+        manifest("signature", tags=cosign("subject")),
+        manifest("both", tags=cosign("subject"), subject="subject", children=""),
+        manifest("of the sbom", subject="sbom"),
     )
 
-    found = waits(*held)
-
-    assert "top" in found["middle"]
-    assert "middle" in found["bottom"]
-    assert all("root" in found[name] for name in ("top", "middle", "bottom"))
-
-
-def test_two_loops_one_behind_the_other_keep_their_order() -> None:
-    """The one that hangs on the other goes after all of it that it names."""
-    held = (
-        manifest("a", tags=cosign("b")),
-        manifest("b", tags=cosign("a")),
-        manifest("c", tags=f"{cosign('d')} {cosign('a')}"),
-        manifest("d", tags=cosign("c")),
-    )
-
-    for order in (held, held[::-1]):
-        found = waits(*order)
-        assert "a" in found["c"] & found["d"]
-        assert not {"c", "d"} & (found["a"] | found["b"])
-
-
-# --- attestations
-
-
-def test_attestation_goes_before_what_it_attests() -> None:
-    """It may name it as its subject, for which the registry would refuse it; nobody has read it."""
-    held = (
-        manifest("index", tags="v1", children="amd64 arm64 a b", attests="a:amd64 b:arm64"),
-        manifest("amd64"),
-        manifest("arm64"),
-        manifest("a"),
-        manifest("b"),
-    )
-
-    assert before(*held) == {
-        "index": set(),
-        "a": {"index"},
-        "b": {"index"},
-        "amd64": {"index", "a"},
-        "arm64": {"index", "b"},
-    }
-
-
-def test_attestations_go_before_what_several_indexes_share() -> None:
-    """A build that changes nothing pushes the same platforms again, each time with an attestation of its own."""
-    held = (
-        manifest("first", children="amd64 a", attests="a:amd64"),
-        manifest("second", children="amd64 b", attests="b:amd64"),
-        manifest("amd64"),
-        manifest("a"),
-        manifest("b"),
-    )
-
-    assert before(*held) == {
-        "first": set(),
-        "second": set(),
-        "a": {"first"},
-        "b": {"second"},
-        "amd64": {"first", "second", "a", "b"},
-    }
+    assert names_of(graph.blocking.get(digest("subject"), ())) == {"sbom", "index", "both"}
+    assert names_of(graph.blocking.get(digest("sbom"), ())) == {"of the sbom"}
+    assert names_of(graph.blocking.get(digest("signature"), ())) == set()
 
 
 @pytest.mark.parametrize(
-    "held",
-    [
-        # Another index lists it.
-        (
-            manifest("index", children="amd64 a", attests="a:amd64"),
-            manifest("other", children="a"),
-            manifest("amd64"),
-            manifest("a"),
-        ),
-        # One attests itself, two each other.
-        (manifest("index", children="a", attests="a:a"), manifest("a")),
-        (manifest("index", children="a b", attests="a:b b:a"), manifest("a"), manifest("b")),
-        # The index refers to something.
-        (
-            manifest("index", children="amd64 a", attests="a:amd64", subject="subject"),
-            manifest("amd64"),
-            manifest("a"),
-            manifest("subject"),
-        ),
-        # What is attested is no child of the index, or not there.
-        (manifest("index", children="a", attests="a:image"), manifest("image", tags="v1"), manifest("a")),
-        (manifest("index", children="a", attests="a:index"), manifest("a")),
-        (manifest("index", children="a", attests="a:absent absent:a"), manifest("a")),
-    ],
+    ("suffix", "kind", "is_blocking"),
+    [("", "oci-index", True), (".sig", "oci-index", False), ("", "oci", False), ("", "docker-index", False)],
 )
-def test_attestation_that_hangs_on_more_than_its_index_orders_nothing(held: tuple[Manifest, ...]) -> None:
-    """An index can claim anything; whatever it does, it goes before its children, and there is no loop."""
-    found = waits(*held)
-
-    for each in held:
-        for child in each.links.children:
-            assert name_of(each.digest) in found[name_of(child)]
-    assert not [name for name, others in found.items() if "a" in others]
-
-
-def test_attestation_of_what_stays_orders_nothing() -> None:
-    """Only what goes can go before."""
-    held = (manifest("index", children="amd64 a", attests="a:amd64"), manifest("amd64"), manifest("a"))
-    graph = Graph.of(listing(*held))
-
-    assert graph.predecessors({digest("index"), digest("a")}) == {
-        digest("index"): (),
-        digest("a"): (digest("index"),),
-    }
-
-
-# --- what hangs together
-
-
-def test_what_hangs_together_with_a_subject_may_name_it() -> None:
-    """What a plan has not read of that: signatures, theirs too, what an index lists, and what stands beside it."""
-    graph = Graph.of(
-        listing(
-            manifest("index", children="subject beside nested"),
-            manifest("nested", children="cousin"),
-            manifest("cousin"),
-            manifest("subject"),
-            manifest("beside"),
-            manifest("fallback", tags=cosign("subject"), children="listed"),
-            manifest("listed"),
-            manifest("signature", tags=cosign("subject")),
-            manifest("signature of it", tags=cosign("signature")),
-            manifest("elsewhere", tags="v1"),
-        )
+def test_referrers_index_blocks_its_subject(suffix: str, kind: str, *, is_blocking: bool) -> None:
+    """An OCI index with exactly the tag of the referrers tag schema: what it lists names the subject."""
+    tags = cosign("subject", suffix)
+    graph = graph_of(
+        manifest("subject"),
+        manifest("referrers", tags=tags, kind=kind, children="" if kind.endswith("index") else None),
     )
 
-    found = graph.maybe_referring({digest("subject")})
-    expected = {"beside", "nested", "fallback", "listed", "signature", "signature of it"}
-
-    assert {name_of(each) for each in found} == expected
-    both = graph.maybe_referring({digest("subject"), digest("beside")})
-    assert {name_of(each) for each in both} == {*expected, "subject"}
+    assert names_of(graph.blocking.get(digest("subject"), ())) == ({"referrers"} if is_blocking else set())
 
 
-def test_who_names_a_subject_is_told_from_its_signatures() -> None:
-    """The registry knows the one and not the other."""
-    graph = Graph.of(
-        listing(
-            manifest("subject"),
-            manifest("sbom", subject="subject"),
-            manifest("signature", tags=cosign("subject")),
-        )
+def attestations(*manifests: Manifest) -> dict[str, set[str]]:
+    """Return for each attested manifest its attestations, by name."""
+    graph = graph_of(*manifests)
+    return {name_of(each): names_of(others) for each, others in graph.attestations().items()}
+
+
+def test_attestations_are_known_by_the_annotation_of_buildkit() -> None:
+    """A build that changes nothing pushes the same platforms again, each time with attestations of its own."""
+    held = (
+        manifest("first", tags="v1", children="amd64 arm64 a b", attests="a:amd64 b:arm64"),
+        manifest("second", tags="v2", children="amd64 c", attests="c:amd64"),
+        *map(manifest, ("amd64", "arm64", "a", "b", "c")),
     )
 
-    assert {name_of(each) for each in graph.referring(digest("subject"))} == {"sbom"}
+    assert attestations(*held) == {"amd64": {"a", "c"}, "arm64": {"b"}}
+
+
+def test_attestation_that_is_attested_itself_attests_nothing() -> None:
+    """Of such a chain only the last pair counts, so that no index can close it to a cycle."""
+    held = (
+        manifest("index", children="amd64 a b", attests="a:amd64 b:a"),
+        manifest("amd64"),
+        manifest("a"),
+        manifest("b"),
+    )
+
+    assert attestations(*held) == {"a": {"b"}}
+
+
+# An index can claim anything.
+FALSE_ATTESTATIONS = {
+    "another index lists it": (
+        manifest("index", children="amd64 a", attests="a:amd64"),
+        manifest("other", children="a"),
+        manifest("amd64"),
+        manifest("a"),
+    ),
+    "it attests itself": (manifest("index", children="a", attests="a:a"), manifest("a")),
+    "two attest each other": (
+        manifest("index", children="a b", attests="a:b b:a"),
+        manifest("a"),
+        manifest("b"),
+    ),
+    "it is an index": (
+        manifest("index", children="amd64 a", attests="a:amd64"),
+        manifest("amd64"),
+        manifest("a", children="amd64"),
+    ),
+    "it has a subject": (
+        manifest("index", children="amd64 a", attests="a:amd64"),
+        manifest("amd64"),
+        manifest("a", tags=cosign("image")),
+        manifest("image"),
+    ),
+    "what it attests is no child": (
+        manifest("index", children="a", attests="a:image"),
+        manifest("image", tags="v1"),
+        manifest("a"),
+    ),
+    "it attests its index": (manifest("index", children="a", attests="a:index"), manifest("a")),
+    "one of the two is not there": (
+        manifest("index", children="a", attests="a:absent absent:a"),
+        manifest("a"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FALSE_ATTESTATIONS)
+def test_attestation_that_belongs_to_more_than_its_index_is_none(case: str) -> None:
+    """Whatever an index claims, its attestations alone can never make a cycle."""
+    assert attestations(*FALSE_ATTESTATIONS[case]) == {}

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from cleaner.core.manifest import Manifest
 from tests.support.builders import (
     RETIRING,
     after,
     cosign,
     deleted,
-    deletion,
     digest,
     kept,
     manifest,
     name_of,
-    needs,
     planned,
     policy,
     possible_order,
@@ -191,16 +190,7 @@ def test_referrer_by_document_follows_its_subject(children: str | None) -> None:
     result = planned(held, RETIRING)
 
     assert reasons(result) == {"image": "expired", "sbom": "follows"}
-    assert after(result, "sbom") == {"image"}
-    assert deletion(result, "image").may_be_subject
-
-
-def test_subject_of_a_cosign_tag_is_one() -> None:
-    """What the tag is on may list what the registry refuses the subject for."""
-    result = planned([manifest("image", tags="v1"), manifest("signature", tags=cosign("image"))], RETIRING)
-
-    assert deletion(result, "image").may_be_subject
-    assert not deletion(result, "signature").may_be_subject
+    assert possible_order(result) == ["sbom", "image"]
 
 
 def test_tagged_referrer_is_judged_and_needs_its_subject() -> None:
@@ -217,8 +207,7 @@ def test_orphan_goes() -> None:
     result = planned(held, RETIRING)
 
     assert reasons(result) == {"by-document": "orphan", "by-tag": "orphan"}
-    assert deletion(result, "by-document").absent == (digest("gone"),)
-    assert deletion(result, "by-tag").absent == (digest("gone"),)
+    assert [step.must_be_missing for step in result.steps] == [(digest("gone"),)] * 2
 
 
 def test_orphan_of_several_subjects_needs_all_of_them_to_be_gone() -> None:
@@ -227,8 +216,7 @@ def test_orphan_of_several_subjects_needs_all_of_them_to_be_gone() -> None:
 
     result = planned([manifest("orphan", tags=tags, subject="missing", children="")], RETIRING)
 
-    assert set(deletion(result, "orphan").absent) == {digest("gone"), digest("lost"), digest("missing")}
-    assert deletion(planned([manifest("image")], RETIRING), "image").absent == ()
+    assert set(result.steps[0].must_be_missing) == {digest("gone"), digest("lost"), digest("missing")}
 
 
 def test_orphan_goes_whatever_keep_says() -> None:
@@ -267,7 +255,6 @@ def test_orphan_takes_along_what_belongs_to_it() -> None:
 
     assert reasons(result) == {"orphan": "orphan", "child": "follows", "signature": "follows"}
     assert after(result, "child") == after(result, "signature") == {"orphan"}
-    assert deletion(result, "signature").absent == ()
 
 
 def test_orphan_that_something_kept_needs_stays() -> None:
@@ -277,24 +264,83 @@ def test_orphan_that_something_kept_needs_stays() -> None:
     assert reasons(planned(held, RETIRING)) == {"orphan": "needed", "signature": "too-young"}
 
 
-# --- loops
+# --- cycles
 
 
-def test_manifest_that_hangs_on_itself_is_kept() -> None:
-    """A cosign tag can name its own manifest; anyone can push one."""
-    assert reasons(planned([manifest("x", tags=cosign("x"))], RETIRING)) == {"x": "needed"}
+# By what makes the cycle: its members, and what has to be kept with them.
+CYCLES: dict[str, tuple[list[Manifest], str]] = {
+    "signature of itself": ([manifest("x", tags=cosign("x"))], ""),
+    "referrers index of itself": ([manifest("x", tags=cosign("x", ""), children="child")], "child"),
+    "image that signs itself": ([manifest("x", tags=f"v1 {cosign('x')}", children="child")], "child"),
+    "images that sign each other": (
+        [manifest("x", tags=f"v1 {cosign('y')}"), manifest("y", tags=f"v2 {cosign('x')}", children="child")],
+        "child",
+    ),
+    "images and referrers indexes of each other": (
+        [
+            manifest("x", tags=f"v1 {cosign('y', '')}", children=""),
+            manifest("y", tags=f"v2 {cosign('x', '')}", children=""),
+        ],
+        "",
+    ),
+    "index that signs its child": (
+        [manifest("x", tags=f"v1 {cosign('y')}", children="y child"), manifest("y")],
+        "child",
+    ),
+    "circle of signatures": (
+        [
+            manifest("x", tags=cosign("z")),
+            manifest("y", tags=cosign("x")),
+            manifest("z", tags=cosign("y"), children="child image"),
+        ],
+        "child image",
+    ),
+    "circle of signatures that belongs to an image": (
+        [manifest("x", tags=f"{cosign('y')} {cosign('image')}"), manifest("y", tags=cosign("x"))],
+        "image",
+    ),
+    "index whose subject is its child": (
+        [manifest("x", tags="v1", children="y", subject="y"), manifest("y")],
+        "",
+    ),
+    "index whose subject is its child's child": (
+        [manifest("x", tags="v1", children="y", subject="z"), manifest("y", children="z"), manifest("z")],
+        "",
+    ),
+    "circle over an OCI referrer": (
+        [
+            manifest("x", tags=f"v1 {cosign('z')}"),
+            manifest("y", subject="x"),
+            manifest("z", tags=cosign("y")),
+        ],
+        "",
+    ),
+}
+BESIDE = [manifest("child"), manifest("image", tags="v3"), manifest("elsewhere", tags="v4")]
 
 
-def test_loop_that_hangs_on_nothing_is_kept() -> None:
-    """With all that hangs on it, and all that it needs."""
+@pytest.mark.parametrize("kind", CYCLES)
+def test_what_takes_part_in_a_cycle_is_kept_with_what_it_needs(kind: str) -> None:
+    """Nothing of it can be deleted first; anyone who may push can build one."""
+    members, needed = CYCLES[kind]
+    names = {name_of(each.digest) for each in members} | set(needed.split())
+    held = [*members, *(each for each in BESIDE if name_of(each.digest) in names), BESIDE[-1]]
+
+    result = planned(held, RETIRING)
+
+    assert kept(result) == dict.fromkeys(names, "needed")
+    assert [name_of(step.manifest.digest) for step in result.steps] == ["elsewhere"]
+
+
+def test_what_comes_after_a_cycle_is_kept_with_what_it_needs() -> None:
+    """Referrers of its members, their referrers, and what these belong to."""
     held = [
-        manifest("a", tags=cosign("c")),
-        manifest("b", tags=cosign("a")),
-        manifest("c", tags=cosign("b"), children="child image"),
+        manifest("x", tags=cosign("y")),
+        manifest("y", tags=cosign("x"), children="child"),
         manifest("child"),
-        manifest("image", tags="v1"),
-        manifest("behind", tags=cosign("child")),
-        manifest("further", subject="behind"),
+        manifest("of-the-child", tags=f"{cosign('child')} {cosign('other')}"),
+        manifest("further", tags=cosign("of-the-child")),
+        manifest("other", tags="v1"),
         manifest("elsewhere", tags="v2"),
     ]
 
@@ -304,29 +350,19 @@ def test_loop_that_hangs_on_nothing_is_kept() -> None:
     assert set(kept(result).values()) == {"needed"}
 
 
-def test_index_that_signs_its_own_child_is_kept() -> None:
-    """Each hangs on the other."""
-    held = [manifest("index", tags=cosign("child"), children="child"), manifest("child")]
-
-    assert reasons(planned(held, RETIRING)) == {"index": "needed", "child": "needed"}
-
-
-def test_loop_that_hangs_on_an_image_goes_with_it() -> None:
-    """All of it goes after the image."""
+def test_what_comes_before_a_cycle_and_is_not_needed_by_it_is_deleted() -> None:
+    """An index that lists a member: that needs no index."""
     held = [
-        manifest("image", tags="v1"),
-        manifest("a", tags=f"{cosign('b')} {cosign('image')}"),
-        manifest("b", tags=cosign("a")),
-        manifest("behind", tags=cosign("b")),
+        manifest("index", tags="v1", children="x own"),
+        manifest("own"),
+        manifest("x", tags=cosign("y")),
+        manifest("y", tags=cosign("x")),
     ]
 
-    result = planned(held, RETIRING)
-
-    assert reasons(result) == {"image": "expired", "a": "follows", "b": "follows", "behind": "follows"}
-    assert possible_order(result)[0] == "image"
+    assert reasons(planned(held, RETIRING)) == {"index": "expired", "own": "follows", "x": "needed", "y": "needed"}
 
 
-def test_loop_that_hangs_on_a_kept_image_is_kept() -> None:
+def test_cycle_of_a_kept_image_is_kept() -> None:
     """It is needed like any referrer."""
     held = [
         manifest("image", 0, tags="v1"),
@@ -337,41 +373,12 @@ def test_loop_that_hangs_on_a_kept_image_is_kept() -> None:
     assert reasons(planned(held, RETIRING)) == {"image": "too-young", "a": "needed", "b": "needed"}
 
 
-def test_image_that_signs_itself_is_judged() -> None:
-    """It has an ordinary tag, so it hangs on nothing."""
-    result = planned([manifest("image", tags=f"v1 {cosign('image')}")], RETIRING)
-
-    assert reasons(result) == {"image": "expired"}
-    assert after(result, "image") == set()
-
-
-def test_images_that_sign_each_other_go_together() -> None:
-    """Neither waits for the other."""
-    held = [manifest("a", tags=f"v1 {cosign('b')}"), manifest("b", tags=f"v2 {cosign('a')}")]
-
-    result = planned(held, RETIRING)
-
-    assert reasons(result) == {"a": "expired", "b": "expired"}
-    assert sorted(possible_order(result)) == ["a", "b"]
-    assert reasons(planned([*held[:1], manifest("b", 0, tags="v2")], RETIRING))["a"] == "needed"
-
-
-# --- what a deletion says beside its reason
-
-
-def test_deletion_names_what_would_have_to_stay_with_it() -> None:
-    """Its children, its referrers and its subject, as far as they go."""
+def test_index_that_is_said_to_attest_its_own_child_makes_no_cycle() -> None:
+    """An annotation can say anything; no attestation is an index."""
     held = [
-        manifest("new", 0, tags="v2", children="shared"),
-        manifest("image", tags="v1", children="shared own absent"),
-        manifest("shared"),
-        manifest("own"),
-        manifest("signature", tags=cosign("image")),
-        manifest("sbom", subject="image"),
+        manifest("index", children="amd64 inner", attests="inner:amd64"),
+        manifest("inner", children="amd64"),
+        manifest("amd64"),
     ]
 
-    result = planned(held, RETIRING)
-
-    assert needs(result, "image") == {"own", "signature", "sbom"}
-    assert needs(result, "own") == set()
-    assert needs(result, "signature") == needs(result, "sbom") == {"image"}
+    assert possible_order(planned(held, RETIRING)) == ["index", "inner", "amd64"]

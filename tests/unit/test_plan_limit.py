@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.builders import RETIRING, deleted, kept, manifest, name_of, named, planned, retiring
+from tests.support.builders import (
+    RETIRING,
+    cosign,
+    deleted,
+    kept,
+    manifest,
+    name_of,
+    named,
+    planned,
+    reasons,
+    retiring,
+)
 
 
 def test_oldest_go_first_up_to_the_limit() -> None:
@@ -41,9 +52,7 @@ def test_oldest_go_first_up_to_the_limit() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("already", "going"), [(0, {"a", "b"}), (1, {"a"}), (2, set()), (3, set()), (1_000_000, set())]
-)
+@pytest.mark.parametrize(("already", "going"), [(0, {"a", "b"}), (1, {"a"}), (2, set()), (3, set()), (1_000, set())])
 def test_what_this_run_has_deleted_counts_in_the_limit(already: int, going: set[str]) -> None:
     """A run plans several times; the limit is the run's."""
     held = [manifest("a", 9), manifest("b", 8), manifest("c", 7)]
@@ -60,7 +69,7 @@ def test_limit_that_is_not_reached_keeps_nothing() -> None:
 
     assert kept(planned(held, retiring(max_deletions=2))) == {}
     assert kept(planned(held, retiring(max_deletions=3))) == {}
-    assert kept(planned(held, retiring(), already_deleted=1_000_000)) == {}
+    assert kept(planned(held, retiring(), already_deleted=1_000)) == {}
 
 
 def test_of_equal_ages_the_greater_digest_is_the_older() -> None:
@@ -105,18 +114,127 @@ def test_subject_goes_only_together_with_the_image_that_refers_to_it() -> None:
     assert set(deleted(planned(held, retiring(max_deletions=2)))) == {"subject", "sbom"}
 
 
-def test_what_could_not_be_deleted_takes_nobodys_place() -> None:
-    """What the registry refused in this run stays, and the next oldest go."""
-    held = [manifest("a", 9, tags="v1", children="child"), manifest("child"), manifest("b", 8), manifest("c", 7)]
+def test_what_was_deleted_is_not_chosen_again() -> None:
+    """A later plan of the run lets the same go as the first: here the tagged child of a deleted index stays over."""
+    index = manifest("index", 5, tags="v1", children="child")
+    held = [manifest("child", 99, tags="v1-amd64"), manifest("x", 7)]
+    by = retiring(max_deletions=2)
 
-    result = planned(held, retiring(max_deletions=1), passed_over="a")
+    assert deleted(planned([*held, index], by)) == {"x": "expired", "index": "expired"}
+    assert deleted(planned(held, by, deleted=[index])) == {"x": "expired"}
+    assert deleted(planned(held[:1], by, deleted=[index, held[1]])) == {}
 
-    assert deleted(result) == {"b": "expired"}
-    assert kept(result) == {"a": "over-limit", "child": "needed", "c": "over-limit"}
+
+def test_rest_of_a_group_is_deleted_within_the_limit() -> None:
+    """What of it was deleted already counts, and takes no place a second time."""
+    subject = manifest("subject", 9, tags="v1")
+    sbom = manifest("sbom", 8, tags="v2", subject="subject", children="")
+    by = retiring(max_deletions=2)
+
+    assert deleted(planned([subject, sbom, manifest("x", 7)], by)) == {"subject": "expired", "sbom": "expired"}
+    assert deleted(planned([subject, manifest("x", 7)], by, deleted=[sbom])) == {"subject": "expired"}
 
 
-@pytest.mark.parametrize("passed_over", ["", "index", "child", "index child"])
-def test_what_another_over_the_limit_needs_is_needed(passed_over: str) -> None:
+# --- what the registry does not delete
+
+
+@pytest.mark.parametrize("limit", [None, 1, 2])
+def test_what_cannot_be_deleted_is_kept_for_its_own_reason(limit: int | None) -> None:
+    """With all that it needs; with a limit it takes no place, so the next oldest are deleted."""
+    held = [
+        manifest("a", 9, tags="v1", children="child"),
+        manifest("child"),
+        manifest("signature", tags=cosign("a")),
+        manifest("b", 8),
+        manifest("c", 7),
+    ]
+
+    result = planned(held, retiring(max_deletions=limit), undeletable="a")
+
+    assert reasons(result) == {
+        "a": "expired",
+        "child": "needed",
+        "signature": "needed",
+        "b": "expired",
+        "c": "over-limit" if limit == 1 else "expired",
+    }
+    assert list(deleted(result)) == (["b"] if limit == 1 else ["c", "b"])
+
+
+@pytest.mark.parametrize(
+    ("undeletable", "reason"), [("image", "expired"), ("child", "follows"), ("sbom", "follows"), ("orphan", "orphan")]
+)
+def test_reason_of_what_cannot_be_deleted_is_that_of_its_class(undeletable: str, reason: str) -> None:
+    """What it belongs to can still be deleted; its subject cannot."""
+    held = [
+        manifest("image", tags="v1", children="child"),
+        manifest("child"),
+        manifest("sbom", subject="image"),
+        manifest("orphan", subject="gone"),
+    ]
+
+    result = planned(held, RETIRING, undeletable=undeletable)
+
+    assert kept(result)[undeletable] == reason
+    assert (
+        set(kept(result))
+        == {
+            "image": {"image", "child", "sbom"},
+            "child": {"child"},
+            "sbom": {"image", "child", "sbom"},
+            "orphan": {"orphan"},
+        }[undeletable]
+    )
+
+
+def test_what_is_kept_anyway_is_not_undeletable() -> None:
+    """It needs no other reason, and what was deleted has none."""
+    held = [manifest("young", 0), manifest("index", 0, tags="v1", children="child"), manifest("child")]
+
+    result = planned(held, RETIRING, undeletable="young child gone", deleted=[manifest("gone")])
+
+    assert reasons(result) == {"young": "too-young", "index": "too-young", "child": "needed"}
+
+
+def test_nothing_but_what_was_chosen_is_deleted() -> None:
+    """The rest is kept for its own reason, with what it needs."""
+    held = [
+        manifest("a", 9, children="own shared"),
+        manifest("own"),
+        manifest("b", 8, children="shared"),
+        manifest("shared"),
+    ]
+
+    result = planned(held, RETIRING, only="a own shared")
+
+    assert deleted(result) == {"a": "expired", "own": "follows"}
+    assert kept(result) == {"b": "expired", "shared": "needed"}
+    assert deleted(planned(held, RETIRING, only="")) == {}
+
+
+@pytest.mark.parametrize(("lost", "is_deleted"), [("v1 v2", True), ("v1", False), ("", False)])
+def test_registry_without_tag_deletions_keeps_what_has_tags(lost: str, *, is_deleted: bool) -> None:
+    """What never had one, or has lost all of them to this run, can be deleted."""
+    held = [
+        manifest("image", tags=" ".join({"v1", "v2"} - set(lost.split())), children="child"),
+        manifest("child"),
+        manifest("untagged"),
+        manifest("signature", tags=cosign("untagged")),
+        manifest("orphan", subject="gone"),
+    ]
+
+    result = planned(held, RETIRING, has_immutable_tags=True, lost_tags={"image": lost} if lost else {})
+
+    # The signature cannot be deleted, and needs its subject.
+    assert {name: reason for name, reason in kept(result).items() if name in ("untagged", "signature")} == {
+        "untagged": "needed",
+        "signature": "follows",
+    }
+    assert set(deleted(result)) == ({"image", "child", "orphan"} if is_deleted else {"orphan"})
+
+
+@pytest.mark.parametrize("undeletable", ["", "index", "child", "index child"])
+def test_what_another_over_the_limit_needs_is_needed(undeletable: str) -> None:
     """The first reason that applies; of two that need one another neither is kept for the other's sake."""
     held = [
         manifest("index", 5, tags="v1", children="inner"),
@@ -126,30 +244,27 @@ def test_what_another_over_the_limit_needs_is_needed(passed_over: str) -> None:
         manifest("sbom", 7, tags="v3", subject="subject", children=""),
     ]
 
-    result = planned(held, retiring(max_deletions=1), already_deleted=1, passed_over=passed_over)
+    result = planned(held, retiring(max_deletions=1), already_deleted=1, undeletable=undeletable)
 
+    names = undeletable.split()
     assert kept(result) == {
-        "index": "over-limit",
+        "index": "expired" if "index" in names else "over-limit",
         "inner": "needed",
-        "child": "needed",
+        "child": "expired" if "child" in names else "needed",
         "subject": "over-limit",
         "sbom": "over-limit",
     }
 
 
-def test_what_could_not_be_deleted_keeps_what_it_needs() -> None:
-    """And what needs it: all of that stays within the limit."""
+def test_what_cannot_be_deleted_keeps_what_it_needs_and_what_needs_it() -> None:
+    """All of that takes no place in the limit."""
     held = [
         manifest("subject", 9, tags="v1"),
         manifest("sbom", 8, tags="v2", subject="subject", children=""),
         manifest("other", 7),
     ]
 
-    result = planned(held, retiring(max_deletions=2), passed_over="sbom")
+    result = planned(held, retiring(max_deletions=2), undeletable="sbom")
 
     assert set(deleted(result)) == {"other"}
-
-
-def test_without_a_limit_nothing_is_passed_over() -> None:
-    """There is no place to take; whoever carries the plan out knows what to spare."""
-    assert deleted(planned([manifest("a", 9)], RETIRING, passed_over="a")) == {"a": "expired"}
+    assert kept(result) == {"subject": "needed", "sbom": "expired"}

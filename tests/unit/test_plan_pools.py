@@ -244,19 +244,50 @@ def test_max_age_retires_a_branch() -> None:
     assert kept(result) == {"main@1": "newest"}
 
 
-# --- what an earlier plan has left half deleted
+# --- what another process may be deleting
 
 
-def test_image_that_has_lost_its_tags_to_us_takes_no_untagged_images_place() -> None:
-    """What was to stay untagged beside it stays; and it too, as long as it is as new as those."""
-    held = [manifest("stripped", 4), manifest("untagged", 9), manifest("old", 10)]
-    by = retiring(max_age=None, keep_untagged=1)
+def test_untagged_image_is_deleted_by_count_only_if_it_was_untagged_before() -> None:
+    """What was not may be a part of an image that another process is deleting, and takes no place either."""
+    held = [manifest("part", 1), manifest("a", 2), manifest("b", 3), manifest("c", 4), manifest("other-part", 5)]
+    by = policy(keep_untagged=2)
 
-    assert deleted(planned(held, by)) == {"untagged": "expired", "old": "expired"}
-    assert deleted(planned(held, by, stripped=held[:1])) == {"old": "expired"}
-    assert deleted(planned(held, by, stripped=held[1:2])) == {"untagged": "expired", "old": "expired"}
-    assert deleted(planned(held, retiring(keep_untagged=1), stripped=held[:1])).keys() == {
-        "stripped",
-        "untagged",
-        "old",
+    assert deleted(planned(held, by)) == {"b": "expired", "c": "expired", "other-part": "expired"}
+    assert reasons(planned(held, by, untagged_before="a b c gone")) == {
+        "part": "newest",
+        "a": "newest",
+        "b": "newest",
+        "c": "expired",
+        "other-part": "newest",
     }
+    assert deleted(planned(held, by, untagged_before="")) == {}
+
+
+def test_what_is_not_deleted_by_count_needs_no_second_listing() -> None:
+    """Its age alone decides, or there is nothing to count."""
+    held = [manifest("part", 8), manifest("a", 9)]
+
+    for by in (policy(keep_untagged=0), policy(max_age="7d")):
+        assert deleted(planned(held, by, untagged_before="")) == {"part": "expired", "a": "expired"}
+        assert not planned(held, by).is_by_count
+
+
+@pytest.mark.parametrize(("keep_untagged", "is_by_count"), [(1, True), (2, False)])
+def test_plan_says_whether_it_deletes_an_untagged_image_by_count(keep_untagged: int, *, is_by_count: bool) -> None:
+    """What is tagged, or belongs to something, is not such an image; nor is what is over the limit."""
+    held = [
+        manifest("a", 2),
+        manifest("b", 3, children="child"),
+        manifest("child", 3),
+        manifest("tagged", 9, tags="v1"),
+        manifest("orphan", 9, subject="gone"),
+    ]
+    by = retiring(max_age=None, keep=1, keep_untagged=keep_untagged)
+    newer = manifest("newer", 1, tags="v2")
+
+    result = planned([*held, newer], by)
+
+    assert result.is_by_count is is_by_count
+    assert result.untagged == {digest("a"), digest("b")}
+    limited = retiring(max_age=None, keep=1, keep_untagged=keep_untagged, max_deletions=1)
+    assert not planned([*held, newer], limited).is_by_count

@@ -274,7 +274,7 @@ def test_verdict_is_told_in_the_logs_words() -> None:
     """The fields of the log line for a manifest."""
     result = planned([manifest("x", 30, tags="b a")], RETIRING)
 
-    assert result.delete[0].verdict.facts() == {
+    assert result.delete[0].facts() == {
         "digest": digest("x"),
         "tags": ("a", "b"),
         "reason": "expired",
