@@ -6,7 +6,7 @@ from bisect import bisect
 from typing import TYPE_CHECKING
 
 from tests.chaos.records import REFUSED, Asked, Delivery, now_ms
-from tests.chaos.views import ACCEPTED, Known, View
+from tests.chaos.views import ACCEPTED, NOT_FOUND, Known, View
 from tests.support import oracle
 from tests.support.oracle import Reading
 
@@ -49,13 +49,13 @@ class RestJudge:
         versions = self._records.versions[repository]
         must = set(versions[0].state)
         if policy is not None and not self._case.is_dry(repository):
-            for time, state in self._restored(repository):
-                must &= _kept(state, policy, time)
+            for time, raw in self._states(repository):
+                must &= _kept(raw, self._known(repository, time, raw), policy, time)
             for (who, name), views in self._timeline.views.items():
                 for view in views if name == repository else ():
                     others = self._known(repository, view.listed, view.raw, but=who)
                     for known in view.known:
-                        must &= _kept(others.restore(known.restore(view.raw)), policy, view.listed)
+                        must &= _kept(view.raw, others.joined(known), policy, view.listed)
         must -= {digest for name, digest in self._records.client_deleted if name == repository}
         for digest in sorted(must - versions[-1].state.keys()):
             gap = self._gap(repository, digest)
@@ -64,8 +64,8 @@ class RestJudge:
             elif (repository, digest) not in self._found.excused:
                 self._lose(f"{self._label(digest)} was kept all the time, and is gone", digest)
 
-    def _restored(self, repository: str) -> Iterator[tuple[float, State]]:
-        """The states after each change by a client or end of a run, as if no run under way had deleted anything."""
+    def _states(self, repository: str) -> Iterator[tuple[float, State]]:
+        """The states after each change by a client or end of a run."""
         versions = self._records.versions[repository]
         by_processes = {one.after for one in self._timeline.changes(repository)}
         moments = {(version.time, number) for number, version in enumerate(versions) if number not in by_processes}
@@ -73,8 +73,7 @@ class RestJudge:
             number = bisect(versions, ended, key=lambda version: version.time) - 1
             moments.add((ended, max(number, 0)))
         for time, number in sorted(moments):
-            raw = versions[number].state
-            yield time, self._known(repository, time, raw).restore(raw)
+            yield time, versions[number].state
 
     def _known(self, repository: str, until: float, raw: State, but: str = "") -> Known:
         """What the runs under way at a moment, but those of one process, had deleted, and is not there again.
@@ -192,8 +191,9 @@ class RestJudge:
         ]
         digests, tags = {one.digest for one in messages}, {one.tag for one in messages}
         named = {digest for digest, held in view.state.items() if digest in digests or held.tags & tags}
+        views = self._timeline.views[delivery.who, delivery.message.repository]
         left = self._expected(view, (delivery.who, delivery.message.repository))
-        left -= view.reading.closure(named)
+        left -= view.reading.closure(named | view.may_be_moved_to | self._crossed(view, views, asked))
         # An attestation stays with what it attests, which stands beside it in their index, if a message names that.
         reading = view.reading
         left -= {
@@ -205,6 +205,21 @@ class RestJudge:
             if until >= view.listed and version.time <= delivery.ended:
                 left &= version.state.keys()
         return frozenset(left)
+
+    def _crossed(self, view: View, views: Sequence[View], asked: Sequence[Asked]) -> set[str]:
+        """What a process may take for tagged: somebody else deleted a tag that it was about to delete."""
+        missed = {
+            one.reference
+            for one in asked
+            if one.kind == "manifest_head" and one.status == NOT_FOUND and one.time < view.begin
+        }
+        return {
+            digest
+            for one in views
+            if one.begin < view.begin
+            for digest, held in one.raw.items()
+            if held.tags & missed
+        }
 
     def _expected(self, view: View, key: Key) -> set[str]:
         """What has to be deleted of ``view``, whatever the run has read, and whatever listings it counts by."""
@@ -233,11 +248,14 @@ class RestJudge:
                 self._lose(f"{repository} has come to rest, and {names} should have gone", *left)
 
 
-def _kept(state: State, policy: Mapping[str, object], time: float) -> set[str]:
-    """What is kept of a state, whatever documents are read of it."""
-    all_read = Reading(state.values(), state)
-    gone = oracle.may_go(state.values(), policy, int(time * 1000)) | oracle.may_go(all_read, policy, int(time * 1000))
-    return set(state.keys() - gone)
+def _kept(raw: State, known: Known, policy: Mapping[str, object], time: float) -> set[str]:
+    """What is kept of a state, put together again with what is known, whatever documents are read of it."""
+    state = known.restore(raw)
+    kept = set(state)
+    for also in ((), state):
+        for gone in ((), known.deleted):
+            kept -= oracle.may_go(Reading(state.values(), also, gone), policy, int(time * 1000))
+    return kept
 
 
 def _note(known: Known, entry: Asked, before: State) -> None:

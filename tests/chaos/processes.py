@@ -18,13 +18,13 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import requests
 
 from cleaner.core.errors import CleanerError, TransientError
 from cleaner.core.policy import policy_from_mapping
-from cleaner.core.reference import Repository
+from cleaner.core.reference import Digest, Repository
 from cleaner.engine.run import Run, make_histories
 from cleaner.function import Function
 from cleaner.google.registry.client import Registry
@@ -34,6 +34,9 @@ from tests.chaos.cases import Case
 from tests.chaos.records import Delivery, Message, Records
 from tests.chaos.tuning import REST_S, TIMING, shortened, timing_text
 from tests.support.processes import ROOT, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Process(Protocol):
@@ -104,44 +107,47 @@ class CommandLine(threading.Thread):
         self._repository = Repository(who, repository)
 
     def run(self) -> None:
+        case = self._case
+        transport = Transport(case.workers, timing=shortened(case))
+        self._registry = Registry(transport, lambda _: "", frozenset({self._who}))
+        self._histories = make_histories()
+        self._now = datetime.now(UTC)
+        doomed: set[Digest] = set()
+        with self._recorded(), ThreadPoolExecutor(case.workers) as pool:
+            planned, _ = self._make(dry_run=True).plan(pool.map)
+            doomed = {one.manifest.digest for one in planned.delete}
+        if doomed and not case.is_dry(self._repository.path):
+            with self._recorded():
+                self._make(dry_run=False).prune(doomed)
+
+    def _make(self, *, dry_run: bool) -> Run:
+        case, clock = self._case, self._registry.transport.clock
+        return Run(
+            self._registry,
+            self._histories,
+            self._repository,
+            policy_from_mapping(case.repositories[self._repository.path], "the command line"),
+            dry_run=dry_run,
+            workers=case.workers,
+            deadline=clock() + case.time_limit_s,
+            now=lambda: self._now,
+        )
+
+    @contextlib.contextmanager
+    def _recorded(self) -> Iterator[None]:
+        """Write down a run, as if a message had asked for it."""
         message = Message(-1, self._repository.path, None, None, "COMMAND", time.time())
         delivery = Delivery(message, self._who, time.time())
         self._records.deliveries.append(delivery)
+        outcome = "acked"
         try:
-            self._prune()
+            yield
         except CleanerError as error:
             outcome = f"failed: {error}"
         except Exception:  # noqa: BLE001  # whatever it is, it is a finding
             outcome = f"crashed: {traceback.format_exc()}"
-        else:
-            outcome = "acked"
         delivery.outcome, delivery.ended = outcome, time.time()
         self._records.note(f"command line {self._who} on {self._repository}: {outcome}")
-
-    def _prune(self) -> None:
-        case, now = self._case, datetime.now(UTC)
-        transport = Transport(case.workers, timing=shortened(case))
-        registry = Registry(transport, lambda _: "", frozenset({self._who}))
-        document = case.repositories[self._repository.path]
-        policy = policy_from_mapping(document, "the command line")
-
-        def run(*, dry_run: bool) -> Run:
-            return Run(
-                registry,
-                histories,
-                self._repository,
-                policy,
-                dry_run=dry_run,
-                workers=case.workers,
-                deadline=transport.clock() + case.time_limit_s,
-                now=lambda: now,
-            )
-
-        histories = make_histories()
-        with ThreadPoolExecutor(case.workers) as pool:
-            planned, _ = run(dry_run=True).plan(pool.map)
-        if planned.delete and not case.is_dry(self._repository.path):
-            run(dry_run=False).prune({one.manifest.digest for one in planned.delete})
 
 
 class FrameworkProcess:

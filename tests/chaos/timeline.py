@@ -68,8 +68,11 @@ class Timeline:
 
         views = views_of(self.asked[key], self.records.versions[key[1]], policy, has_ended_well)
         for at, view in enumerate(views):
-            earlier = [one for one in views[:at] if self.is_one_run(key, one.listed, view.begin)]
-            view.moved_to = frozenset().union(*(_tagged_since(one, view) for one in earlier))
+            for one in views[:at]:
+                if self.is_one_run(key, one.listed, view.begin):
+                    view.moved_to |= _tagged_since(one, view)
+                if self.may_be_one_run(key, one.begin, view.begin):
+                    view.may_be_moved_to |= _tagged_since(one, view)
         return views
 
     def deliveries(self, key: Key) -> Sequence[Delivery]:

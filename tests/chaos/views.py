@@ -30,6 +30,14 @@ class Known:
     def copy(self) -> Known:
         return Known(dict(self.deleted), dict(self.tags))
 
+    def joined(self, other: Known) -> Known:
+        """What either knows."""
+        tags = {
+            digest: self.tags.get(digest, frozenset()) | other.tags.get(digest, frozenset())
+            for digest in self.tags.keys() | other.tags.keys()
+        }
+        return Known({**self.deleted, **other.deleted}, tags)
+
     def add_manifest(self, held: Held) -> None:
         self.deleted[held.digest] = held
 
@@ -80,6 +88,8 @@ class View:
         """Whose documents the process has ever read."""
         self.moved_to: frozenset[str] = frozenset()
         """What has got a tag since an earlier listing of the same run."""
+        self.may_be_moved_to: frozenset[str] = frozenset()
+        """The same, of what may be the same run."""
 
     @cached_property
     def state(self) -> State:
@@ -90,16 +100,19 @@ class View:
     def readings(self) -> list[Reading]:
         """What the process may have taken the listing for; the first is the one by the contract's letter.
 
-        A run that was refused something, or sees something new, reads more documents than the classes need.
+        A run that was refused something, or sees something new, reads more documents than the classes need.  What is
+        put back may take a place among the newest or not: it is no more, and what belongs to it follows it.
         """
         shown = Reading(self.raw.values()).read
         found: list[Reading] = []
         for known in self.known:
             state = known.restore(self.raw)
+            gone = known.deleted.keys()
             for also in (shown, shown | self.documents):
-                reading = Reading(state.values(), also)
-                if all(reading.read != one.read or reading.held != one.held for one in found):
-                    found.append(reading)
+                for placeless in (frozenset[str](), gone):
+                    reading = Reading(state.values(), also, placeless)
+                    if not any(_is_same(reading, one) for one in found):
+                        found.append(reading)
         return found
 
     @property
@@ -234,3 +247,7 @@ class _Follower:
             for known in (self._all, self._recent):
                 for digest in filter(None, owners):
                     known.add_tag(digest, entry.reference)
+
+
+def _is_same(one: Reading, other: Reading) -> bool:
+    return one.read == other.read and one.gone == other.gone and one.held == other.held

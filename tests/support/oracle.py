@@ -100,12 +100,14 @@ def upload_time(value: int | str | None) -> int | None:
 class Reading:
     """What each manifest of a state is, and what it needs.
 
-    ``also`` are manifests whose documents are read for a subject whatever tags they have and whatever lists them.
+    ``also`` are manifests whose documents are read for a subject whatever tags they have and whatever lists them;
+    ``gone`` are in the state, but take no place among the newest: they were deleted, and are put back.
     ``is_nonsense``: a manifest matches its digest and is malformed, so nothing at all may be deleted.
     """
 
-    def __init__(self, state: Iterable[Held], also: Iterable[str] = ()) -> None:
+    def __init__(self, state: Iterable[Held], also: Iterable[str] = (), gone: Iterable[str] = ()) -> None:
         self.held = {one.digest: one for one in state}
+        self.gone = frozenset(gone)
         self.is_nonsense = False
         self.children: dict[str, set[str]] = {}
         self.parents: dict[str, set[str]] = {digest: set() for digest in self.held}
@@ -356,7 +358,7 @@ class _Judgement:
         return "newest" if digest in newest else None
 
     def _newest(self) -> set[str]:
-        kinds = self._reading.kinds
+        kinds = {one: kind for one, kind in self._reading.kinds.items() if one not in self._reading.gone}
         untagged = [one for one, kind in kinds.items() if kind == UNTAGGED and not self._is_young(one)]
         among = set(untagged) if self._counted is None else self._counted.intersection(untagged)
         newest = self._first(sorted(among), self._keep_untagged)
