@@ -264,7 +264,6 @@ def test_next_run_knows_what_was_deleted_and_nothing_that_was_of_this_run_alone(
         undeletable=digests("e"),
         pushed=digests("f"),
         before=listing(manifest("b")),
-        has_deleted_tag=True,
         has_immutable_tags=True,
     )
 
