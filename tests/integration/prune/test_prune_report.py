@@ -136,16 +136,18 @@ def test_manifest_that_was_pushed_again_after_its_deletion_is_counted_once(world
 
 
 def test_run_that_ends_badly_counts_what_is_left_as_kept(world: World, logged: Logged) -> None:
-    """Of the manifest at which it ended nobody knows; it is neither deleted nor refused nor failed."""
-    load_images(world, 6)
+    """It is not known whether the manifest at which it ended was deleted, so it has no outcome."""
+    images = load_images(world, 6)
     world.faults.add(Status(503), kind="manifest_delete", skip=3)
+    run = world.run(workers=1, **ALL)
 
     with pytest.raises(Unavailable):
-        world.prune(workers=1, **ALL)
+        run.prune()
 
     (summary,) = logged("prune finished")
     assert (summary["kept"], summary["deleted"], summary["refused"], summary["failed"]) == (3, 3, 0, 0)
     assert summary["reasons"] == {"expired": 6}
+    assert run.report.outcomes == dict.fromkeys(images[:3], Outcome.DELETED)
     assert logged("deletion failed") == []
 
 
@@ -220,6 +222,24 @@ def test_deletion_that_succeeds_later_is_in_the_report_as_deleted_alone(world: W
     assert (report.deleted, report.refused) == (1, 0)
 
 
+def test_image_whose_tag_has_moved_is_kept_and_not_undone(world: World, logged: Logged) -> None:
+    """The registry has refused nothing; the next plan deletes it, or keeps it."""
+    old = world.load(image("old"), tags=["keep-1", "latest"], age_days=90)
+    world.faults.add(Before(lambda: world.load(image("new"), tags="latest", age_days=0)), kind="manifest_head", nth=2)
+    world.faults.add(Before(lambda: world.store.tag(world.name, "keep-2", old)), kind="tags_list", nth=2)
+
+    report = world.run(workers=1, protect_tags=["keep-2"], **ALL).prune()
+
+    assert report.outcomes == {old: Outcome.KEPT}
+    assert report.undone == {}
+    assert report.lost_tags == {old: ("keep-1",)}
+    assert (report.kept, report.deleted, report.refused, report.failed) == (2, 0, 0, 0)
+    (record,) = logged("tag moved")
+    assert (record["levelname"], record["repository"], record["digest"]) == ("INFO", world.name, old)
+    assert (record["tag"], record["now"]) == ("latest", image("new").digest)
+    assert told(logged) == {}
+
+
 # The log.
 
 
@@ -240,6 +260,23 @@ def test_refusal_is_a_warning_unless_tags_were_lost(world: World, logged: Logged
     # It was requested twice, and is logged once.
     assert world.log.counts["manifest_delete"] == 2
     assert told(logged) == {digest: ["deletion refused"]}
+
+
+@pytest.mark.parametrize("tags", ["", "a b"])
+def test_failure_is_an_error(world: World, logged: Logged, tags: str) -> None:
+    """With the tags that were lost, if there are any; it is requested once."""
+    digest = world.load(image(1), tags=tags.split())
+    world.faults.add(DENIED, kind="manifest_delete")
+
+    world.prune(**ALL)
+
+    (record,) = logged("deletion failed")
+    assert record["levelname"] == "ERROR"
+    assert record.get("lost_tags") == (["a", "b"] if tags else None)
+    assert (record["repository"], record["digest"], record["reason"]) == (world.name, digest, "expired")
+    assert (record["status"], record["codes"], record["tags"]) == (403, ("DENIED",), tuple(tags.split()))
+    assert world.log.counts["manifest_delete"] == 1
+    assert told(logged) == {digest: ["deletion failed"]}
 
 
 @pytest.mark.parametrize("how", ["referrer", "parent", "tag"])
