@@ -177,7 +177,8 @@ class Run:
             found = self._client.list_manifests()
             ended = self._clock()
             also = self._history.referrers | self._history.arrived(found)
-            listing = self._client.read_documents(found, self._counted(each), also=also)
+            deleted = self._history.deleted.keys()
+            listing = self._client.read_documents(found, self._counted(each), also=also, absent=deleted)
             vanished = found.manifests.keys() - listing.manifests.keys()
             before, missing = missing, {digest for digest in vanished if found.manifests[digest].is_index}
             # One that is listed twice and cannot be read is a fault of the registry's, and no deletion.

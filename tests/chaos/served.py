@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 
-import main
 from cleaner.function import Function
 from cleaner.settings import Settings
 from tests.chaos.tuning import TIMING, timing_of
 
-main._function = Function(Settings.from_environment(os.environ), timing_of(os.environ[TIMING]))
+# ``main`` takes ``WORKERS`` out of the environment.
+_function = Function(Settings.from_environment(os.environ), timing_of(os.environ[TIMING]))
+
+import main  # noqa: E402
+
+main._function = _function
 
 prune = main.prune

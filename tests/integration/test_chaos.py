@@ -164,7 +164,8 @@ def _quiet_case() -> Case:
     policy = {"repositories": ["127.0.0.1:*/acme/app-0"], "keep": 1, "keep_untagged": 0, "delete_tags": [".*"]}
     case.repositories, case.policies, case.dry_run = {"acme/app-0": policy}, [policy], False
     case.faults, case.auth, case.page_size, case.kills, case.size = [], False, None, 0, 40
-    case.time_limit_s, case.seconds, case.plan_age_s = 30.0, 0.5, 60.0
+    case.cuts = case.commands = 0
+    case.time_limit_s, case.seconds, case.plan_age_s, case.referrers_age_s = 30.0, 1.5, 60.0, 10.0
     return case
 
 

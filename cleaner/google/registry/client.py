@@ -102,18 +102,26 @@ class RepositoryClient:
         """
         return listings.list_children(self._endpoint)
 
-    def read_documents(self, listing: Listing, each: Map, *, also: AbstractSet[Digest] = frozenset()) -> Listing:
+    def read_documents(
+        self,
+        listing: Listing,
+        each: Map,
+        *,
+        also: AbstractSet[Digest] = frozenset(),
+        absent: AbstractSet[Digest] = frozenset(),
+    ) -> Listing:
         """Return ``listing`` with what its documents name: the children of indexes, and subjects.
 
         Sends one request, by way of ``each``, per index, per untagged OCI manifest that no index lists, and per OCI
-        manifest among ``also``; none for what the process remembers.  A manifest that no longer exists is left out.
+        manifest among ``also``; none for what the process remembers.  A manifest that no longer exists is left out,
+        and so are the children of an index that are neither in the listing nor among ``absent``.
 
         Raises:
             InvalidManifest: A document matches its digest and is malformed.
             PermissionDenied, RequestRefused, Unavailable: A document cannot be read.
             TimeLimitReached: The budget's deadline came before the last document.
         """
-        return documents.read_documents(self._endpoint, self._registry.links_cache, listing, each, also)
+        return documents.read_documents(self._endpoint, self._registry.links_cache, listing, each, also, absent)
 
     def digest_of(self, reference: Tag | Digest) -> str | None:
         """Return the digest that a tag or digest names now, empty if the registry does not say which.

@@ -36,26 +36,33 @@ def make_links_cache(max_size: int = REMEMBERED_MAX) -> LinksCache:
 
 
 def read_documents(
-    endpoint: Endpoint, cache: LinksCache, listing: Listing, each: Map, also: AbstractSet[Digest]
+    endpoint: Endpoint,
+    cache: LinksCache,
+    listing: Listing,
+    each: Map,
+    also: AbstractSet[Digest],
+    absent: AbstractSet[Digest],
 ) -> Listing:
     """Return ``listing`` with what its documents name: the children of indexes, and subjects.
 
     Sends one request, by way of ``each``, per index, per OCI manifest that ``may_have_subject`` returns, and per OCI
-    manifest among ``also``; none for a document in ``cache``.  A manifest that no longer exists is left out, and one
-    that is read for ``also`` alone and is malformed names nothing.
+    manifest among ``also``; none for a document in ``cache``.  A manifest that no longer exists is left out, and so
+    are the children of an index that are neither in the listing nor among ``absent``.  A manifest that is read for
+    ``also`` alone and is malformed names nothing.
 
     Raises:
         InvalidManifest: A document matches its digest and is malformed.
         PermissionDenied, RequestRefused, Unavailable: A document cannot be read.
         TimeLimitReached: The budget's deadline came before the last document.
     """
-    listing = _with_links(endpoint, cache, listing, must_be_read(listing), each)
+    known = listing.manifests.keys() | absent if absent else listing.manifests.keys()
+    listing = _with_links(endpoint, cache, listing, must_be_read(listing), each, known)
     required = may_have_subject(listing)
-    listing = _with_links(endpoint, cache, listing, required, each)
+    listing = _with_links(endpoint, cache, listing, required, each, known)
     if not also:
         return listing
     optional = {*may_have_subject(listing, also)}.difference(required)
-    return _with_links(endpoint, cache, listing, sorted(optional), each, is_optional=True)
+    return _with_links(endpoint, cache, listing, sorted(optional), each, known, is_optional=True)
 
 
 def _with_links(
@@ -64,6 +71,7 @@ def _with_links(
     listing: Listing,
     digests: Iterable[Digest],
     each: Map,
+    known: AbstractSet[Digest],
     *,
     is_optional: bool = False,
 ) -> Listing:
@@ -88,7 +96,7 @@ def _with_links(
                 raise
             return NO_LINKS
         # 4 MiB have room for forty thousand descriptors; those of absent manifests would only take memory.
-        return links.within(listing.manifests) if links else None
+        return links.within(known) if links else None
 
     for manifest, links in zip(unread, each(read, unread), strict=True):
         if links is None:

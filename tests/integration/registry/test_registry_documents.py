@@ -17,8 +17,8 @@ from cleaner.core.errors import (
     TimeLimitReached,
     Unavailable,
 )
-from cleaner.core.manifest import Listing
-from cleaner.core.reference import Tag
+from cleaner.core.manifest import Links, Listing
+from cleaner.core.reference import Digest, Tag
 from cleaner.google.registry.documents import make_links_cache
 from cleaner.google.registry.endpoint import MANIFEST_MAX_BYTES
 from tests.emulator.faults import After, Before, Status
@@ -273,3 +273,24 @@ def test_what_an_index_lists_and_nobody_has_is_not_held(world: World) -> None:
 
     assert len(listing.manifests[top].links.children) == 1
     assert world.registry.links_cache.get((top, OCI_INDEX)) is None
+
+
+def test_what_an_index_lists_and_this_run_has_deleted_is_held(world: World) -> None:
+    """A new index over it belongs to what the run's history restores."""
+    child = image("deleted")
+    digest = world.load(index([], absent=[child.digest]))
+    client = world.client()
+
+    found = client.read_documents(client.list_manifests(), map, absent={Digest(child.digest)})
+
+    assert found.manifests[digest].links.children == (child.digest,)
+
+
+def test_malformed_document_that_is_read_beside_the_others_names_nothing(world: World) -> None:
+    """It decides no class, so it ends no run."""
+    malformed = world.load(raw(b"[]", OCI_MANIFEST), tags="v1")
+    client = world.client()
+
+    found = client.read_documents(client.list_manifests(), map, also={malformed})
+
+    assert found.manifests[malformed].links == Links()
