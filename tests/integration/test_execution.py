@@ -139,7 +139,7 @@ def test_tags_are_checked_immediately_before_they_are_deleted(world: World) -> N
 
 
 def test_oldest_image_is_deleted_first(world: World) -> None:
-    """One worker alone goes by age."""
+    """One worker deletes in the order of age."""
     by_age = [world.load(image(age), age_days=age) for age in (50, 40, 30, 20)]
 
     carry_out(world, workers=1)

@@ -138,10 +138,10 @@ def carry_out(
     tag_deletions: TagDeletions | None = None,
 ) -> Result:
     """Execute ``steps`` on a pool that has more threads than ``workers``."""
-    told: list[Ending] = []
+    endings: list[Ending] = []
 
     def note(ending: Ending) -> None:
-        told.append(ending)
+        endings.append(ending)
         on_ending(ending)
 
     with ThreadPoolExecutor(workers + 4) as pool:
@@ -154,8 +154,8 @@ def carry_out(
             on_ending=note,
             tag_deletions=tag_deletions or TagDeletions(),
         )
-    assert told == result.endings
-    assert len({id(ending.step) for ending in told}) == len(told)
+    assert endings == result.endings
+    assert len({id(ending.step) for ending in endings}) == len(endings)
     return result
 
 

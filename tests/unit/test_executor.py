@@ -205,7 +205,7 @@ def test_steps_behind_one_that_deleted_nothing_never_begin(workers: int, case: s
 
 
 def test_manifest_whose_tag_is_not_deleted_is_kept_with_its_other_tags() -> None:
-    """The tags that were deleted by then are told, and how the next one was refused."""
+    """The ending has the tags that were deleted by then, and the response for the next one."""
     steps = Steps()
     steps.add("image", tags="a b c d")
     deleter = MemoryDeleter(responses={"a": NOT_FOUND, "c": DENIAL})
@@ -213,7 +213,7 @@ def test_manifest_whose_tag_is_not_deleted_is_kept_with_its_other_tags() -> None
     (ending,) = carry_out(steps, deleter).endings
 
     assert deleter.requests == ["a", "b", "c"]
-    # Nobody deleted the tag ``a`` here.
+    # The tag ``a`` was not deleted by this step.
     assert (ending.tags, ending.failed_tag, ending.response) == (("b",), "c", DENIAL)
     assert ending.has_failed_tag
     assert not ending.has_moved_tag
@@ -245,7 +245,7 @@ def test_manifest_that_a_message_names_is_kept(when: str) -> None:
     assert ending.outcome is Outcome.KEPT
     assert deleter.requests == {"before": [], "between": ["a"], "retry": ["a", "image"]}[when]
     assert ending.tags == (() if when == "before" else ("a",))
-    # Of an attempt whose answer did not come nobody knows whether it has deleted.
+    # An attempt without a response may have deleted the manifest.
     assert ending.is_doubtful == (when == "retry")
 
 
@@ -298,7 +298,7 @@ def test_begun_image_is_finished_when_nothing_more_may_begin() -> None:
 
 
 def test_step_that_may_not_begin_leaves_the_others_to_begin() -> None:
-    """Referrers need a recent listing; what needs none goes on, and the plan tells that something is left."""
+    """Referrers need a recent listing; other steps go on, and the plan is cut."""
     steps = Steps()
     steps.add_referrers("subject", "r1")
     steps.add("image")
@@ -323,7 +323,7 @@ def test_plan_that_was_carried_out_whole_is_not_cut_by_time() -> None:
 
 ENDS: dict[str, tuple[DeletionResponse | Exception, Outcome]] = {
     "a tag that has moved": (MOVED, Outcome.KEPT),
-    "a tag that names another manifest, the registry does not say which": (
+    "a tag that names an unknown manifest": (
         DeletionResponse(is_gone=False, current_digest=""),
         Outcome.KEPT,
     ),
@@ -377,7 +377,7 @@ def test_contradiction_before_the_first_step_lets_nothing_begin() -> None:
 def test_error_ends_the_run_and_tells_whether_something_is_left(
     error: CleanerError, others: int, is_cut: bool
 ) -> None:
-    """It is the first one; of the manifest nobody knows whether it was deleted."""
+    """The first error counts; whether the manifest was deleted is not known."""
     steps = Steps()
     steps.add("image", tags="a")
     steps.add("second", tags="b")
@@ -403,7 +403,7 @@ def test_error_ends_the_run_and_tells_whether_something_is_left(
 
 @pytest.mark.parametrize("where", ["deleter", "guard", "guard in a worker", "on_ending"])
 def test_defect_surfaces_and_nothing_hangs(where: str) -> None:
-    """An exception that nobody expects reaches the caller, although another step is in flight."""
+    """An unexpected exception reaches the caller, although another step is in flight."""
     go_on = Gate()
 
     def fail(*_: object) -> bool:
@@ -429,12 +429,12 @@ def test_defect_surfaces_and_nothing_hangs(where: str) -> None:
         carry_out(steps, deleter, Defective(), workers=2, on_ending=on_ending)
 
 
-# Manifests that are asked for.
+# Manifests that are checked with HEAD.
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-def test_kept_child_is_asked_for_after_its_index_is_deleted(is_there: bool) -> None:
-    """If it no longer exists, the registry deletes more than it is told: nothing more begins."""
+def test_kept_child_is_checked_after_its_index_is_deleted(is_there: bool) -> None:
+    """If it no longer exists, the registry has deleted it with the index: nothing more begins."""
     steps = Steps()
     steps.add("index", tags="v1", kept_child="kept")
     steps.add("other index", kept_child="kept")
@@ -453,8 +453,8 @@ def test_kept_child_is_asked_for_after_its_index_is_deleted(is_there: bool) -> N
         assert not result.endings[0].is_doubtful
 
 
-def test_kept_child_of_an_index_that_is_not_deleted_is_not_asked_for() -> None:
-    """There is nothing to find out."""
+def test_kept_child_of_an_index_that_is_not_deleted_is_not_checked() -> None:
+    """There is nothing to check."""
     steps = Steps()
     steps.add("index", kept_child="kept")
     deleter = MemoryDeleter(responses={"index": REFUSAL})
@@ -463,7 +463,7 @@ def test_kept_child_of_an_index_that_is_not_deleted_is_not_asked_for() -> None:
     assert deleter.requests == ["index"]
 
 
-def test_kept_child_that_cannot_be_asked_for_ends_the_run() -> None:
+def test_kept_child_that_cannot_be_checked_ends_the_run() -> None:
     """The index was deleted all the same."""
     steps = Steps()
     steps.add("index", kept_child="kept")
@@ -494,7 +494,7 @@ def test_orphan_is_deleted_if_none_of_its_subjects_exists(present: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["t", "orphan"])
-def test_orphans_subject_is_asked_for_before_each_attempt(what: str) -> None:
+def test_orphans_subject_is_checked_before_each_attempt(what: str) -> None:
     """A retry may come minutes later; a subject that was pushed meanwhile keeps the orphan."""
     steps = Steps()
     steps.add("orphan", tags="t", must_be_missing="subject")
@@ -510,7 +510,7 @@ def test_orphans_subject_is_asked_for_before_each_attempt(what: str) -> None:
     assert ending.tags == (("t",) if what == "orphan" else ())
 
 
-def test_orphan_whose_subject_cannot_be_asked_for_ends_the_run() -> None:
+def test_orphan_whose_subject_cannot_be_checked_ends_the_run() -> None:
     """Nothing of it is deleted."""
     steps = Steps()
     steps.add("orphan", tags="t", must_be_missing="subject")

@@ -1,4 +1,4 @@
-"""Indexes that are deleted while a child of theirs is kept: whether the registry deletes more than it is told."""
+"""Indexes that are deleted while a child of theirs is kept: whether the registry deletes them too."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def delete_children(world: World, top: Content) -> None:
 
 
 @pytest.mark.parametrize("kept", [1, 3])
-def test_one_kept_child_is_asked_for_immediately_after_its_index(world: World, kept: int) -> None:
+def test_one_kept_child_is_checked_immediately_after_its_index(world: World, kept: int) -> None:
     """However many are kept: one request for each index, before anything else that belongs to it."""
     top = load_shared(world, "top", kept=kept)
 
@@ -62,7 +62,7 @@ def test_one_kept_child_is_asked_for_immediately_after_its_index(world: World, k
     assert world.log.counts["tags_list"] == 1
 
 
-def test_child_that_another_index_keeps_is_asked_for(world: World) -> None:
+def test_child_that_another_index_keeps_is_checked(world: World) -> None:
     """It has no tag of its own; the index that needs it does."""
     top = multi_arch("top")
     world.load(top, tags="old")
@@ -123,7 +123,7 @@ def test_registry_that_deletes_a_kept_child_ends_the_run(world: World, logged: L
 
 
 def test_child_that_is_to_be_deleted_too_may_be_deleted_with_its_index(world: World) -> None:
-    """The registry has done what would have been asked next; nothing is lost."""
+    """The next requests would have deleted them; nothing is lost."""
     top = multi_arch("top")
     world.load(top, tags="old")
     delete_children(world, top)
@@ -134,8 +134,8 @@ def test_child_that_is_to_be_deleted_too_may_be_deleted_with_its_index(world: Wo
     assert report.deleted == 3
 
 
-def test_nested_index_is_asked_for_like_any_child(world: World) -> None:
-    """An index that is kept by its own tag loses the index that lists it, and stays with its children."""
+def test_nested_index_is_checked_like_any_child(world: World) -> None:
+    """An index that is kept by its own tag is kept with its children when the index that lists it is deleted."""
     inner = multi_arch("inner")
     top = world.load(index([inner, image(1)], media_type=OCI_INDEX), tags="old")
     world.store.tag(world.name, "keep", inner.digest)
@@ -148,10 +148,10 @@ def test_nested_index_is_asked_for_like_any_child(world: World) -> None:
 
 
 @pytest.mark.parametrize(("status", "error"), [(503, Unavailable), (403, PermissionDenied)])
-def test_run_ends_if_a_kept_child_cannot_be_asked_for(
+def test_run_ends_if_a_kept_child_cannot_be_checked(
     world: World, logged: Logged, status: int, error: type[Exception]
 ) -> None:
-    """Whether the registry deletes more than it is told is not known; the index was deleted, and is counted."""
+    """Whether the registry deletes children too is not known; the index was deleted, and is counted."""
     tops = [load_shared(world, number, age_days=90 - number) for number in range(4)]
     world.faults.add(Status(status), kind="manifest_head", path="sha256:")
 
@@ -168,7 +168,7 @@ def test_run_ends_if_a_kept_child_cannot_be_asked_for(
     assert world.left == {top.children[0].digest for top in tops}
 
 
-def test_child_that_is_kept_by_a_later_plan_is_asked_for_by_none(world: World) -> None:
+def test_child_that_is_kept_by_a_later_plan_is_not_checked(world: World) -> None:
     """Its index was deleted when the child was to be deleted too, so this plan deletes no index."""
     top = multi_arch("top")
     world.load(top, tags="old")

@@ -39,7 +39,7 @@ def grow_old(world: World, deletions: int) -> None:
     world.faults.add(After(lambda: world.clock.turn(60 / deletions)), kind="manifest_delete")
 
 
-def told(logged: Logged) -> dict[str, list[str]]:
+def deletion_messages(logged: Logged) -> dict[str, list[str]]:
     """Return the messages that were logged of each manifest about its deletion, by digest."""
     found: dict[str, list[str]] = {}
     for message in ("manifest deleted", "deletion refused", "deletion failed"):
@@ -237,7 +237,7 @@ def test_image_whose_tag_has_moved_is_kept_and_not_undone(world: World, logged: 
     (record,) = logged("tag moved")
     assert (record["levelname"], record["repository"], record["digest"]) == ("INFO", world.name, old)
     assert (record["tag"], record["now"]) == ("latest", image("new").digest)
-    assert told(logged) == {}
+    assert deletion_messages(logged) == {}
 
 
 # The log.
@@ -259,7 +259,7 @@ def test_refusal_is_a_warning_unless_tags_were_lost(world: World, logged: Logged
     assert (record["status"], record["codes"], record["tags"]) == (400, (code,), tuple(tags.split()))
     # It was requested twice, and is logged once.
     assert world.log.counts["manifest_delete"] == 2
-    assert told(logged) == {digest: ["deletion refused"]}
+    assert deletion_messages(logged) == {digest: ["deletion refused"]}
 
 
 @pytest.mark.parametrize("tags", ["", "a b"])
@@ -276,7 +276,7 @@ def test_failure_is_an_error(world: World, logged: Logged, tags: str) -> None:
     assert (record["repository"], record["digest"], record["reason"]) == (world.name, digest, "expired")
     assert (record["status"], record["codes"], record["tags"]) == (403, ("DENIED",), tuple(tags.split()))
     assert world.log.counts["manifest_delete"] == 1
-    assert told(logged) == {digest: ["deletion failed"]}
+    assert deletion_messages(logged) == {digest: ["deletion failed"]}
 
 
 @pytest.mark.parametrize("how", ["referrer", "parent", "tag"])
@@ -305,7 +305,7 @@ def test_subject_that_is_refused_after_its_tags_and_referrers_were_deleted(
     assert record["lost_tags"] == ["latest", "v1"]
     assert report.lost_tags == {subject: ("latest", "v1")}
     assert [one["tag"] for one in logged("tag deleted")] == ["latest", "v1"]
-    assert told(logged) == {subject: ["deletion refused"], about: ["manifest deleted"]}
+    assert deletion_messages(logged) == {subject: ["deletion refused"], about: ["manifest deleted"]}
 
 
 def test_tags_that_an_earlier_run_has_deleted_are_lost_too(world: World, logged: Logged) -> None:
@@ -333,7 +333,7 @@ def test_refused_manifest_that_a_later_plan_deletes_is_logged_as_deleted_alone(w
 
     world.prune(workers=1, **ALL)
 
-    assert told(logged) == {one: ["manifest deleted"] for one in [*images, tagged]}
+    assert deletion_messages(logged) == {one: ["manifest deleted"] for one in [*images, tagged]}
 
 
 @pytest.mark.parametrize("plans", [2, 3])
@@ -352,7 +352,9 @@ def test_refused_manifest_is_logged_once_in_however_many_plans(world: World, log
 
     asked = [digest for _, digest, _ in world.asked("manifest_delete")]
     assert asked.count(refused) == plans - 1
-    assert told(logged) == {one: ["manifest deleted"] for one in images} | {refused: ["deletion refused"]}
+    assert deletion_messages(logged) == {one: ["manifest deleted"] for one in images} | {
+        refused: ["deletion refused"]
+    }
     assert (report.deleted, report.refused) == (8, 1)
 
 
@@ -364,7 +366,7 @@ def test_manifest_that_is_refused_and_then_fails_is_logged_as_failed_alone(world
 
     report = world.prune(**ALL)
 
-    assert told(logged) == {digest: ["deletion failed"]}
+    assert deletion_messages(logged) == {digest: ["deletion failed"]}
     assert (report.refused, report.failed) == (0, 1)
     assert report.undone == {digest: Undone(Outcome.FAILED, 403, ("DENIED",))}
 
@@ -378,7 +380,7 @@ def test_refused_manifest_is_logged_when_the_run_ends_badly(world: World, logged
     with pytest.raises(Unavailable):
         world.prune(workers=1, **ALL)
 
-    assert told(logged) == {images[0]: ["deletion refused"], images[1]: ["manifest deleted"]}
+    assert deletion_messages(logged) == {images[0]: ["deletion refused"], images[1]: ["manifest deleted"]}
     (summary,) = logged("prune finished")
     assert (summary["refused"], summary["deleted"], summary["kept"]) == (1, 1, 2)
 
@@ -398,7 +400,7 @@ def test_log_and_report_agree_whatever_happens(world: World, logged: Logged, wor
     with contextlib.suppress(CleanerError):
         world.run(workers=workers, **ALL).prune()
 
-    lines = told(logged)
+    lines = deletion_messages(logged)
     assert {len(messages) for messages in lines.values()} == {1}
     counts = Counter(messages[0] for messages in lines.values())
     (summary,) = logged("prune finished")
