@@ -22,7 +22,7 @@ from cleaner.core.reference import Digest, Tag
 
 # A chain of OCI referrers has two or three members.  Anyone who may push can build one of ten thousand, and to follow
 # it from each member would take time that grows with the square.
-_CHAIN_MAX = 100
+_CHAIN_MAX = 20
 
 
 class Step(msgspec.Struct, frozen=True):

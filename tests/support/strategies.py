@@ -95,26 +95,26 @@ def contents(draw: st.DrawFn, *, is_expiring: bool = False) -> tuple[Manifest, .
     """
     held: list[Manifest] = []
     kinds = [*KINDS, "oci", "oci-index", "docker", "oci-index" if is_expiring else "application/x"]
-    for name in NAMES[: draw(st.integers(4 if is_expiring else 1, len(NAMES)))]:
+    for name in NAMES[: draw(st.integers(6 if is_expiring else 1, len(NAMES)))]:
         earlier = tuple(name_of(each.digest) for each in held) + ABSENT[is_expiring:]
-        signed = earlier if is_expiring else NAMES + ABSENT
         kind = draw(st.sampled_from(kinds))
+        children = draw(names(3, earlier)) if kind.endswith("index") else []
+        subjects = tuple(each for each in earlier if not (is_expiring and each in children)) or ABSENT
         tags = [pattern.format(name) for pattern in draw(names(2, ORDINARY))]
         if draw(st.integers(0, 2)) == 0:
             tags = []
         if draw(st.integers(0, 2)) == 0:
             suffix = draw(st.sampled_from(["", ".sig"]))
+            signed = subjects if is_expiring else NAMES + ABSENT
             tags += [cosign(subject, suffix) for subject in draw(names(2, signed))]
-        children = draw(names(3, earlier)) if kind.endswith("index") else None
-        is_attested = children is not None and len(children) > 1 and draw(st.booleans())
         held.append(
             manifest(
                 name,
                 draw(st.sampled_from(OLD if is_expiring else AGES)),
                 " ".join(tags),
-                children=None if children is None else " ".join(children),
-                subject=draw(st.sampled_from(("", *earlier))) if kind in ("oci", "oci-index") else "",
-                attests=f"{children[0]}:{children[1]}" if children and is_attested else "",
+                children=" ".join(children) if kind.endswith("index") else None,
+                subject=draw(st.sampled_from(("", *subjects))) if kind in ("oci", "oci-index") else "",
+                attests=f"{children[0]}:{children[1]}" if len(children) > 1 and draw(st.booleans()) else "",
                 kind=kind,
             )
         )
@@ -169,18 +169,22 @@ def cases(draw: st.DrawFn) -> Case:
 def expiring_cases(draw: st.DrawFn) -> Case:
     """Draw a repository most of which is deleted, with all that its documents name."""
     keys = {
-        "keep": draw(st.sampled_from([1, 2])),
-        "keep_untagged": draw(st.integers(0, 2)),
+        "keep": 1,
+        "keep_untagged": draw(st.sampled_from([0, 0, 1, 2])),
         "min_age": "1h",
-        "max_age": draw(st.sampled_from([None, "1h", "5d"])),
+        "max_age": draw(st.sampled_from(["1h", "1h", "5d", None])),
         "delete_tags": [".*"],
-        "protect_tags": draw(st.sampled_from([[], [], ["v[abc]"]])),
+        "protect_tags": draw(st.sampled_from([[], [], [], [], ["v[abc]"]])),
         "group_by": None,
     }
-    return Case(draw(contents(is_expiring=True)), keys, just_pushed=" ".join(draw(names(1, ("", "", "", *NAMES)))))
+    return Case(draw(contents(is_expiring=True)), keys, just_pushed=draw(st.sampled_from([*" " * 8, *NAMES])))
+
+
+def listed_expiring_cases() -> st.SearchStrategy[Case]:
+    """Draw such a repository as a listing has it."""
+    return expiring_cases().map(lambda case: dataclasses.replace(case, held=as_read(case.held)))
 
 
 def listed_cases() -> st.SearchStrategy[Case]:
-    """Draw either, as a listing has it; mostly such as expires."""
-    expiring = expiring_cases().map(lambda case: dataclasses.replace(case, held=as_read(case.held)))
-    return st.one_of(cases(), expiring, expiring)
+    """Draw any repository as a listing has it."""
+    return st.one_of(cases(), listed_expiring_cases())

@@ -16,10 +16,10 @@ from cleaner.core.reference import Digest, Tag
 from cleaner.core.steps import Step
 from tests.support.builders import listing, name_of
 from tests.support.plan_oracle import Oracle
-from tests.support.strategies import Case, as_read, expiring_cases, listed_cases
+from tests.support.strategies import Case, as_read, expiring_cases, listed_expiring_cases
 
 chances = st.integers(0, 999).map(random.Random)
-limits = st.one_of(st.none(), st.integers(1, 4))
+limits = st.sampled_from([None, None, 1, 2, 2, 3, 3])
 
 # A request that deletes a tag, or with None the manifest itself.
 Request = tuple[Digest, Tag | None]
@@ -111,8 +111,8 @@ def predecessors(plan: Plan) -> dict[Request, set[Request]]:
     return found
 
 
-@given(listed_cases(), limits, chances, st.lists(st.integers(0, 6), min_size=1, max_size=3))
-@settings(max_examples=3 * settings().max_examples)
+@given(listed_expiring_cases(), limits, chances, st.lists(st.integers(0, 4), min_size=1, max_size=3))
+@settings(max_examples=6 * settings().max_examples)
 def test_later_plans_finish_what_the_first_decided(
     case: Case, limit: int | None, chance: random.Random, cuts: list[int]
 ) -> None:
@@ -140,7 +140,8 @@ def test_later_plans_finish_what_the_first_decided(
     assert cut.held == {one.manifest.digest: one.manifest for one in first.keep}
 
 
-@given(listed_cases(), limits, chances, st.integers(1, 6))
+@given(listed_expiring_cases(), limits, chances, st.integers(1, 4))
+@settings(max_examples=6 * settings().max_examples)
 def test_what_was_begun_is_known_to_be(case: Case, limit: int | None, chance: random.Random, steps: int) -> None:
     """It has lost a tag, an owner, or what the registry wanted deleted first."""
     first = case.plan(max_deletions=limit)
@@ -157,7 +158,7 @@ def test_what_was_begun_is_known_to_be(case: Case, limit: int | None, chance: ra
         assert step.is_begun == expected, name_of(digest)
 
 
-@given(expiring_cases(), chances, st.lists(st.integers(0, 6), min_size=1, max_size=3))
+@given(expiring_cases(), chances, st.lists(st.integers(0, 4), min_size=1, max_size=3))
 @settings(max_examples=2 * settings().max_examples)
 def test_documents_that_are_read_later_only_keep_more(case: Case, chance: random.Random, cuts: list[int]) -> None:
     """What an index no longer lists, or has lost its tags, is read for a subject: that can be a kept image."""

@@ -6,7 +6,9 @@ import itertools
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
+from cleaner.core.history import History
 from cleaner.core.manifest import Manifest
 from cleaner.core.plan import Plan, plan
 from cleaner.core.policy import Policy
@@ -22,6 +24,7 @@ from tests.support.builders import (
     named,
     planned,
     policy,
+    possible_order,
     reasons,
     retiring,
 )
@@ -52,7 +55,7 @@ def test_empty_repository_has_an_empty_plan() -> None:
 
 
 def test_order_of_the_listing_changes_nothing() -> None:
-    """Not in the verdicts, nor in their order."""
+    """Not in the verdicts, nor in the steps, nor in their order."""
     held = [
         manifest("a", 5, tags="v1", children="c d"),
         manifest("b", 5, tags="v2", children="d"),
@@ -89,17 +92,61 @@ def chain() -> list[Manifest]:
 
 
 def ring() -> list[Manifest]:
-    """Return an image and signatures in a circle that hang on it."""
+    """Return an image and signatures in a circle that belong to it."""
     return [*chain()[:-1], manifest("s1", tags=f"{cosign('s0')} {cosign(f's{DEPTH - 2}')}")]
 
 
-def knot_of_many_images() -> list[Manifest]:
+def ring_of_many_images() -> list[Manifest]:
     """Return images, and signatures in a circle, the last of which signs all the images."""
     half = DEPTH // 2
     images = [manifest(f"o{n}", tags=f"v{n}") for n in range(half)]
     signatures = [manifest(f"k{n}", tags=cosign(f"k{(n - 1) % half}")) for n in range(half - 1)]
     all_of_them = " ".join(cosign(f"o{n}") for n in range(half))
     return [*images, *signatures, manifest(f"k{half - 1}", tags=f"{cosign(f'k{half - 2}')} {all_of_them}")]
+
+
+def oci_referrers() -> list[Manifest]:
+    """Return an image with very many OCI referrers."""
+    return [manifest("s", tags="v1"), *(manifest(f"r{n}", subject="s") for n in range(DEPTH))]
+
+
+def chain_of_oci_referrers() -> list[Manifest]:
+    """Return OCI referrers of OCI referrers of one image."""
+    return [manifest("r0", tags="v1"), *(manifest(f"r{n}", subject=f"r{n - 1}") for n in range(1, DEPTH))]
+
+
+def chain_with_signatures() -> list[Manifest]:
+    """Return such a chain of half the length, and OCI referrers of its end each of which signs one of its members."""
+    half = DEPTH // 2
+    signatures = (manifest(f"k{n}", tags=cosign(f"r{n}"), subject=f"r{half - 1}", children="") for n in range(half))
+    return [*chain_of_oci_referrers()[:half], *signatures]
+
+
+def chain_of_signatures_and_oci_referrers() -> list[Manifest]:
+    """Return a chain each member of which refers to the one before, and signs the one before that."""
+    return [
+        *(manifest(f"r{n}", tags=f"v{n}") for n in range(2)),
+        *(manifest(f"r{n}", tags=cosign(f"r{n - 2}"), subject=f"r{n - 1}", children="") for n in range(2, DEPTH)),
+    ]
+
+
+def referrers_index() -> list[Manifest]:
+    """Return an image whose referrers index lists very many OCI referrers."""
+    names = [f"r{n}" for n in range(DEPTH)]
+    index = manifest("index", tags=cosign("s", ""), children=" ".join(names))
+    return [manifest("s", tags="v1"), index, *(manifest(name, subject="s") for name in names)]
+
+
+def referrers_index_of_many() -> list[Manifest]:
+    """Return very many images that have one referrers index, which signs as many others with OCI referrers."""
+    half = DEPTH // 2
+    tags = [tag for n in range(half) for tag in (cosign(f"o{n}", ""), cosign(f"p{n}"))]
+    return [
+        manifest("index", tags=" ".join(tags), children=""),
+        *(manifest(f"o{n}", tags=f"v{n}") for n in range(half)),
+        *(manifest(f"p{n}") for n in range(half)),
+        *(manifest(f"r{n}", subject=f"p{n}") for n in range(half)),
+    ]
 
 
 def flat() -> list[Manifest]:
@@ -115,7 +162,7 @@ def attested() -> list[Manifest]:
     """Return an index with very many attestations of one child."""
     names = [f"t{n}" for n in range(DEPTH)]
     pairs = " ".join(f"{name}:c" for name in names)
-    # Among the last of all that list the child, wherever somebody goes through those.
+    # Among the last of all that list the child, in case these are searched.
     name = max((f"index{n}" for n in range(1000)), key=digest)
     index = manifest(name, tags="v", children=f"c {' '.join(names)}", attests=pairs)
     return [index, *map(manifest, names), manifest("c")]
@@ -135,7 +182,13 @@ def attested_and_shared() -> list[Manifest]:
         pytest.param(lambda: nested("v"), RETIRING, " ".join(f"i{n}" for n in range(DEPTH)), id="running nest"),
         pytest.param(chain, RETIRING, "", id="chain of signatures"),
         pytest.param(ring, RETIRING, "", id="ring of signatures"),
-        pytest.param(knot_of_many_images, RETIRING, "", id="ring on many images"),
+        pytest.param(ring_of_many_images, RETIRING, "", id="ring on many images"),
+        pytest.param(oci_referrers, RETIRING, "", id="OCI referrers of one image"),
+        pytest.param(chain_of_oci_referrers, RETIRING, "", id="chain of OCI referrers"),
+        pytest.param(chain_with_signatures, RETIRING, "", id="signatures at the end of such a chain"),
+        pytest.param(chain_of_signatures_and_oci_referrers, RETIRING, "", id="chain of both"),
+        pytest.param(referrers_index, RETIRING, "", id="referrers index"),
+        pytest.param(referrers_index_of_many, RETIRING, "", id="referrers index of many"),
         pytest.param(attested, RETIRING, "", id="attestations of one child"),
         pytest.param(attested_and_shared, RETIRING, "", id="attestations of a shared child"),
         pytest.param(flat, retiring(max_deletions=2 * DEPTH - 1), "", id="limit on many images"),
@@ -152,6 +205,39 @@ def test_size_of_a_repository_costs_no_more_than_itself(
     result = planned(manifests, by, running=running)
 
     assert len(result.keep) + len(result.delete) == len(listing(*manifests).manifests)
+    assert len(possible_order(result)) == len(result.delete)
+
+
+@pytest.mark.parametrize(
+    ("held", "by"),
+    [
+        pytest.param(lambda: nested()[::-1], RETIRING, id="nest"),
+        pytest.param(lambda: nested("v")[::-1], retiring(max_deletions=DEPTH - 1), id="tagged nest, limit"),
+        pytest.param(chain, RETIRING, id="chain of signatures"),
+        pytest.param(lambda: oci_referrers()[::-1], RETIRING, id="OCI referrers of one image"),
+        pytest.param(lambda: chain_of_oci_referrers()[::-1], RETIRING, id="chain of OCI referrers"),
+        pytest.param(lambda: [*referrers_index()[1:], manifest("s", tags="v1")], RETIRING, id="referrers index"),
+        pytest.param(attested, RETIRING, id="attestations of one child"),
+        pytest.param(lambda: flat()[::-1], retiring(max_deletions=2 * DEPTH - 1), id="limit on many images"),
+    ],
+)
+def test_size_of_a_history_costs_no_more_than_itself(held: Callable[[], list[Manifest]], by: Policy) -> None:
+    """A run that is cut in the middle of them is planned anew with what it has deleted."""
+    manifests = held()
+    half = len(manifests) // 2
+    history = History()
+    for one in manifests[:half]:
+        history.add_deleted(one, counts=by.max_deletions is not None)
+    for one in manifests[half:]:
+        history.add_lost_tags(one.digest, {*one.tags})
+    there = [replace(one, tags=()) for one in manifests[half:]]
+    history.before = listing(*manifests)
+    history.observe(listing(*there))
+
+    result = planned(there, by, history=history)
+
+    assert len(result.keep) + len(result.delete) == len(there)
+    assert len(possible_order(result)) == len(result.delete) >= half - 1
 
 
 def test_plan_can_be_asked_for_a_listing_alone() -> None:
