@@ -198,7 +198,7 @@ def _carry_out(planned: _Planned, session: Session, terminal: Terminal) -> _Done
 
         with interrupts(stop, terminal.restore) as interrupt:
             try:
-                run.prune(only)
+                run.prune(only, since=planned.listing)
             except CleanerError as error:
                 failure = error
     is_gone = isinstance(failure, RepositoryNotFound)

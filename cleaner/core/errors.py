@@ -59,6 +59,14 @@ class Unavailable(TransientError):
     """A service failed in every attempt, or sent what cannot be read."""
 
 
+class Unanswered(Unavailable):
+    """A deletion was sent and never answered: the tag or digest ``reference`` may have been deleted."""
+
+    def __init__(self, message: str, reference: str) -> None:
+        super().__init__(message)
+        self.reference = reference
+
+
 class TimeLimitReached(TransientError):
     """The time limit is reached; the next delivery continues with what is left."""
 

@@ -16,10 +16,14 @@ from cleaner.core.reference import Digest, Tag
 
 
 class Deleted(msgspec.Struct, frozen=True):
-    """A manifest that was deleted, as it was judged; ``counts`` says whether ``max_deletions`` counts it."""
+    """A manifest that was deleted, as it was judged; ``counts`` says whether ``max_deletions`` counts it.
+
+    ``is_doubtful``: its deletion was not answered.
+    """
 
     manifest: Manifest
     counts: bool
+    is_doubtful: bool = False
 
 
 class History(msgspec.Struct):
@@ -31,7 +35,8 @@ class History(msgspec.Struct):
 
     The rest is of the present run alone.  ``refused`` may be requested once more, ``undeletable`` not again;
     ``pushed`` got a tag while the run was on.  ``before`` is the listing that the latest plan rests on, as the
-    registry gave it; None before the first.  ``has_immutable_tags``: the registry deletes no tag.
+    registry gave it; None before the first.  ``pushed_again`` is how many that ``max_deletions`` counts were deleted
+    and are there again.  ``has_immutable_tags``: the registry deletes no tag.
     """
 
     deleted: dict[Digest, Deleted] = msgspec.field(default_factory=dict)
@@ -41,6 +46,7 @@ class History(msgspec.Struct):
     undeletable: set[Digest] = msgspec.field(default_factory=set)
     pushed: set[Digest] = msgspec.field(default_factory=set)
     before: Listing | None = None
+    pushed_again: int = 0
     has_immutable_tags: bool = False
 
     def __len__(self) -> int:
@@ -53,13 +59,19 @@ class History(msgspec.Struct):
     def about(self, digests: Container[Digest]) -> History:
         """Return what the next run has to know if this one has only left ``digests`` undone."""
         return History(
-            {digest: one for digest, one in self.deleted.items() if digest in digests},
+            {
+                digest: Deleted(one.manifest, counts=False)
+                for digest, one in self.deleted.items()
+                if digest in digests
+            },
             {digest: tags for digest, tags in self.lost_tags.items() if digest in digests},
         )
 
-    def add_deleted(self, manifest: Manifest, *, counts: bool) -> None:
+    def add_deleted(self, manifest: Manifest, *, counts: bool, is_doubtful: bool = False) -> None:
         """Note that a manifest was deleted, or may have been; ``observe`` finds out."""
-        self.deleted[manifest.digest] = Deleted(manifest, counts)
+        self.deleted[manifest.digest] = Deleted(manifest, counts, is_doubtful)
+        if not is_doubtful:
+            self.lost_tags.pop(manifest.digest, None)
 
     def add_lost_tags(self, digest: Digest, tags: AbstractSet[Tag]) -> None:
         """Note that tags were deleted of a manifest, or may have been; ``observe`` finds out."""
@@ -80,7 +92,8 @@ class History(msgspec.Struct):
         if self.before is not None:
             self.pushed |= _tagged_since(self.before, listing)
         for digest in self.deleted.keys() & listing.manifests.keys():
-            del self.deleted[digest]
+            one = self.deleted.pop(digest)
+            self.pushed_again += one.counts and not one.is_doubtful
         lost_tags, self.lost_tags = self.lost_tags, {}
         for digest in lost_tags.keys() & listing.manifests.keys():
             there = lost_tags[digest] & {*listing.manifests[digest].tags}

@@ -184,7 +184,7 @@ class _Decision:
     def keep_over_limit(self, limit: int) -> None:
         """Keep all images and orphans but the oldest, so that a run deletes ``limit`` of them at most."""
         deleted = self._history.deleted
-        left = limit - sum(one.counts for one in deleted.values())
+        left = limit - self._history.pushed_again - sum(one.counts for one in deleted.values())
         doomed = {digest: one for digest, one in self._graph.listing.manifests.items() if digest not in self.kept}
         judged = [one.digest for one in reversed(newest_first(doomed.values())) if self._is_judged(one.digest)]
         chosen = oldest(judged, max(left, 0), self._graph, doomed.keys(), deleted)

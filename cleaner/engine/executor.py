@@ -22,7 +22,7 @@ from typing import Protocol
 
 import msgspec
 
-from cleaner.core.errors import CleanerError, KeptManifestGone, RequestRefused
+from cleaner.core.errors import CleanerError, KeptManifestGone, RequestRefused, Unanswered
 from cleaner.core.graph import reachable
 from cleaner.core.manifest import Manifest
 from cleaner.core.reference import Digest, Tag
@@ -91,12 +91,14 @@ class Ending(msgspec.Struct, frozen=True):
         return self.response is not None and self.response.current_digest is not None
 
     @property
-    def is_doubtful(self) -> bool:
-        """Whether the registry may have deleted what the step was to delete, and nobody knows."""
-        if self.error is not None:
-            return self.outcome is not Outcome.DELETED
+    def doubtful(self) -> str | None:
+        """The tag or digest of which nobody knows whether the registry has deleted it; None if there is none."""
+        if isinstance(self.error, Unanswered):
+            return self.error.reference
         response = self.response
-        return response is not None and response.was_sent and response.status == 0 and not self.has_moved_tag
+        if response and response.was_sent and response.status == 0 and response.current_digest is None:
+            return self.failed_tag or self.step.manifest.digest
+        return None
 
     @property
     def has_failed_tag(self) -> bool:

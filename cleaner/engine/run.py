@@ -115,16 +115,18 @@ class Run:
         """Let no further image be begun; what was begun is finished."""
         self._is_stopped = True
 
-    def prune(self, only: AbstractSet[Digest] | None = None) -> Report:
+    def prune(self, only: AbstractSet[Digest] | None = None, since: Listing | None = None) -> Report:
         """Carry out plans until there is nothing left to do, and return what was done; the log has it too.
 
-        With ``only`` nothing else is deleted, whatever a plan says.
+        With ``only`` nothing else is deleted, whatever a plan says.  What has got a tag since the listing ``since``
+        was made is kept.
 
         Raises:
             TimeLimitReached: The deadline came first; what was done has been logged.
             CleanerError: A reading failed, and nothing was deleted on its account; or a deletion did.
         """
         todo = listed = None
+        self._history.before = since
         with ThreadPoolExecutor(self._workers, thread_name_prefix="worker") as pool:
             try:
                 while True:
@@ -181,10 +183,11 @@ class Run:
             listing = self._client.read_documents(found, self._counted(each), also=also, absent=deleted)
             vanished = found.manifests.keys() - listing.manifests.keys()
             before, missing = missing, {digest for digest in vanished if found.manifests[digest].is_index}
+            self._history.observe(listing)
             # One that is listed twice and cannot be read is a fault of the registry's, and no deletion.
             if not missing or not missing.isdisjoint(before):
                 break
-        self._history.observe(listing)
+            self._history.before = listing
         self._progress.listed(listing)
         return _Listed(listing, self._history.restore(listing), began, ended, not missing)
 
@@ -241,9 +244,10 @@ class Run:
     def _remember(self, ending: Ending, verdict: Verdict) -> None:
         """Note in the history how a step ended."""
         history, step, digest = self._history, ending.step, ending.step.manifest.digest
-        history.add_lost_tags(digest, {*(step.tags if ending.is_doubtful else ending.tags)})
-        if step.deletes_manifest and (ending.outcome is Outcome.DELETED or ending.is_doubtful):
-            history.add_deleted(step.manifest, counts=verdict.counts)
+        history.add_lost_tags(digest, {*ending.tags} | {tag for tag in step.tags if tag == ending.doubtful})
+        is_deleted = step.deletes_manifest and ending.outcome is Outcome.DELETED
+        if is_deleted or ending.doubtful == digest:
+            history.add_deleted(step.manifest, counts=verdict.counts, is_doubtful=not is_deleted)
         if ending.outcome is Outcome.REFUSED and digest not in history.refused:
             history.refused.add(digest)
         elif ending.outcome is not Outcome.DELETED and not ending.has_moved_tag:

@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from cleaner.core.errors import CleanerError, KeptManifestGone, PermissionDenied, RequestRefused, Unavailable
+from cleaner.core.errors import (
+    CleanerError,
+    KeptManifestGone,
+    PermissionDenied,
+    RequestRefused,
+    Unanswered,
+    Unavailable,
+)
 from cleaner.core.manifest import Manifest
 from cleaner.engine.executor import Ending, Outcome, Result
 from cleaner.google.registry.deletions import DELETED, NOT_FOUND, NOT_SENT, DeletionResponse
@@ -246,7 +253,7 @@ def test_manifest_that_a_message_names_is_kept(when: str) -> None:
     assert deleter.requests == {"before": [], "between": ["a"], "retry": ["a", "image"]}[when]
     assert ending.tags == (() if when == "before" else ("a",))
     # An attempt without a response may have deleted the manifest.
-    assert ending.is_doubtful == (when == "retry")
+    assert ending.doubtful == (digest("image") if when == "retry" else None)
 
 
 def test_no_referrer_begins_once_another_of_its_subject_was_refused() -> None:
@@ -397,8 +404,7 @@ def test_error_ends_the_run_and_tells_whether_something_is_left(
     assert result.is_cut is is_cut
     assert sorted(deleter.requests) == ["a", "b", "image", "second"]
     assert (first.outcome, first.error, first.tags) == (Outcome.FAILED, error, ("a",))
-    assert first.is_doubtful
-    assert second.is_doubtful
+    assert (first.doubtful, second.doubtful) == (None, None)
 
 
 @pytest.mark.parametrize("where", ["deleter", "guard", "guard in a worker", "on_ending"])
@@ -450,7 +456,7 @@ def test_kept_child_is_checked_after_its_index_is_deleted(is_there: bool) -> Non
     if not is_there:
         assert isinstance(result.error, KeptManifestGone)
         assert (result.error.index, result.error.child) == (digest("index"), digest("kept"))
-        assert not result.endings[0].is_doubtful
+        assert result.endings[0].doubtful is None
 
 
 def test_kept_child_of_an_index_that_is_not_deleted_is_not_checked() -> None:
@@ -521,3 +527,16 @@ def test_orphan_whose_subject_cannot_be_checked_ends_the_run() -> None:
 
     assert (result.error, result.is_cut) == (error, False)
     assert deleter.requests == ["HEAD subject"]
+
+
+@pytest.mark.parametrize("what", ["a", "image"])
+def test_deletion_without_an_answer_is_doubtful(what: str) -> None:
+    """Of the tag or manifest that it is about, and of nothing that was not requested."""
+    steps = Steps()
+    steps.add("image", tags="a b")
+    reference = digest("image") if what == "image" else what
+    deleter = MemoryDeleter(responses={what: Unanswered("no answer", reference)})
+
+    (ending,) = carry_out(steps, deleter).endings
+
+    assert ending.doubtful == reference

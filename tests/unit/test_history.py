@@ -292,11 +292,13 @@ def test_next_run_changes_nothing_of_what_this_one_knows() -> None:
 
 
 def test_run_that_leaves_little_undone_leaves_only_what_concerns_that() -> None:
-    """The rest of the history would only take memory."""
+    """The rest of the history would only take memory; another run has a limit of its own."""
     history = remembered(manifest("a"), manifest("b"), lost_tags={"c": "v1", "d": "v2"})
     history.referrers = digests("a")
 
-    assert history.about(digests("a", "d", "e")) == remembered(manifest("a"), lost_tags={"d": "v2"})
+    left = remembered(lost_tags={"d": "v2"})
+    left.add_deleted(manifest("a"), counts=False)
+    assert history.about(digests("a", "d", "e")) == left
     assert not history.about(digests("e"))
 
 
@@ -401,3 +403,24 @@ def test_only_images_that_were_deleted_count_in_the_limit() -> None:
     result = plan(history.restore(given), retiring(max_deletions=2), NOW, history=history)
 
     assert deleted(result) == {"a": "expired"}
+
+
+def test_tags_that_a_manifest_had_lost_are_forgotten_with_it() -> None:
+    """If it is pushed again, it has the tags of that push and no others."""
+    history = remembered(lost_tags={"image": "v1"})
+    history.add_deleted(manifest("image", tags="v1"), counts=True)
+
+    there = listing(manifest("image"))
+    history.observe(there)
+
+    assert history.restore(there) == there
+
+
+def test_image_that_is_pushed_again_still_counts_in_the_limit() -> None:
+    """A doubtful deletion that turns out not to have happened does not."""
+    history = remembered(manifest("again"))
+    history.add_deleted(manifest("doubtful"), counts=True, is_doubtful=True)
+
+    history.observe(listing(manifest("again"), manifest("doubtful")))
+
+    assert (history.pushed_again, history.deleted) == (1, {})

@@ -61,7 +61,7 @@ class Cut:
         for verdict in plan.delete:
             digest = verdict.manifest.digest
             if digest in self.held and self._chance.random() < 0.3:
-                self.history.add_deleted(verdict.manifest, counts=verdict.counts)
+                self.history.add_deleted(verdict.manifest, counts=verdict.counts, is_doubtful=True)
 
     def begin_run(self) -> None:
         """Go on in the next run of the process, which may follow upon doubtful deletions of tags."""

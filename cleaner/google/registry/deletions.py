@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from cleaner.core.errors import Unanswered, Unavailable
 from cleaner.core.reference import Digest, Tag
 from cleaner.google.registry.endpoint import Endpoint
 from cleaner.google.registry.errors import REFUSAL_CODES, check_read, error_codes, read_denied
@@ -52,7 +53,7 @@ def delete_tag(
 
     Raises:
         PermissionDenied, RequestRefused: What the tag names cannot be read.
-        Unavailable: Still failing after all attempts; the tag may have been deleted.
+        Unavailable: Still failing after all attempts; ``Unanswered`` if a DELETE was sent.
     """
     url = endpoint.manifest_url(tag)
     what = f"{endpoint.repository}: {tag}"
@@ -75,7 +76,12 @@ def delete_tag(
         was_sent = True
         return _ended(endpoint.once("DELETE", url, token))
 
-    response = endpoint.authorized(url, attempt, requests=2)
+    try:
+        response = endpoint.authorized(url, attempt, requests=2)
+    except Unavailable as error:
+        if not was_sent:
+            raise
+        raise Unanswered(str(error), tag) from error
     if response.status == UNAUTHORIZED and not response.was_sent:
         raise read_denied(what)
     return response
@@ -89,7 +95,7 @@ def delete_manifest(endpoint: Endpoint, digest: Digest, precondition: Callable[[
 
     Raises:
         PermissionDenied, RequestRefused: There is no token.
-        Unavailable: Still failing after all attempts; the manifest may have been deleted.
+        Unavailable: Still failing after all attempts; ``Unanswered`` if a DELETE was sent.
     """
     url = endpoint.manifest_url(digest)
     was_sent = False
@@ -101,7 +107,12 @@ def delete_manifest(endpoint: Endpoint, digest: Digest, precondition: Callable[[
         was_sent = True
         return _ended(endpoint.once("DELETE", url, token))
 
-    return endpoint.authorized(url, attempt)
+    try:
+        return endpoint.authorized(url, attempt)
+    except Unavailable as error:
+        if not was_sent:
+            raise
+        raise Unanswered(str(error), digest) from error
 
 
 def _ended(response: Response) -> DeletionResponse:
