@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import bisect
 from typing import TYPE_CHECKING
 
+import requests
+
 from tests.chaos.records import REFUSED, Asked, Delivery, now_ms
 from tests.chaos.views import ACCEPTED, NOT_FOUND, Known, View
 from tests.support import oracle
@@ -177,13 +179,8 @@ class RestJudge:
         during = [one for one in asked if view.listed <= one.time <= delivery.ended]
         if any("delete" in one.kind and _is_refused(one) for one in during):
             return frozenset()
-        # While pages were read a tag may have moved from one to another, and stand on both.
-        listed = {(tag, digest) for digest, held in view.raw.items() for tag in held.tags}
-        for one in during:
-            # A tag that has moved, or an orphan's subject that has come, or a kept child that has gone.
-            looked = one.kind == "manifest_head" and one.status in (200, 404)
-            if looked and {digest for tag, digest in listed if tag == one.reference} != {one.named}:
-                return frozenset()
+        if any(self._has_surprised(view, one) for one in during if one.kind == "manifest_head"):
+            return frozenset()
         messages = [
             one.message
             for one in self._records.deliveries
@@ -205,6 +202,22 @@ class RestJudge:
             if until >= view.listed and version.time <= delivery.ended:
                 left &= version.state.keys()
         return frozenset(left)
+
+    def _has_surprised(self, view: View, head: Asked) -> bool:
+        """Whether a run found another tag, subject or child than it had listed."""
+        if head.status not in (requests.codes.ok, NOT_FOUND):
+            return False
+        if not head.reference.startswith("sha256:"):
+            # While pages were read a tag may have moved from one to another, and stand on both.
+            return {digest for digest, held in view.raw.items() if head.reference in held.tags} != {head.named}
+        if head.status == NOT_FOUND:
+            return head.reference in view.raw
+        reading = view.reading
+        return any(
+            head.reference in reading.names_subject[digest]
+            for digest, kind in reading.kinds.items()
+            if kind == oracle.ORPHAN
+        )
 
     def _crossed(self, view: View, views: Sequence[View], asked: Sequence[Asked]) -> set[str]:
         """What a process may take for tagged: somebody else deleted a tag that it was about to delete."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tests.chaos.cases import Case
 
 # What threads, sockets and a busy machine may add to a bound.
-SLACK_S: Final = 1.5
+SLACK_S: Final = 3.0
 # A process that was told 429 once asks as slowly as one request a second for a while.
 PACED_SLACK_S: Final = 20.0
 # "Milliseconds" between a look at a tag and its deletion, on a busy machine.

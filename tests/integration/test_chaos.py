@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 SECONDS = 10
 HISTORIES = 250
+# Of a history in which a cut would cost an untagged image that is kept.
+CUT_SEED = 11
 
 
 @pytest.mark.timeout(300)
@@ -164,8 +166,8 @@ def _quiet_case() -> Case:
     policy = {"repositories": ["127.0.0.1:*/acme/app-0"], "keep": 1, "keep_untagged": 0, "delete_tags": [".*"]}
     case.repositories, case.policies, case.dry_run = {"acme/app-0": policy}, [policy], False
     case.faults, case.auth, case.page_size, case.kills, case.size = [], False, None, 0, 40
+    case.time_limit_s, case.seconds, case.plan_age_s = 30.0, 0.5, 60.0
     case.cuts = case.commands = 0
-    case.time_limit_s, case.seconds, case.plan_age_s, case.referrers_age_s = 30.0, 1.5, 60.0, 10.0
     return case
 
 
@@ -186,6 +188,23 @@ def test_judge_finds_out(stranger: Callable[[Case, str, set[str]], Process], wha
 
     assert any(what in loss.what for loss in outcome.losses), failure(outcome)
     assert not outcome.broken
+
+
+@pytest.mark.parametrize("forgets", [True, False])
+def test_run_that_forgets_what_it_has_deleted_is_found_out(monkeypatch: pytest.MonkeyPatch, *, forgets: bool) -> None:
+    """Cut between an index and its children, it takes these for untagged images, and deletes others for them."""
+    case = _quiet_case()
+    policy = {"repositories": ["127.0.0.1:*/acme/app-0"], "keep": 1, "keep_untagged": 2, "delete_tags": [".*"]}
+    case.repositories, case.policies, case.seed = {"acme/app-0": policy}, [policy], CUT_SEED
+    case.processes, case.workers, case.seconds, case.relist_delay_s = 1, 2, 1.0, 0.1
+    case.cuts, case.commands, case.strikes, case.actions = 8, 0, 0.0, 0
+    if forgets:
+        monkeypatch.setattr("cleaner.core.history.History.restore", lambda _, listing: listing)
+
+    outcome = Round(case).run()
+
+    assert bool(outcome.losses) is forgets, failure(outcome)
+    assert outcome.counts["cuts"]
 
 
 def test_gap_is_no_loss() -> None:
@@ -266,6 +285,43 @@ def test_tag_that_moves_while_its_deletion_is_asked_again_stays(
     world.prune()
 
     assert world.store.tags(world.name)["old-1"] == pushed
+
+
+def test_subject_that_got_a_parent_since_the_listing_stays(emulator: Emulator) -> None:
+    """The registry refuses it; its referrers, which go first, are the gap of the seconds after a listing."""
+    world = World(emulator)
+    subject = image("subject", media_type=OCI_MANIFEST)
+    world.load(subject)
+    world.load(referrer(subject))
+    parent = index([subject], seed="pushed in the second of the run", media_type=OCI_INDEX)
+    world.after(lambda: world.load(parent, "new", days=0), kind="tags_list", nth=1)
+
+    world.prune()
+
+    assert world.has(subject.digest)
+    assert world.has(parent.digest)
+
+
+def test_referrers_of_referrers_stay_when_the_tag_of_the_top_has_moved(emulator: Emulator) -> None:
+    """A subject's tags go first, each checked, so that what came meanwhile is seen before a referrer is touched."""
+    world = World(emulator)
+    world.load(image("newer"), "old-2", days=3)
+    subject = image("subject", media_type=OCI_MANIFEST)
+    world.load(subject, "old-1")
+    about = referrer(subject)
+    world.load(about)
+    about_that = world.load(referrer(about))
+    pushed = world.load(image("pushed"), days=0)
+
+    def move() -> None:
+        world.store.tag(world.name, "v1", subject.digest)
+        world.store.tag(world.name, "old-1", pushed)
+
+    emulator.faults.add(Before(move), kind="manifest_head", path="old-1", nth=1)
+
+    world.prune()
+
+    assert all(world.has(digest) for digest in (subject.digest, about.digest, about_that))
 
 
 def test_tag_that_moves_between_two_pages_ends_no_run(emulator: Emulator) -> None:
