@@ -166,7 +166,7 @@ def _quiet_case() -> Case:
     policy = {"repositories": ["127.0.0.1:*/acme/app-0"], "keep": 1, "keep_untagged": 0, "delete_tags": [".*"]}
     case.repositories, case.policies, case.dry_run = {"acme/app-0": policy}, [policy], False
     case.faults, case.auth, case.page_size, case.kills, case.size = [], False, None, 0, 40
-    case.time_limit_s, case.seconds, case.plan_age_s = 30.0, 0.5, 60.0
+    case.time_limit_s, case.seconds, case.plan_age_s, case.latency_s = 30.0, 0.5, 60.0, 0.0
     case.cuts = case.commands = 0
     return case
 
@@ -210,7 +210,7 @@ def test_run_that_forgets_what_it_has_deleted_is_found_out(monkeypatch: pytest.M
 def test_gap_is_no_loss() -> None:
     """A tag that always moves just after it was looked at is counted, and counted apart."""
     case = _quiet_case()
-    case.strikes = 12.0
+    case.strikes, case.seconds = 12.0, 3.0
 
     outcome = Round(case).run()
 
