@@ -112,7 +112,7 @@ def predecessors(plan: Plan) -> dict[Request, set[Request]]:
 
 
 @given(listed_expiring_cases(), limits, chances, st.lists(st.integers(0, 4), min_size=1, max_size=3))
-@settings(max_examples=6 * settings().max_examples)
+@settings(max_examples=3 * settings().max_examples)
 def test_later_plans_finish_what_the_first_decided(
     case: Case, limit: int | None, chance: random.Random, cuts: list[int]
 ) -> None:
@@ -141,7 +141,7 @@ def test_later_plans_finish_what_the_first_decided(
 
 
 @given(listed_expiring_cases(), limits, chances, st.integers(1, 4))
-@settings(max_examples=6 * settings().max_examples)
+@settings(max_examples=3 * settings().max_examples)
 def test_what_was_begun_is_known_to_be(case: Case, limit: int | None, chance: random.Random, steps: int) -> None:
     """It has lost a tag, an owner, or what the registry wanted deleted first."""
     first = case.plan(max_deletions=limit)
