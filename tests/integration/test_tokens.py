@@ -44,7 +44,7 @@ def test_one_token_is_kept_for_all_requests_of_a_repository(google: World) -> No
     for _ in range(3):
         client = google.client()
         client.list_manifests()
-        client.digest_of(ABSENT)
+        client.exists(ABSENT)
 
     assert google.log.counts == {"token": 1, "tags_list": 3, "manifest_head": 3}
 
@@ -102,13 +102,13 @@ def test_token_is_kept_until_shortly_before_its_end(
     """A minute before, or a tenth of a short life; without a word it lives a minute."""
     google.emulator.behaviour.expires_in = expires_in
     client = google.client()
-    client.digest_of(ABSENT)
+    client.exists(ABSENT)
     google.clock.turn(good_s)
-    client.digest_of(ABSENT)
+    client.exists(ABSENT)
     assert google.log.counts["token"] == 1
 
     google.clock.turn(over_s - good_s)
-    client.digest_of(ABSENT)
+    client.exists(ABSENT)
     assert google.log.counts["token"] == 2
     assert google.log.statuses[401] == 0
 
@@ -143,16 +143,16 @@ def test_deletion_is_repeated_with_a_fresh_token(google: World) -> None:
 def test_many_threads_share_a_fresh_token(google: World) -> None:
     """Twenty workers are refused at once, and one token is asked for."""
     client = google.client()
-    client.digest_of(ABSENT)
+    client.exists(ABSENT)
     google.emulator.expire_tokens()
     barrier = threading.Barrier(20)
 
-    def ask(_: int) -> str | None:
+    def ask(_: int) -> bool:
         barrier.wait()
-        return client.digest_of(ABSENT)
+        return client.exists(ABSENT)
 
     with ThreadPoolExecutor(20) as pool:
-        assert set(pool.map(ask, range(20))) == {None}
+        assert set(pool.map(ask, range(20))) == {False}
 
     assert google.log.counts["token"] == 2
 
@@ -161,7 +161,7 @@ def test_many_threads_share_the_first_token(google: World) -> None:
     """Nor is it asked for twenty times at the start."""
     client = google.client()
     with ThreadPoolExecutor(20) as pool:
-        list(pool.map(lambda _: client.digest_of(ABSENT), range(40)))
+        list(pool.map(lambda _: client.exists(ABSENT), range(40)))
 
     assert google.log.counts == {"token": 1, "manifest_head": 40}
 
@@ -261,7 +261,7 @@ def test_token_service_that_does_not_answer(google: World, fault: Status | DropB
 
     assert google.log.counts == {"token": 6}
     google.faults.remove(rule)
-    google.client().digest_of(ABSENT)
+    google.client().exists(ABSENT)
 
 
 def test_token_service_that_refuses_otherwise(google: World) -> None:

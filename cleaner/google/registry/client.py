@@ -123,20 +123,6 @@ class RepositoryClient:
         """
         return documents.read_documents(self._endpoint, self._registry.links_cache, listing, each, also, absent)
 
-    def digest_of(self, reference: Tag | Digest) -> str | None:
-        """Return the digest that a tag or digest names now, empty if the registry does not say which.
-
-        Returns None if it names nothing, or a manifest of a media type that is not understood.
-
-        Raises:
-            PermissionDenied, RequestRefused, Unavailable: It cannot be read.
-        """
-        response = self._endpoint.send("HEAD", self._endpoint.manifest_url(reference))
-        if response.status == 404:
-            return None
-        check_read(response, f"{self.repository}: {reference}")
-        return response.headers.get("Docker-Content-Digest", "")
-
     def exists(self, digest: Digest) -> bool:
         """Return whether the repository has the manifest ``digest``, of whatever media type.
 

@@ -55,33 +55,19 @@ def delete_tag(
         PermissionDenied, RequestRefused: What the tag names cannot be read.
         Unavailable: Still failing after all attempts; ``Unanswered`` if a DELETE was sent.
     """
-    url = endpoint.manifest_url(tag)
     what = f"{endpoint.repository}: {tag}"
-    was_sent = False
 
-    def attempt(token: str) -> DeletionResponse:
-        nonlocal was_sent
-        if not precondition():
-            return msgspec.structs.replace(NOT_SENT, was_sent=was_sent)
-        head = endpoint.once("HEAD", url, token)
+    def check(token: str) -> DeletionResponse | None:
+        head = endpoint.once("HEAD", endpoint.manifest_url(tag), token)
         if head.status == 404:
-            # After a DELETE whose response was lost.
-            return DELETED if was_sent else NOT_FOUND
+            return NOT_FOUND
         if head.status == UNAUTHORIZED:
-            return DeletionResponse(is_gone=False, was_sent=was_sent, status=head.status)
+            return DeletionResponse(is_gone=False, status=head.status)
         check_read(head, what)
         current = head.headers.get("Docker-Content-Digest", "")
-        if current != expected_digest:
-            return DeletionResponse(is_gone=False, was_sent=was_sent, current_digest=current)
-        was_sent = True
-        return _ended(endpoint.once("DELETE", url, token))
+        return None if current == expected_digest else DeletionResponse(is_gone=False, current_digest=current)
 
-    try:
-        response = endpoint.authorized(url, attempt, requests=2)
-    except Unavailable as error:
-        if not was_sent:
-            raise
-        raise Unanswered(str(error), tag) from error
+    response = _delete(endpoint, tag, precondition, check, requests=2)
     if response.status == UNAUTHORIZED and not response.was_sent:
         raise read_denied(what)
     return response
@@ -97,22 +83,43 @@ def delete_manifest(endpoint: Endpoint, digest: Digest, precondition: Callable[[
         PermissionDenied, RequestRefused: There is no token.
         Unavailable: Still failing after all attempts; ``Unanswered`` if a DELETE was sent.
     """
-    url = endpoint.manifest_url(digest)
+    return _delete(endpoint, digest, precondition, lambda _: None, requests=1)
+
+
+def _delete(
+    endpoint: Endpoint,
+    reference: Tag | Digest,
+    precondition: Callable[[], bool],
+    check: Callable[[str], DeletionResponse | None],
+    *,
+    requests: int,
+) -> DeletionResponse:
+    """Delete a tag or manifest, and return how that ended.
+
+    Each attempt calls ``precondition``, then ``check`` with its token, which returns a response if no DELETE is to be
+    sent.  An attempt sends up to ``requests`` requests.
+
+    Raises:
+        Unavailable: Still failing after all attempts; ``Unanswered`` if a DELETE was sent.
+    """
+    url = endpoint.manifest_url(reference)
     was_sent = False
 
     def attempt(token: str) -> DeletionResponse:
         nonlocal was_sent
-        if not precondition():
-            return msgspec.structs.replace(NOT_SENT, was_sent=was_sent)
+        unsent = check(token) if precondition() else NOT_SENT
+        if unsent is not None:
+            # An earlier attempt's DELETE, whose response was lost, may have succeeded.
+            return msgspec.structs.replace(unsent, was_sent=was_sent)
         was_sent = True
         return _ended(endpoint.once("DELETE", url, token))
 
     try:
-        return endpoint.authorized(url, attempt)
+        return endpoint.authorized(url, attempt, requests=requests)
     except Unavailable as error:
         if not was_sent:
             raise
-        raise Unanswered(str(error), digest) from error
+        raise Unanswered(str(error), reference) from error
 
 
 def _ended(response: Response) -> DeletionResponse:

@@ -14,7 +14,7 @@ from cleaner.core.errors import (
     Unavailable,
 )
 from cleaner.core.reference import Tag
-from cleaner.google.registry.deletions import DELETED, NOT_SENT, DeletionResponse
+from cleaner.google.registry.deletions import DELETED, NOT_FOUND, NOT_SENT, DeletionResponse
 from tests.emulator.faults import Before, DropAfter, DropBefore, Status
 from tests.emulator.images import image, raw
 from tests.emulator.store import (
@@ -31,46 +31,27 @@ if TYPE_CHECKING:
     from tests.support.world import World
 
 
-def test_digest_of_a_tag(world: World) -> None:
-    """What a tag names now, or nothing."""
-    digest = world.load(image(1), tags="v1")
-    client = world.client()
-
-    assert client.digest_of(Tag("v1")) == digest
-    assert client.digest_of(digest) == digest
-    assert client.digest_of(Tag("v2")) is None
-    assert client.digest_of(ABSENT) is None
-
-
-@pytest.mark.parametrize(
-    ("status", "error"), [(401, PermissionDenied), (403, PermissionDenied), (400, RequestRefused)]
-)
-def test_digest_of_a_tag_that_may_not_be_asked(world: World, status: int, error: type[CleanerError]) -> None:
-    """Not to know is not to be free."""
-    world.load(image(1), tags="v1")
-    world.faults.add(Status(status), kind="manifest_head")
-
-    with pytest.raises(error):
-        world.client().digest_of(Tag("v1"))
-
-
-def test_registry_that_does_not_say_what_a_tag_names(world: World) -> None:
+def test_tag_is_kept_if_the_registry_does_not_say_what_it_names(world: World) -> None:
     """An answer without the header is no digest at all, and not 'nothing there'."""
-    world.load(image(1), tags="v1")
+    digest = world.load(image(1), tags="v1")
     world.faults.add(Status(200, body=b""), kind="manifest_head")
 
-    assert world.client().digest_of(Tag("v1")) == ""
+    response = world.client().delete_tag(Tag("v1"), digest, lambda: True)
+
+    assert response == DeletionResponse(is_gone=False, current_digest="")
+    assert world.tags == {"v1": digest}
 
 
 @pytest.mark.parametrize("media_type", [*TYPES, "application/vnd.unknown"])
 def test_manifest_of_any_type_exists(world: World, media_type: str) -> None:
     """A registry answers 404 for a manifest of a type that is not accepted, so any type is."""
-    digest = world.load(raw(b"{}", media_type))
+    digest = world.load(raw(b"{}", media_type), tags="v1")
     client = world.client()
 
     assert client.exists(digest)
     assert not client.exists(ABSENT)
-    assert (client.digest_of(digest) is not None) == (media_type in TYPES)
+    # What a tag names is asked with the types that are understood.
+    assert client.delete_tag(Tag("v1"), digest, lambda: True) == (DELETED if media_type in TYPES else NOT_FOUND)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +225,7 @@ def test_tag_is_checked_again_with_a_fresh_token(google: World, kind: str) -> No
     """A 401 to either request repeats both."""
     digest = google.load(image(1), tags="v1")
     client = google.client()
-    client.digest_of(digest)
+    client.exists(digest)
     google.log.clear()
     google.faults.add(Before(google.emulator.expire_tokens), kind=kind, nth=1)
 
