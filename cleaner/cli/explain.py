@@ -1,7 +1,8 @@
 """Why one manifest stays or goes, rule by rule, in sentences.
 
-A plan gives one reason, the first that applies.  Here every rule has its say, so the rules are read a second time;
-tests hold the two readings together.  Reads no clock, network, environment or log.
+A plan gives one reason, the first that applies.  Here every rule has its say: the core decides what each says, and
+the sentences are worded here.  What is needed is found a second time, since a plan has no way to it; a test compares
+the two.  Reads no clock, network, environment or log.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from cleaner.core.rules import (
     NOTHING_RUNNING,
     RULES,
     Facts,
+    Group,
     Reason,
     Running,
+    groups,
     is_retired,
     newest_first,
     newest_of_pools,
@@ -107,10 +110,10 @@ class _Reader:
         self._manifest = manifest
         self._digest = manifest.digest
         self._graph = Graph.of(case.listing)
-        self._kind = self._graph.kind(manifest)
         self._kept = {verdict.manifest.digest: verdict for verdict in case.plan.keep}
         self._going = {verdict.manifest.digest: verdict for verdict in case.plan.delete}
         kinds = {digest: self._graph.kind(one) for digest, one in case.listing.manifests.items()}
+        self._kind = kinds[manifest.digest]
         self._facts = Facts(
             case.policy,
             case.now,
@@ -201,9 +204,8 @@ class _Reader:
         who = self._facts.running.get(self._digest)
         if who is None:
             return "Nothing that is deployed names it."
-        running = self._case.running
-        names = [running.digests.get(self._digest), *(running.tags.get(tag) for tag in self._manifest.tags)]
-        return f"{who} runs {'it' if any(names) else 'what it lists'}."
+        is_named = self._case.running.runner_of(self._manifest) is not None
+        return f"{who} runs {'it' if is_named else 'what it lists'}."
 
     def _protected_tag(self) -> str:
         patterns = self._policy.protect_tags
@@ -216,7 +218,7 @@ class _Reader:
 
     def _tagged(self) -> str:
         manifest, patterns = self._manifest, self._policy.delete_tags
-        if not (self._kind.is_image or self._kind is Kind.ORPHAN):
+        if not self._kind.is_judged:
             return "This rule is about images."
         if manifest.has_unnamed_tags:
             return "It has more tags than the registry names."
@@ -246,7 +248,7 @@ class _Reader:
             sentence += f", and max_age is {words.duration(policy.max_age)}"
         return f"{sentence}."
 
-    def _place(self, group: tuple[str | None, ...] | None) -> tuple[bool, str]:
+    def _place(self, group: Group | None) -> tuple[bool, str]:
         """Return whether the manifest is among the newest of a group, and where it stands, in words."""
         pool = [one for one in self._case.listing.manifests.values() if one.uploaded and group in self._groups(one)]
         before = total = 0
@@ -271,18 +273,12 @@ class _Reader:
             where = f"a child, and as old as it were it number {before + 1} {pool_name}"
         return before < keep, f"{where}; {key} is {keep}"
 
-    def _groups(self, manifest: Manifest) -> list[tuple[str | None, ...] | None]:
-        """Return the pools of ``manifest``: what ``group_by`` captures of its tags; None stands for the untagged."""
-        kind = self._graph.kind(manifest)
+    def _groups(self, manifest: Manifest) -> tuple[Group | None, ...]:
+        """Return the pools of ``manifest``: its groups; None stands for the untagged."""
+        kind = self._facts.kinds[manifest.digest]
         if kind is Kind.UNTAGGED_IMAGE and manifest.uploaded:
-            return [None] if self._case.now - manifest.uploaded >= self._policy.min_age else []
-        if kind is not Kind.TAGGED_IMAGE:
-            return []
-        group_by = self._policy.group_by
-        if group_by is None:
-            return [()]
-        matches = [match.groups() for match in map(group_by.fullmatch, manifest.tags) if match]
-        return list(dict.fromkeys(matches)) or [()]
+            return (None,) if self._case.now - manifest.uploaded >= self._policy.min_age else ()
+        return groups(manifest, self._policy.group_by) if kind is Kind.TAGGED_IMAGE else ()
 
     def _needed(self) -> Finding:
         if self._kept_as(Reason.OVER_LIMIT):

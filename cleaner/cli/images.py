@@ -80,7 +80,7 @@ class View(msgspec.Struct, frozen=True):
         verdicts = {verdict.manifest.digest: (verdict, False) for verdict in plan.keep}
         verdicts |= {verdict.manifest.digest: (verdict, True) for verdict in plan.delete}
         kinds = {digest: graph.kind(listing.manifests[digest]) for digest in verdicts}
-        heads = [digest for digest, kind in kinds.items() if kind.is_image or kind is Kind.ORPHAN]
+        heads = [digest for digest, kind in kinds.items() if kind.is_judged]
         attached = reachable(
             heads, lambda digest: (*graph.children.get(digest, ()), *graph.referrers.get(digest, ()))
         )

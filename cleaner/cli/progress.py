@@ -90,11 +90,11 @@ def bars(terminal: Terminal) -> Iterator[Bars]:
 class Follower(Progress):
     """Follows one run, told from any thread.
 
-    ``ends`` says how each manifest has ended, if it is one of ``only``; ``listing`` is the latest one.
+    ``listing`` is the latest one.  With ``only`` the deletions of a plan are counted as out of all of these.
     """
 
     def __init__(self, bar: Bar, only: AbstractSet[Digest] | None = None) -> None:
-        self.ends: dict[Digest, Outcome] = {}
+        self._ends: dict[Digest, Outcome] = {}
         self.listing: Listing | None = None
         self._bar = bar
         self._only = only
@@ -127,16 +127,16 @@ class Follower(Progress):
     def deleting(self, total: int) -> None:
         """Begin to count deletions; a plan that is made anew on the way has only those that are left."""
         with self._lock:
-            self._total = len(self.ends) + total if self._only is None else len(self._only)
+            self._total = len(self._ends) + total if self._only is None else len(self._only)
             self._began = self._began or time.monotonic()
             self._show()
 
     def ended(self, digest: Digest, outcome: Outcome) -> None:
         """Count one deletion; of one that is planned again, the last outcome is the one that counts."""
         with self._lock:
-            if digest in self.ends:
-                self._counts[self.ends[digest]] -= 1
-            self.ends[digest] = outcome
+            if digest in self._ends:
+                self._counts[self._ends[digest]] -= 1
+            self._ends[digest] = outcome
             self._counts[outcome] += 1
             self._show()
 
@@ -150,4 +150,4 @@ class Follower(Progress):
         said = [f"{ends[Outcome.DELETED] / seconds:,.0f}/s"] if seconds > 0 and ends[Outcome.DELETED] else []
         said += [f"{ends[end]} {end.value}" for end in (Outcome.REFUSED, Outcome.FAILED) if ends[end]]
         said += [self._remark] if self._remark else []
-        self._bar.show("Deleting", len(self.ends), self._total, ", ".join(said))
+        self._bar.show("Deleting", len(self._ends), self._total, ", ".join(said))

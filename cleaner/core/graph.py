@@ -35,8 +35,13 @@ class Kind(Enum):
 
     @property
     def is_image(self) -> bool:
-        """Whether it is judged on its own."""
+        """Whether it is an image."""
         return self in (Kind.TAGGED_IMAGE, Kind.UNTAGGED_IMAGE)
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether the policy judges it on its own, as it does images and orphans; the rest follows others."""
+        return self.is_image or self is Kind.ORPHAN
 
 
 class Graph(msgspec.Struct, frozen=True):

@@ -186,14 +186,11 @@ class _Decision:
         deleted = self._history.deleted
         left = limit - self._history.pushed_again - sum(one.counts for one in deleted.values())
         doomed = {digest: one for digest, one in self._graph.listing.manifests.items() if digest not in self.kept}
-        judged = [one.digest for one in reversed(newest_first(doomed.values())) if self._is_judged(one.digest)]
+        judged = [one.digest for one in reversed(newest_first(doomed.values())) if self._kinds[one.digest].is_judged]
         chosen = oldest(judged, max(left, 0), self._graph, doomed.keys(), deleted)
         over = [digest for digest in judged if digest not in chosen and digest not in deleted]
         for digest, is_limited in over_limit(over, self._graph).items():
             self.kept.setdefault(digest, Reason.OVER_LIMIT if is_limited else Reason.NEEDED)
-
-    def _is_judged(self, digest: Digest) -> bool:
-        return self._kinds[digest].is_image or self._kinds[digest] is Kind.ORPHAN
 
     def _is_undeletable(self, manifest: Manifest, only: AbstractSet[Digest] | None) -> bool:
         digest, history = manifest.digest, self._history

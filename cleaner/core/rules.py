@@ -18,6 +18,9 @@ from cleaner.core.reference import Digest, Tag
 
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
+# What ``group_by`` captured of a tag: the images with the same one are a pool.
+Group = tuple[str | None, ...]
+
 
 class Reason(Enum):
     """Why a manifest is kept or deleted; of several that apply, the first in this order is given."""
@@ -43,6 +46,11 @@ class Running(msgspec.Struct, frozen=True):
 
     digests: Mapping[Digest, str] = msgspec.field(default_factory=dict)
     tags: Mapping[Tag, str] = msgspec.field(default_factory=dict)
+
+    def runner_of(self, manifest: Manifest) -> str | None:
+        """Return who runs ``manifest``, by its digest or else by the first of its tags; None if nobody does."""
+        names = (self.digests.get(manifest.digest), *(self.tags.get(tag) for tag in manifest.tags))
+        return next(filter(None, names), None)
 
 
 NOTHING_RUNNING = Running()
@@ -81,8 +89,7 @@ def _has_other_tag(facts: Facts, manifest: Manifest) -> bool:
 
     An orphan has no image to follow, so its cosign tags are judged like an image's.
     """
-    kind = facts.kinds[manifest.digest]
-    if not (kind.is_image or kind is Kind.ORPHAN):
+    if not facts.kinds[manifest.digest].is_judged:
         return False
     return manifest.has_unnamed_tags or not all(_matches(facts.policy.delete_tags, tag) for tag in manifest.tags)
 
@@ -128,7 +135,7 @@ def newest_of_pools(
     ``kinds`` has those that are there: what was deleted takes no place.  An untagged image that was none in the
     listing before may be a part of an image that another process deletes.
     """
-    groups: dict[tuple[str | None, ...], list[Manifest]] = {}
+    tagged: dict[Group, list[Manifest]] = {}
     untagged: list[Manifest] = []
     newest: list[Manifest] = []
     for digest, kind in kinds.items():
@@ -136,14 +143,14 @@ def newest_of_pools(
         if manifest.uploaded is None:
             continue
         if kind is Kind.TAGGED_IMAGE:
-            for group in _groups(manifest, policy.group_by):
-                groups.setdefault(group, []).append(manifest)
+            for group in groups(manifest, policy.group_by):
+                tagged.setdefault(group, []).append(manifest)
         elif kind is Kind.UNTAGGED_IMAGE and now - manifest.uploaded >= policy.min_age:
             (untagged if digest in untagged_before else newest).append(manifest)
     if not policy.keep_untagged:
         newest.clear()
     newest += newest_first(untagged)[: policy.keep_untagged]
-    for pool in groups.values():
+    for pool in tagged.values():
         newest += _newest_of(pool, policy.keep, graph.parents)
     return {manifest.digest for manifest in newest if not is_retired(manifest, policy, now)}
 
@@ -153,12 +160,12 @@ def is_retired(manifest: Manifest, policy: Policy, now: datetime) -> bool:
     return policy.max_age is not None and manifest.uploaded is not None and now - manifest.uploaded >= policy.max_age
 
 
-def _groups(manifest: Manifest, group_by: Pattern | None) -> set[tuple[str | None, ...]]:
-    """Return what ``group_by`` captured of the image's tags; the empty tuple where none matches."""
+def groups(manifest: Manifest, group_by: Pattern | None) -> tuple[Group, ...]:
+    """Return the groups of a tagged image, each once, in the order of its tags; ``((),)`` if no tag matches."""
     if group_by is None:
-        return {()}
+        return ((),)
     matches = (group_by.fullmatch(tag) for tag in manifest.tags)
-    return {match.groups() for match in matches if match} or {()}
+    return tuple(dict.fromkeys(match.groups() for match in matches if match)) or ((),)
 
 
 def _newest_of(pool: list[Manifest], count: int, not_counted: Container[Digest]) -> list[Manifest]:
@@ -180,8 +187,7 @@ def runners(graph: Graph, running: Running) -> dict[Digest, str]:
     """Return each manifest that is deployed, or lists one that is, with who runs it."""
     by: dict[Digest, str] = {}
     for digest, manifest in graph.listing.manifests.items():
-        names = [running.digests.get(digest), *(running.tags.get(tag) for tag in manifest.tags)]
-        who = next(filter(None, names), None)
+        who = running.runner_of(manifest)
         if who is not None:
             by[digest] = who
     # Of several who run its children an index names the first by name, whatever the order of the listing.
