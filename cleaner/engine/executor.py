@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from enum import Enum
 from graphlib import TopologicalSorter
@@ -214,7 +214,11 @@ class _Execution:
             # Last in, first out: an image is finished before the next one is begun.
             self._ready.extendleft(reversed(self._order.get_ready()))
             return
-        self._blocked |= reachable(self._later.get(at, ()), lambda other: self._later.get(other, ()))
+
+        def unblocked(other: int) -> Iterator[int]:
+            return (later for later in self._later.get(other, ()) if later not in self._blocked)
+
+        self._blocked |= reachable(unblocked(at), unblocked)
 
     def _is_in_vain(self, at: int) -> bool:
         """Return whether a step cannot succeed, or deletes a referrer of a subject that is kept by now."""

@@ -7,7 +7,6 @@ requests.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -31,8 +30,6 @@ from cleaner.google.registry.client import Registry
 from cleaner.google.registry.documents import Map
 from cleaner.google.tokens import Access
 from cleaner.google.transport import RequestBudget
-
-logger = logging.getLogger(__name__)
 
 # By repository, what runs that ended early leave to the next.
 Histories = LruCache[Repository, History]
