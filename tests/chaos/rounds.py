@@ -76,7 +76,6 @@ class Round:
         self._outcome = Outcome(case)
         self._rules: list[tuple[str, Rule]] = []
         self._servers: list[tuple[asyncio.Server, web.Server]] = []
-        self._processes: list[Process] = []
         self._ended: list[Process] = []
         self._commands: list[CommandLine] = []
 

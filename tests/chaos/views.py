@@ -137,11 +137,6 @@ class View:
         return frozenset.intersection(*self.goings)
 
     @cached_property
-    def uncounted(self) -> list[frozenset[str]]:
-        """For each of ``readings`` what is deleted however many untagged images are newer."""
-        return [self.going(reading, ()) for reading in self.readings]
-
-    @cached_property
     def untagged(self) -> frozenset[str]:
         """What it shows as untagged images."""
         return frozenset(

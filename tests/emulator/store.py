@@ -258,12 +258,6 @@ class Store:
             held = self._repositories.get(canonical(repository))
             return held is not None and (reference in held.tags or reference in held.manifests)
 
-    def was_deleted(self, repository: str, digest: str) -> int | None:
-        """When the manifest was deleted, in ms; None if it lives or never was."""
-        with self._lock:
-            held = self._repositories.get(canonical(repository))
-            return held.deleted[digest][0] if held and digest in held.deleted else None
-
     def order(self, repository: str) -> list[str]:
         """The digests, sorted.  The list is the store's own: read it only.
 

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.support.deliveries import TOPIC, topic_path
 from tests.support.processes import Server, free_port, inherited
 
 if TYPE_CHECKING:
@@ -27,11 +26,6 @@ class FunctionProcess(Server):
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def push_url(self) -> str:
-        """Where a push subscription of the topic ``gcr`` pushes to."""
-        return self.url + topic_path(TOPIC)
 
     @property
     def records(self) -> list[dict[str, object]]:

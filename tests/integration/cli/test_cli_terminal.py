@@ -31,8 +31,7 @@ from tests.support.processes import DEADLINE_S, ROOT, wait_for
 RETIRING = ("--delete-tags", ".*", "--keep", "2", "--keep-untagged", "0")
 CTRL_C = b"\x03"
 
-# Control sequences: colours and styles, and everything else.
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+# Control sequences.
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -73,10 +72,6 @@ class Screen:
     def lines(self) -> list[str]:
         """The lines, without control sequences; of one that was drawn over, all of its drawings."""
         return [line.rstrip() for line in re.split(r"[\r\n]+", self.plain)]
-
-    @property
-    def has_colours(self) -> bool:
-        return _COLOUR.search(self.raw) is not None
 
     @property
     def has_cursor(self) -> bool:
