@@ -139,10 +139,12 @@ class Desk(Seat):
             os.close(ours)
 
 
-# The terminal has to be the process's own, or its Ctrl-C would interrupt nobody.
+# The terminal has to be the process's own, or its Ctrl-C would interrupt nobody.  Nor would it where SIGINT is
+# ignored: what a script starts in the background ignores it, and so do its children, the tests and what they start.
 _CONTROLLED = """
-import fcntl, os, sys, termios
+import fcntl, os, signal, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 os.execv(sys.executable, [sys.executable, "-m", "cleaner", *sys.argv[1:]])
 """
 
