@@ -78,11 +78,13 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Child]]:
 
 
 def assert_nothing_left(child: Child, mark: str) -> None:
-    """No process that the demo started runs, and none of the ports that it has named is open."""
+    """No process that the demo started runs, and none of the ports that it gave them is open.
+
+    The registry is the demo itself, and its port may be that of another test's by now.
+    """
     left = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/environ") if mark in _read(path)]
-    listening = [
-        port for port in re.findall(r"127\.0\.0\.1:([0-9]+)", "\n".join(child.lines)) if is_listening(int(port))
-    ]
+    given = re.findall(r" at 127\.0\.0\.1:([0-9]+)", "\n".join(child.lines))
+    listening = [port for port in given if is_listening(int(port))]
     for pid in left:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

@@ -29,6 +29,8 @@ settings.register_profile(
     database=None,
     deadline=None,
     max_examples=100,
+    # How long it takes to draw the examples is the machine's affair.
+    suppress_health_check=[HealthCheck.too_slow],
     # To explain a failure takes longer than a test may.
     phases=[phase for phase in Phase if phase is not Phase.explain],
 )

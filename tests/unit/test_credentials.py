@@ -149,10 +149,11 @@ def test_token_endpoint_that_is_not_there_is_transient(account: Callable[..., Go
     """Nobody listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
+        # It stays bound, so that nobody else comes to listen there.
         port = free.getsockname()[1]
 
-    with pytest.raises(Unavailable):
-        account(token_uri=f"http://127.0.0.1:{port}/").access_token()
+        with pytest.raises(Unavailable):
+            account(token_uri=f"http://127.0.0.1:{port}/").access_token()
 
 
 @pytest.mark.parametrize(

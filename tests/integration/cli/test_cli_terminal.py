@@ -63,6 +63,14 @@ class Screen:
             assert time.monotonic() < end, f"no end: {self.plain!r}"
         return self._process.wait(DEADLINE_S)
 
+    def ends_within(self, seconds: float) -> bool:
+        """Whether it ends before so long has passed."""
+        end = time.monotonic() + seconds
+        while self._read():
+            if time.monotonic() > end:
+                return False
+        return True
+
     @property
     def plain(self) -> str:
         """What was written, without control sequences."""
@@ -342,7 +350,8 @@ def test_interrupted_while_deleting(desk: Desk, interrupt: Callable[[Screen], No
     desk.builds(30)
     before = Held.now(desk.emulator.store, desk.name)
     kept = [desk.emulator.store.tags(desk.name)[f"build-{at}"] for at in (0, 1)]
-    desk.emulator.faults.add(Delay(0.05), method="DELETE")
+    # After the twelfth so slow that the interrupt comes long before the last.
+    desk.emulator.faults.add(Delay(0.5), kind="manifest_delete", skip=12)
 
     with desk.call("prune", *RETIRING, "--yes", "--workers", "3") as screen:
         wait_for(pruning(desk, 12), "some are gone")
@@ -375,8 +384,9 @@ def test_interrupted_twice(desk: Desk, interrupt: Callable[[Screen], None]) -> N
         wait_for(lambda: len(desk.emulator.log.of("tag_delete")) >= 2, "it is at work")
         screen.wait_for("Deleting")
         interrupt(screen)
-        time.sleep(0.3)
-        interrupt(screen)
+        # What comes before the first has been noticed is one with it.
+        while not screen.ends_within(0.3):
+            interrupt(screen)
         assert screen.end() == 130
 
     assert screen.has_cursor
@@ -428,7 +438,8 @@ def test_sweep_from_here(desk: Desk, swept: tuple[list[str], Path]) -> None:
 def test_sweep_from_here_interrupted(desk: Desk, swept: tuple[list[str], Path]) -> None:
     """What runs is finished, the other repositories are not begun, and all is told."""
     names, policies = swept
-    desk.emulator.faults.add(Delay(0.1), kind="manifest_delete")
+    # After the third so slow that the interrupt comes long before the last.
+    desk.emulator.faults.add(Delay(1), kind="manifest_delete", skip=3)
     given = ("--local", "--yes", "--workers", "1", "--policies", str(policies))
 
     with desk.call("sweep", *given, name=desk.emulator.name("acme")) as screen:
