@@ -28,6 +28,7 @@ from tests.support.builders import (
     reasons,
     retiring,
 )
+from tests.support.growth import assert_grows_evenly, seconds_of
 
 
 def test_both_parts_are_newest_first() -> None:
@@ -74,72 +75,73 @@ def test_order_of_the_listing_changes_nothing() -> None:
 
 # --- size
 
-DEPTH = 20_000
+# Deeper than Python's recursion goes.
+DEPTH = 4_800
 
 
-def nested(tags: str = "") -> list[Manifest]:
+def nested(depth: int, tags: str = "") -> list[Manifest]:
     """Return a nest of indexes, the innermost the oldest."""
     held = [
-        manifest(f"i{n}", 30 + n, tags=tags and f"{tags}{n}", children=f"i{n + 1}" if n < DEPTH else "")
-        for n in range(DEPTH + 1)
+        manifest(f"i{n}", 30 + n, tags=tags and f"{tags}{n}", children=f"i{n + 1}" if n < depth else "")
+        for n in range(depth + 1)
     ]
     return list(reversed(held))
 
 
-def chain() -> list[Manifest]:
+def chain(depth: int) -> list[Manifest]:
     """Return signatures of signatures of one image."""
-    return [manifest("s0", tags="v1"), *(manifest(f"s{n}", tags=cosign(f"s{n - 1}")) for n in range(1, DEPTH))]
+    return [manifest("s0", tags="v1"), *(manifest(f"s{n}", tags=cosign(f"s{n - 1}")) for n in range(1, depth))]
 
 
-def ring() -> list[Manifest]:
+def ring(depth: int) -> list[Manifest]:
     """Return an image and signatures in a circle that belong to it."""
-    return [*chain()[:-1], manifest("s1", tags=f"{cosign('s0')} {cosign(f's{DEPTH - 2}')}")]
+    return [*chain(depth)[:-1], manifest("s1", tags=f"{cosign('s0')} {cosign(f's{depth - 2}')}")]
 
 
-def ring_of_many_images() -> list[Manifest]:
+def ring_of_many_images(depth: int) -> list[Manifest]:
     """Return images, and signatures in a circle, the last of which signs all the images."""
-    half = DEPTH // 2
+    half = depth // 2
     images = [manifest(f"o{n}", tags=f"v{n}") for n in range(half)]
     signatures = [manifest(f"k{n}", tags=cosign(f"k{(n - 1) % half}")) for n in range(half - 1)]
     all_of_them = " ".join(cosign(f"o{n}") for n in range(half))
     return [*images, *signatures, manifest(f"k{half - 1}", tags=f"{cosign(f'k{half - 2}')} {all_of_them}")]
 
 
-def oci_referrers() -> list[Manifest]:
+def oci_referrers(depth: int) -> list[Manifest]:
     """Return an image with very many OCI referrers."""
-    return [manifest("s", tags="v1"), *(manifest(f"r{n}", subject="s") for n in range(DEPTH))]
+    return [manifest("s", tags="v1"), *(manifest(f"r{n}", subject="s") for n in range(depth))]
 
 
-def chain_of_oci_referrers() -> list[Manifest]:
+def chain_of_oci_referrers(depth: int) -> list[Manifest]:
     """Return OCI referrers of OCI referrers of one image."""
-    return [manifest("r0", tags="v1"), *(manifest(f"r{n}", subject=f"r{n - 1}") for n in range(1, DEPTH))]
+    return [manifest("r0", tags="v1"), *(manifest(f"r{n}", subject=f"r{n - 1}") for n in range(1, depth))]
 
 
-def chain_with_signatures() -> list[Manifest]:
+def chain_with_signatures(depth: int) -> list[Manifest]:
     """Return such a chain of half the length, and OCI referrers of its end each of which signs one of its members."""
-    half = DEPTH // 2
+    half = depth // 2
     signatures = (manifest(f"k{n}", tags=cosign(f"r{n}"), subject=f"r{half - 1}", children="") for n in range(half))
-    return [*chain_of_oci_referrers()[:half], *signatures]
+    return [*chain_of_oci_referrers(half), *signatures]
 
 
-def chain_of_signatures_and_oci_referrers() -> list[Manifest]:
+def chain_of_signatures_and_oci_referrers(depth: int) -> list[Manifest]:
     """Return a chain each member of which refers to the one before, and signs the one before that."""
     return [
         *(manifest(f"r{n}", tags=f"v{n}") for n in range(2)),
-        *(manifest(f"r{n}", tags=cosign(f"r{n - 2}"), subject=f"r{n - 1}", children="") for n in range(2, DEPTH)),
+        *(manifest(f"r{n}", tags=cosign(f"r{n - 2}"), subject=f"r{n - 1}", children="") for n in range(2, depth)),
     ]
 
 
-def referrers_index() -> list[Manifest]:
+def referrers_index(depth: int) -> list[Manifest]:
     """Return an image whose referrers index lists very many OCI referrers."""
-    names = [f"r{n}" for n in range(DEPTH)]
+    names = [f"r{n}" for n in range(depth)]
     index = manifest("index", tags=cosign("s", ""), children=" ".join(names))
     return [manifest("s", tags="v1"), index, *(manifest(name, subject="s") for name in names)]
 
 
-def referrers_index_of_many() -> list[Manifest]:
+def referrers_index_of_many(depth: int) -> list[Manifest]:
     """Return very many images that have one referrers index, which signs as many others with OCI referrers."""
-    half = DEPTH // 2
+    half = depth // 2
     tags = [tag for n in range(half) for tag in (cosign(f"o{n}", ""), cosign(f"p{n}"))]
     return [
         manifest("index", tags=" ".join(tags), children=""),
@@ -149,18 +151,18 @@ def referrers_index_of_many() -> list[Manifest]:
     ]
 
 
-def flat() -> list[Manifest]:
-    return [manifest(f"m{n}", 30 + n, tags=f"v{n}") for n in range(2 * DEPTH)]
+def flat(depth: int) -> list[Manifest]:
+    return [manifest(f"m{n}", 30 + n, tags=f"v{n}") for n in range(2 * depth)]
 
 
-def shared() -> list[Manifest]:
+def shared(depth: int) -> list[Manifest]:
     """Return one old tagged child of very many indexes."""
-    return [*(manifest(f"x{n}", 30, tags=f"v{n}", children="c") for n in range(DEPTH)), manifest("c", 99, tags="c")]
+    return [*(manifest(f"x{n}", 30, tags=f"v{n}", children="c") for n in range(depth)), manifest("c", 99, tags="c")]
 
 
-def attested() -> list[Manifest]:
+def attested(depth: int) -> list[Manifest]:
     """Return an index with very many attestations of one child."""
-    names = [f"t{n}" for n in range(DEPTH)]
+    names = [f"t{n}" for n in range(depth)]
     pairs = " ".join(f"{name}:c" for name in names)
     # Among the last of all that list the child, in case these are searched.
     name = max((f"index{n}" for n in range(1000)), key=digest)
@@ -168,76 +170,113 @@ def attested() -> list[Manifest]:
     return [index, *map(manifest, names), manifest("c")]
 
 
-def attested_and_shared() -> list[Manifest]:
+def attested_and_shared(depth: int) -> list[Manifest]:
     """Return the same where very many other indexes list that child too."""
-    return [*attested(), *(manifest(f"x{n}", tags=f"v{n}", children="c") for n in range(3 * DEPTH))]
+    return [*attested(depth), *(manifest(f"x{n}", tags=f"v{n}", children="c") for n in range(3 * depth))]
+
+
+def limit(most: Callable[[int], int]) -> Callable[[int], Policy]:
+    """Return the policy that deletes everything, but no more than this at a time, by the depth."""
+    return lambda depth: retiring(max_deletions=most(depth))
+
+
+def everything(_: int) -> Policy:
+    return RETIRING
+
+
+def nothing(_: int) -> str:
+    return ""
 
 
 @pytest.mark.parametrize(
     ("held", "by", "running"),
     [
-        pytest.param(nested, RETIRING, "", id="nest"),
-        pytest.param(lambda: nested("v"), retiring(max_deletions=10), "", id="tagged nest, low limit"),
-        pytest.param(lambda: nested("v"), retiring(max_deletions=DEPTH // 2), "", id="tagged nest, high limit"),
-        pytest.param(lambda: nested("v"), RETIRING, " ".join(f"i{n}" for n in range(DEPTH)), id="running nest"),
-        pytest.param(chain, RETIRING, "", id="chain of signatures"),
-        pytest.param(ring, RETIRING, "", id="ring of signatures"),
-        pytest.param(ring_of_many_images, RETIRING, "", id="ring on many images"),
-        pytest.param(oci_referrers, RETIRING, "", id="OCI referrers of one image"),
-        pytest.param(chain_of_oci_referrers, RETIRING, "", id="chain of OCI referrers"),
-        pytest.param(chain_with_signatures, RETIRING, "", id="signatures at the end of such a chain"),
-        pytest.param(chain_of_signatures_and_oci_referrers, RETIRING, "", id="chain of both"),
-        pytest.param(referrers_index, RETIRING, "", id="referrers index"),
-        pytest.param(referrers_index_of_many, RETIRING, "", id="referrers index of many"),
-        pytest.param(attested, RETIRING, "", id="attestations of one child"),
-        pytest.param(attested_and_shared, RETIRING, "", id="attestations of a shared child"),
-        pytest.param(flat, retiring(max_deletions=2 * DEPTH - 1), "", id="limit on many images"),
-        pytest.param(shared, retiring(max_deletions=DEPTH), "", id="limit on a shared child"),
+        pytest.param(nested, everything, nothing, id="nest"),
+        pytest.param(lambda depth: nested(depth, "v"), limit(lambda _: 10), nothing, id="tagged nest, low limit"),
+        pytest.param(
+            lambda depth: nested(depth, "v"), limit(lambda depth: depth // 2), nothing, id="tagged nest, high limit"
+        ),
+        pytest.param(
+            lambda depth: nested(depth, "v"),
+            everything,
+            lambda depth: " ".join(f"i{n}" for n in range(depth)),
+            id="running nest",
+        ),
+        pytest.param(chain, everything, nothing, id="chain of signatures"),
+        pytest.param(ring, everything, nothing, id="ring of signatures"),
+        pytest.param(ring_of_many_images, everything, nothing, id="ring on many images"),
+        pytest.param(oci_referrers, everything, nothing, id="OCI referrers of one image"),
+        pytest.param(chain_of_oci_referrers, everything, nothing, id="chain of OCI referrers"),
+        pytest.param(chain_with_signatures, everything, nothing, id="signatures at the end of such a chain"),
+        pytest.param(chain_of_signatures_and_oci_referrers, everything, nothing, id="chain of both"),
+        pytest.param(referrers_index, everything, nothing, id="referrers index"),
+        pytest.param(referrers_index_of_many, everything, nothing, id="referrers index of many"),
+        pytest.param(attested, everything, nothing, id="attestations of one child"),
+        pytest.param(attested_and_shared, everything, nothing, id="attestations of a shared child"),
+        pytest.param(flat, limit(lambda depth: 2 * depth - 1), nothing, id="limit on many images"),
+        pytest.param(shared, limit(lambda depth: depth), nothing, id="limit on a shared child"),
     ],
 )
 def test_size_of_a_repository_costs_no_more_than_itself(
-    held: Callable[[], list[Manifest]], by: Policy, running: str
+    held: Callable[[int], list[Manifest]], by: Callable[[int], Policy], running: Callable[[int], str]
 ) -> None:
     """Anyone who may push can build these: no recursion, nothing that grows with the square."""
-    manifests = held()
 
-    # What grew with the square would be at it for minutes.
-    result = planned(manifests, by, running=running)
+    def seconds(depth: int) -> float:
+        manifests = held(depth)
+        results: list[Plan] = []
+        took = seconds_of(lambda: results.append(planned(manifests, by(depth), running=running(depth))))
+        (result,) = results
+        assert len(result.keep) + len(result.delete) == len(listing(*manifests).manifests)
+        assert len(possible_order(result)) == len(result.delete)
+        return took
 
-    assert len(result.keep) + len(result.delete) == len(listing(*manifests).manifests)
-    assert len(possible_order(result)) == len(result.delete)
+    assert_grows_evenly(seconds, DEPTH)
 
 
 @pytest.mark.parametrize(
     ("held", "by"),
     [
-        pytest.param(lambda: nested()[::-1], RETIRING, id="nest"),
-        pytest.param(lambda: nested("v")[::-1], retiring(max_deletions=DEPTH - 1), id="tagged nest, limit"),
-        pytest.param(chain, RETIRING, id="chain of signatures"),
-        pytest.param(lambda: oci_referrers()[::-1], RETIRING, id="OCI referrers of one image"),
-        pytest.param(lambda: chain_of_oci_referrers()[::-1], RETIRING, id="chain of OCI referrers"),
-        pytest.param(lambda: [*referrers_index()[1:], manifest("s", tags="v1")], RETIRING, id="referrers index"),
-        pytest.param(attested, RETIRING, id="attestations of one child"),
-        pytest.param(lambda: flat()[::-1], retiring(max_deletions=2 * DEPTH - 1), id="limit on many images"),
+        pytest.param(lambda depth: nested(depth)[::-1], everything, id="nest"),
+        pytest.param(lambda depth: nested(depth, "v")[::-1], limit(lambda depth: depth - 1), id="tagged nest, limit"),
+        pytest.param(chain, everything, id="chain of signatures"),
+        pytest.param(lambda depth: oci_referrers(depth)[::-1], everything, id="OCI referrers of one image"),
+        pytest.param(lambda depth: chain_of_oci_referrers(depth)[::-1], everything, id="chain of OCI referrers"),
+        pytest.param(
+            lambda depth: [*referrers_index(depth)[1:], manifest("s", tags="v1")], everything, id="referrers index"
+        ),
+        pytest.param(attested, everything, id="attestations of one child"),
+        pytest.param(lambda depth: flat(depth)[::-1], limit(lambda depth: 2 * depth - 1), id="limit on many images"),
     ],
 )
-def test_size_of_a_history_costs_no_more_than_itself(held: Callable[[], list[Manifest]], by: Policy) -> None:
+def test_size_of_a_history_costs_no_more_than_itself(
+    held: Callable[[int], list[Manifest]], by: Callable[[int], Policy]
+) -> None:
     """A run that is cut in the middle of them is planned anew with what it has deleted."""
-    manifests = held()
-    half = len(manifests) // 2
-    history = History()
-    for one in manifests[:half]:
-        history.add_deleted(one, counts=by.max_deletions is not None)
-    for one in manifests[half:]:
-        history.add_lost_tags(one.digest, {*one.tags})
-    there = [replace(one, tags=()) for one in manifests[half:]]
-    history.before = listing(*manifests)
-    history.observe(listing(*there))
 
-    result = planned(there, by, history=history)
+    def seconds(depth: int) -> float:
+        manifests = held(depth)
+        half = len(manifests) // 2
+        there = [replace(one, tags=()) for one in manifests[half:]]
+        results: list[Plan] = []
 
-    assert len(result.keep) + len(result.delete) == len(there)
-    assert len(possible_order(result)) == len(result.delete) >= half - 1
+        def remember_and_plan() -> None:
+            history = History()
+            for one in manifests[:half]:
+                history.add_deleted(one, counts=by(depth).max_deletions is not None)
+            for one in manifests[half:]:
+                history.add_lost_tags(one.digest, {*one.tags})
+            history.before = listing(*manifests)
+            history.observe(listing(*there))
+            results.append(planned(there, by(depth), history=history))
+
+        took = seconds_of(remember_and_plan)
+        (result,) = results
+        assert len(result.keep) + len(result.delete) == len(there)
+        assert len(possible_order(result)) == len(result.delete) >= half - 1
+        return took
+
+    assert_grows_evenly(seconds, DEPTH)
 
 
 def test_plan_can_be_asked_for_a_listing_alone() -> None:
