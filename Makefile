@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 CHECKOV := .venv-checkov/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit format bench chaos clean
+.PHONY: help setup demo test check unit format schema bench chaos clean
 
 help: ## Show what can be made.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -40,6 +40,9 @@ chaos: $(READY) ## Random faults against an independent oracle, for ten minutes.
 format: $(READY) ## Format the code and mend what lint can mend.
 	$(VENV)/bin/ruff check --fix --quiet .
 	$(VENV)/bin/ruff format .
+
+schema: $(READY) ## Write the JSON Schema of policies.
+	$(VENV)/bin/python -m cleaner.schema > cleaner/policies.schema.json
 
 clean: ## Remove what the other targets made.
 	rm -rf $(VENV) .venv-checkov .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* *.egg-info

@@ -10,7 +10,8 @@ from typing import TypeVar
 import msgspec
 
 from cleaner.core.errors import ConfigurationError
-from cleaner.core.policy import Policy, parse_policies
+from cleaner.core.policy import Policy
+from cleaner.core.policy_document import parse_policies
 from cleaner.core.reference import is_google_host
 
 DEFAULT_WORKERS = 20
@@ -68,12 +69,13 @@ class Settings(msgspec.Struct, frozen=True):
             except ValueError as error:
                 raise ConfigurationError(f"{name}: {error}") from error
 
+        insecure = read("INSECURE_REGISTRIES", parse_insecure_registries, frozenset[str]())
         return cls(
-            policies=parse_policies(environment["POLICIES"]),
+            policies=parse_policies(environment["POLICIES"], insecure=insecure),
             dry_run=read("DRY_RUN", _boolean, default=True),
             workers=read("WORKERS", parse_workers, DEFAULT_WORKERS),
             time_limit_s=read("TIME_LIMIT", _seconds, DEFAULT_TIME_LIMIT_S),
-            insecure_registries=read("INSECURE_REGISTRIES", parse_insecure_registries, frozenset()),
+            insecure_registries=insecure,
             running_scopes=read("RUNNING_SCOPES", parse_scopes, ()),
             requests_topic=read("REQUESTS_TOPIC", parse_topic, ""),
             log_level=read("LOG_LEVEL", _level, "INFO"),

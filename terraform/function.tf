@@ -123,7 +123,7 @@ resource "google_cloudfunctions2_function" "this" {
     max_instance_request_concurrency = var.concurrency
 
     environment_variables = merge({
-      POLICIES       = jsonencode(var.policies)
+      POLICIES       = jsonencode(module.policies.policies)
       DRY_RUN        = tostring(var.dry_run)
       WORKERS        = tostring(var.workers)
       TIME_LIMIT     = tostring(var.time_limit_seconds)

@@ -28,6 +28,11 @@ output "requests_topic" {
   value       = local.requests_topic
 }
 
+output "policies" {
+  description = "The function's POLICIES, as JSON."
+  value       = jsonencode(module.policies.policies)
+}
+
 output "dashboard_url" {
   description = "Address of the dashboard; null without `observability`."
   value       = one([for dashboard in google_monitoring_dashboard.this : "https://console.cloud.google.com/monitoring/dashboards/builder/${basename(dashboard.id)}?project=${var.project_id}"])

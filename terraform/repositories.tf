@@ -79,51 +79,54 @@ resource "google_artifact_registry_repository_iam_member" "run" {
 # -- Whether policies and repositories meet --
 
 locals {
-  # Each pattern as its segments before the first `**`; `**` takes as many more as it needs.
-  patterns = {
-    for glob in toset(flatten([for policy in var.policies : policy.repositories])) : glob => {
-      fixed = try(slice(split("/", glob), 0, index(split("/", glob), "**")), split("/", glob))
-      open  = contains(split("/", glob), "**")
+  # Each glob, by where it stands, as its segments before the first `**`; `**` takes as many more as it needs.
+  globs = merge([
+    for position, policy in module.policies.policies : {
+      for at, glob in [for glob in policy.repositories : glob] : "policies[${position}].repositories[${at}]" => {
+        text  = glob
+        fixed = try(slice(split("/", glob), 0, index(split("/", glob), "**")), split("/", glob))
+        open  = contains(split("/", glob), "**")
+      }
     }
-  }
+  ]...)
 
-  # For each pattern, those of `repositories` under which it can match an image.  An image's name has at least one
-  # segment more than its repository's: LOCATION-docker.pkg.dev/PROJECT/REPOSITORY/IMAGE, gcr.io/PROJECT/IMAGE.  So the
-  # segments that both have must match, and the pattern must go on.
+  # For each glob, those of `repositories` under which it can match an image.  An image's name has at least one segment
+  # more than its repository's: LOCATION-docker.pkg.dev/PROJECT/REPOSITORY/IMAGE, gcr.io/PROJECT/IMAGE.  So the segments
+  # that both have must match, and the glob must go on.
   reached = {
-    for glob, pattern in local.patterns : glob => [
+    for path, glob in local.globs : path => [
       for repository in var.repositories : repository
-      if(pattern.open || length(pattern.fixed) > length(split("/", repository))) && can(regex(
+      if(glob.open || length(glob.fixed) > length(split("/", repository))) && can(regex(
         format("^%s(/|$)", join("/", [
-          for segment in slice(pattern.fixed, 0, min(length(pattern.fixed), length(split("/", repository)))) :
+          for segment in slice(glob.fixed, 0, min(length(glob.fixed), length(split("/", repository)))) :
           replace(replace(segment, ".", "\\."), "*", "[^/]*")
         ])),
-        # A pattern that begins with `**` has no segment to compare.
-        length(pattern.fixed) == 0 ? "/" : repository
+        # A glob that begins with `**` has no segment to compare.
+        length(glob.fixed) == 0 ? "/" : repository
       ))
       # What the function never matches by a wildcard.
-      && (!contains(split("/", repository), "gcf-artifacts") || contains(split("/", glob), "gcf-artifacts"))
+      && (!contains(split("/", repository), "gcf-artifacts") || contains(split("/", glob.text), "gcf-artifacts"))
     ]
   }
 
-  idle_patterns     = [for glob, repositories in local.reached : glob if length(repositories) == 0]
+  idle_globs        = [for path, repositories in local.reached : "${path} (${local.globs[path].text})" if length(repositories) == 0]
   idle_repositories = setsubtract(var.repositories, flatten(values(local.reached)))
 }
 
 # Warnings at plan time, not errors: rights may also have been granted elsewhere.
 check "policies_and_repositories_meet" {
   assert {
-    condition = length(local.idle_patterns) == 0
+    condition = length(local.idle_globs) == 0
     error_message = format(
-      "Policies have patterns that can match no image in any of `repositories`: %s.  Outside of them the function would be denied; and a pattern must go on behind the repository, as in LOCATION-docker.pkg.dev/PROJECT/REPOSITORY/** and gcr.io/PROJECT/**.  (LOCATION-docker.pkg.dev/PROJECT/gcr.io/… is never matched: it is read as gcr.io/PROJECT/….)",
-      join(", ", local.idle_patterns),
+      "Policies have globs that can match no image in any of `repositories`: %s.  Outside of them the function is denied.",
+      join(", ", local.idle_globs),
     )
   }
 
   assert {
     condition = length(local.idle_repositories) == 0
     error_message = format(
-      "No policy has a pattern that can match an image in %s: the function gets rights there that it does not use.",
+      "No policy has a glob that can match an image in %s: the function gets rights there that it does not use.",
       join(", ", local.idle_repositories),
     )
   }

@@ -1,20 +1,27 @@
-"""What went wrong, and what a person can do about it."""
+"""Error messages with what a person can do about the error."""
 
 from __future__ import annotations
 
-from cleaner.core.errors import CleanerError, NoCredentials, PermissionDenied, TimeLimitReached, Unavailable
+from cleaner.core.errors import (
+    CleanerError,
+    InvalidPolicy,
+    NoCredentials,
+    PermissionDenied,
+    TimeLimitReached,
+    Unavailable,
+)
 from cleaner.google.transport import RetryableError
 
 
 def advice(error: CleanerError) -> str:
-    """Return both in one sentence."""
+    """Return an error, and what to do about it, in one sentence."""
     match error:
         case PermissionDenied():
-            return f"{error}: what is likely missing is {error.permission}"
+            return f"{error}: the permission that is likely missing is {error.permission}"
         case NoCredentials():
             return f"{error}: run gcloud auth application-default login"
         case TimeLimitReached():
-            return f"{error}: the same command goes on from there"
+            return f"{error}: run the same command again to continue"
         case Unavailable():
             check = "check the host's name and the network, or " if _is_unanswered(error) else ""
             return f"{error}, at the last attempt: {check}try again later"
@@ -22,7 +29,14 @@ def advice(error: CleanerError) -> str:
             return str(error)
 
 
+def mistake_lines(error: InvalidPolicy) -> list[str]:
+    """Return the mistakes of a document, one a line."""
+    shown = [mistake.describe(error.where) for mistake in error.mistakes[: error.SHOWN_MAX]]
+    rest = len(error.mistakes) - len(shown)
+    return [*shown, f"{error.where}: {rest} more mistakes"] if rest else shown
+
+
 def _is_unanswered(error: Unavailable) -> bool:
-    """Whether nobody answered; else there was an answer, and it was none to go on with."""
+    """Return whether there was no response, rather than one that cannot be used."""
     cause = error.__cause__
     return isinstance(cause, TimeoutError) or (isinstance(cause, RetryableError) and cause.__cause__ is not None)

@@ -1,4 +1,4 @@
-"""What may be said on the command line, and the help that explains it."""
+"""The commands and flags of the command line."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final, NoReturn, TypeVar
 
-from cleaner.cli.policies import checked, flags_given
-from cleaner.core.errors import ConfigurationError
-from cleaner.core.policy import DEFAULT_KEEP, parse_duration
+from cleaner.cli import help_text
+from cleaner.cli.policies import flag_of, flags_given, policy_of_flags
+from cleaner.core.duration import Duration
+from cleaner.core.errors import ConfigurationError, InvalidPolicy, Mistake
+from cleaner.core.policy import DEFAULT_KEEP, DEFAULT_MIN_AGE
 from cleaner.settings import (
     ARTIFACT_REGISTRY_URL,
     CLOUD_ASSET_URL,
@@ -24,174 +26,47 @@ from cleaner.settings import (
     parse_workers,
 )
 
-# The name that completions are for; without it installed, an alias does.
+# The command that completions are for.
 COMMAND: Final = "registry-cleaner"
 _MODULE: Final = "python -m cleaner"
 _SHELLS: Final = ("bash", "zsh", "tcsh")
 _FILES: Final = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
-# Nobody waits longer in front of a terminal, and a run has to end some day.
+# Longer than anyone waits for a command; a run must end at some time.
 _TIME_LIMIT: Final = timedelta(days=1)
+
+# No tag has a slash.
+_REPOSITORY_LIKE: Final = re.compile(r"[a-z0-9.:-]+(/[a-z0-9._-]+)+")
 
 _T = TypeVar("_T")
 
-_ABOUT = """\
-Prunes old manifests of container repositories, by the policies of the Cloud
-Function.
-
-An image goes only if no rule keeps it: it is neither young, nor running, nor
-among the newest, nor does it have a tag that a policy protects or does not
-name.  What a kept image needs stays with it.
-"""
-
-_EXAMPLES = """\
-examples:
-  {prog} plan gcr.io/acme/api
-      Show what the default policy would keep and delete.  Nothing is deleted.
-
-  {prog} plan gcr.io/acme/api --policies policies.yaml
-      The same by the function's policies.
-
-  {prog} plan gcr.io/acme/api --policies policies.yaml --explain v1.4.2
-      Tell rule by rule why one image stays or goes.
-
-  {prog} prune gcr.io/acme/api --policies policies.yaml
-      Show the plan, ask, and carry it out.
-
-  {prog} sweep us-docker.pkg.dev/acme/apps --policies policies.yaml --dry-run
-      List every repository under a root that a policy matches.
-
-policies.yaml:
-  - repositories: ["gcr.io/acme/*"]    # * within a segment, ** for several
-    keep: 10                           # the newest tagged images
-    delete_tags: ["main-.*", "pr-.*"]  # the only tags that may go
-    protect_tags: ["v[0-9.]+"]         # tags that never go
-    max_age: 90d                       # after that, not even the newest stay
-
-exit codes:
-  0    done, or nothing to do: no policy matches, no such repository
-  1    something failed: permission denied, an incomplete listing, a deletion
-       that failed, no answer, out of time, nothing that --explain names, a
-       stdout that takes nothing
-  2    a flag, a name, a setting or the policies file is invalid, or there is
-       nobody to ask and no --yes: nothing was done
-  130  interrupted, by Ctrl-C or SIGTERM; after a prune's first one what runs
-       is finished
-  141  nobody reads stdout any more, and nothing was deleted
-
-environment:
-  RUNNING_SCOPES, INSECURE_REGISTRIES, REQUESTS_TOPIC
-      As for the function; --running-scopes, --insecure and --topic stand in
-      for them.
-  GOOGLE_ARTIFACT_REGISTRY_CUSTOM_ENDPOINT, GOOGLE_CLOUD_ASSET_CUSTOM_ENDPOINT
-      Base URLs of the REST APIs, where they are not Google's.
-  NO_COLOR, COLUMNS
-      No colours; how wide a table may be.
-
-Credentials are the application default credentials:
-  gcloud auth application-default login
-
-completion:
-  eval "$({prog} --print-completion bash)"
-      For the command {command}; without it installed:
-      alias {command}='{module}'
-"""
-
-_PLAN = """\
-Shows what would be kept and deleted, and why.  Never deletes.
-
-An image a row, newest first.  What belongs to an image is folded under it: the
-platforms of an index, signatures, attestations and other referrers; --all
-unfolds them.  The reasons are those of the function's log.
-"""
-
-_PLAN_EXAMPLES = """\
-examples:
-  {prog} gcr.io/acme/api --keep 10 --delete-tags '.*' --protect-tags 'v[0-9.]+'
-      What goes if all but the ten newest tagged images may go, and releases never.
-
-  {prog} gcr.io/acme/api --delete-tags '.*' --group-by '(.+)-[0-9a-f]{{7}}'
-      The five newest images of each branch stay, where tags are BRANCH-COMMIT.
-
-  {prog} gcr.io/acme/api --explain 3f2a1bc0d4e5
-      Why this one stays or goes, by its tag or the first four digits or more of
-      its digest.
-
-  {prog} gcr.io/acme/api --format json | jq -r '.delete[].digest'
-      The digests that would go.
-"""
-
-_PRUNE = """\
-Shows the plan, asks, and carries out what was shown and nothing else.
-
-What came up after the question stays for the next time; what somebody tags,
-runs or needs meanwhile stays too.  Without a terminal to ask on, --yes is
-needed.  Ctrl-C lets what runs finish and says what was done; a second one ends
-at once; SIGTERM is taken for Ctrl-C.  An interrupted run does no harm: whatever
-is kept is whole.  An image's tags go before the image, so one that does not go
-may have lost them: that is told, and the next time it is an untagged image.
-"""
-
-_PRUNE_EXAMPLES = """\
-examples:
-  {prog} gcr.io/acme/api --policies policies.yaml
-      Show, ask, delete.
-
-  {prog} gcr.io/acme/api --policies policies.yaml --yes --format json > done.json
-      Without a question.  "delete" is what was deleted.  What was to be deleted
-      and was not is in "keep", with an "outcome": refused (something needs it by
-      now), failed (the registry did not delete it), kept (it, or what it belongs
-      to, is kept after all), left (not begun, or not ended: no answer, no time).
-      Its tags that were deleted are its "lost_tags".
-"""
-
-_SWEEP = """\
-Finds every repository under a root that a policy matches, and asks for each to be pruned.
-
-ROOT is gcr.io/PROJECT, LOCATION-docker.pkg.dev/PROJECT/REPOSITORY, or a path
-under one.  The requests go to the topic that the function listens to; it
-decides by its own policies and its own DRY_RUN.  Remote and virtual
-repositories are left out.  With --local they are pruned from here, one after
-the other.
-"""
-
-_SWEEP_EXAMPLES = """\
-examples:
-  {prog} gcr.io/acme --policies policies.yaml --dry-run
-      List the repositories that would be asked for.
-
-  {prog} gcr.io/acme --policies policies.yaml --topic projects/P/topics/T
-      Ask the function to prune them.
-
-  {prog} gcr.io/acme --policies policies.yaml --local --dry-run
-      Tell for each how much would go.
-
-  {prog} gcr.io/acme --policies policies.yaml --local
-      Ask once, and prune them all from here.
-"""
-
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """Reports an error in one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Leave with exit code 2."""
-        self.exit(2, f"error: {' '.join(message.split())} ({self.prog} --help tells more)\n")
+        """Report one error and exit with code 2."""
+        self.refuse([message])
+
+    def refuse(self, messages: Sequence[str]) -> NoReturn:
+        """Report errors, one a line, and exit with code 2."""
+        lines = "\n".join(f"error: {' '.join(message.split())}" for message in messages)
+        self.exit(2, f"{lines} (see {self.prog} --help)\n")
 
 
 def parse(arguments: Sequence[str], environment: Mapping[str, str], program: str) -> argparse.Namespace:
     """Return the options that ``arguments`` and ``environment`` give.
 
     Raises:
-        SystemExit: Help was asked for, or something is invalid, which has been said.
+        SystemExit: Help was printed, or an argument is invalid, which was reported.
         ConfigurationError: A setting in the environment is invalid.
     """
     parser = make_parser(_MODULE if program == "__main__.py" else program)
     options, unknown = parser.parse_known_args(arguments)
-    # That of the command: its help has the flags.
-    refuse: Callable[[str], NoReturn] = options.refuse
+    # The parser of the command: its help has the flags.
+    command: Parser = options.parser
     if unknown:
-        refuse(f"unrecognized arguments: {' '.join(unknown)}")
+        command.error(f"unrecognized arguments: {' '.join(unknown)}")
 
     def setting(name: str, read: Callable[[str], _T], default: _T) -> _T:
         try:
@@ -199,11 +74,9 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], program: str
         except ValueError as error:
             raise ConfigurationError(f"{name}: {error}") from error
 
-    if options.policies is not None and flags_given(options):
-        flags = ", ".join(f"--{key.replace('_', '-')}" for key in flags_given(options))
-        refuse(f"--policies and {flags} exclude one another: a policy is read from one place")
+    _check_policy(options, command)
     if options.command == "plan" and options.explain is not None and options.format == "json":
-        refuse("--explain tells in sentences, so --format json is nothing for it")
+        command.error("--explain does not support --format json")
     insecure: list[frozenset[str]] = options.insecure or [
         setting("INSECURE_REGISTRIES", parse_insecure_registries, frozenset[str]())
     ]
@@ -219,8 +92,20 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str], program: str
         if options.topic is None:
             options.topic = setting("REQUESTS_TOPIC", parse_topic, "")
         if not (options.topic or options.local or options.dry_run):
-            refuse("where do the requests go: --topic projects/P/topics/T, or --local to prune from here?")
+            command.error("specify --topic projects/P/topics/T, or --local to prune from here")
     return options
+
+
+def _check_policy(options: argparse.Namespace, command: Parser) -> None:
+    """Refuse flags for one rule that are invalid, or given beside a file."""
+    flags = flags_given(options)
+    if flags and options.policies is not None:
+        command.error(f"--policies cannot be combined with {', '.join(flags)}")
+    if flags:
+        try:
+            policy_of_flags(options)
+        except InvalidPolicy as error:
+            command.refuse([f"argument {flag_of(one)}: {_sentence(one)}" for one in error.mistakes])
 
 
 def make_parser(program: str) -> Parser:
@@ -228,8 +113,8 @@ def make_parser(program: str) -> Parser:
     names = {"command": COMMAND, "module": _MODULE}
     parser = Parser(
         prog=program,
-        description=_ABOUT,
-        epilog=_EXAMPLES.format(prog=program, **names),
+        description=help_text.ABOUT,
+        epilog=help_text.EXAMPLES.format(prog=program, **names),
         formatter_class=_formatter,
         allow_abbrev=False,
     )
@@ -238,11 +123,11 @@ def make_parser(program: str) -> Parser:
         action=_PrintCompletion,
         choices=_SHELLS,
         metavar="SHELL",
-        help=f"print what completes the command {COMMAND} in bash, zsh or tcsh, and leave",
+        help=f"print the completion script of the command {COMMAND} for bash, zsh or tcsh",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
 
-    def add(name: str, short: str, description: str, examples: str) -> argparse.ArgumentParser:
+    def add(name: str, short: str, description: str, examples: str) -> Parser:
         command = commands.add_parser(
             name,
             help=short,
@@ -251,10 +136,10 @@ def make_parser(program: str) -> Parser:
             formatter_class=_formatter,
             allow_abbrev=False,
         )
-        command.set_defaults(refuse=command.error)
+        command.set_defaults(parser=command)
         return command
 
-    plan = add("plan", "show what would be kept and deleted, and why", _PLAN, _PLAN_EXAMPLES)
+    plan = add("plan", "show what would be kept and deleted, and why", help_text.PLAN, help_text.PLAN_EXAMPLES)
     plan.add_argument("repository", metavar="REPOSITORY", help="HOST/PATH, like gcr.io/acme/api")
     _add_policy(plan)
     what = plan.add_argument_group("what is shown")
@@ -263,23 +148,25 @@ def make_parser(program: str) -> Parser:
     what.add_argument(
         "--explain",
         metavar="DIGEST|TAG",
-        help="tell rule by rule why one manifest stays or goes; of a digest, the first four digits or more are"
-        " enough",
+        help="explain rule by rule why one manifest is kept or deleted; of a digest, the first four digits or more"
+        " are enough",
     )
     _add_registry(plan)
 
-    prune = add("prune", "show the plan, ask, and carry it out", _PRUNE, _PRUNE_EXAMPLES)
+    prune = add("prune", "show the plan, ask, and carry it out", help_text.PRUNE, help_text.PRUNE_EXAMPLES)
     prune.add_argument("repository", metavar="REPOSITORY", help="HOST/PATH, like gcr.io/acme/api")
     _add_policy(prune)
     what = prune.add_argument_group("what is done and shown")
-    prune_yes = "do not ask; needed where there is no terminal to ask on"
+    prune_yes = "do not ask; required without a terminal"
     what.add_argument("--yes", "-y", action="store_true", help=prune_yes)
     what.add_argument("--dry-run", action="store_true", help="only report, as a policy with dry_run does")
     _add_format(what)
     what.add_argument("--all", action="store_true", help="unfold what belongs to each image")
     _add_registry(prune)
 
-    sweep = add("sweep", "have every repository under a root pruned", _SWEEP, _SWEEP_EXAMPLES)
+    sweep = add(
+        "sweep", "request that every repository under a root is pruned", help_text.SWEEP, help_text.SWEEP_EXAMPLES
+    )
     sweep.add_argument("repository", metavar="ROOT", help="like gcr.io/acme or us-docker.pkg.dev/acme/apps")
     _add_policies(sweep, required=True)
     how = sweep.add_argument_group("what is done")
@@ -291,81 +178,65 @@ def make_parser(program: str) -> Parser:
     how.add_argument(
         "--dry-run",
         action="store_true",
-        help="only list the repositories; with --local, only tell how much would go",
+        help="only list the repositories; with --local, only show how much would be deleted",
     )
     _add_registry(sweep)
     return parser
 
 
-_POLICIES_HELP = (
-    "the function's policies, an array in JSON or YAML (- is stdin); the first that matches a repository decides, and"
-    " what none matches is left alone"
-)
-
-
 def _add_policy(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
-        "policy", "From a file, or from flags named as its keys.  Without either, the defaults."
+        "policy",
+        "From a file, or one rule for tags from flags named as its keys.\nWithout either, the default policy.",
     )
     _add_policies(group)
     group.add_argument(
+        "--match",
+        nargs="+",
+        type=_valid(_regex),
+        action="extend",
+        metavar="REGEX",
+        help="the tags that the rule is for; each regex, in RE2's syntax, is matched against the whole tag, and"
+        " --keep counts for each value of its groups; tags that none matches are kept (default: .* with --keep,"
+        " --keep-within or --delete-after)",
+    )
+    group.add_argument(
         "--keep",
-        type=_key("keep", _integer),
-        metavar="N",
-        help=f"the N newest tagged images stay, of each group, 1 or more (default: {DEFAULT_KEEP})",
+        metavar="N|all",
+        help="the newest N images are kept (default: 0 with --keep-within, else all)",
+    )
+    group.add_argument(
+        "--keep-within",
+        metavar="DURATION",
+        help="images uploaded less than this ago are kept as well; like 90m, 1h30m, 30d, 4w (default: off)",
+    )
+    group.add_argument(
+        "--delete-after",
+        metavar="DURATION",
+        help="images uploaded this long ago or longer are not kept by the rule, even as the newest (default: off)",
     )
     group.add_argument(
         "--keep-untagged",
-        type=_key("keep_untagged", _integer),
-        metavar="N",
-        help="the N newest untagged images stay, 0 or more (default: as --keep)",
+        metavar="N|all",
+        help=f"the newest N images without a tag are kept (default: {DEFAULT_KEEP})",
     )
     group.add_argument(
         "--min-age",
-        type=_key("min_age", str),
         metavar="DURATION",
-        help="what was uploaded less than this ago stays, 10m or more, in s, m, h, d, w: 1h30m (default: 1h)",
-    )
-    group.add_argument(
-        "--max-age",
-        type=_key("max_age", str),
-        metavar="DURATION",
-        help="what was uploaded this long ago no longer stays for being among the newest (default: off)",
-    )
-    group.add_argument(
-        "--delete-tags",
-        type=_key("delete_tags", lambda text: [text]),
-        action="extend",
-        metavar="REGEX",
-        help="a tagged image may go only if each of its tags matches one of these whole, in RE2's syntax; may be"
-        " given more than once (default: none, tagged images stay)",
-    )
-    group.add_argument(
-        "--protect-tags",
-        type=_key("protect_tags", lambda text: [text]),
-        action="extend",
-        metavar="REGEX",
-        help="what has a tag that matches one of these stays; may be given more than once (default: none)",
-    )
-    group.add_argument(
-        "--group-by",
-        type=_key("group_by", str),
-        metavar="REGEX",
-        help="--keep counts for each value of this one's groups in parentheses (default: all tagged images are one)",
+        help=f"what was uploaded less than this ago is never deleted, 10m or more (default: {DEFAULT_MIN_AGE})",
     )
     group.add_argument(
         "--max-deletions",
-        type=_key("max_deletions", _integer),
         metavar="N",
-        help="at most N images and orphans go, oldest first, 1 or more (default: no limit)",
+        help="at most N images and orphans are deleted, the oldest first, 1 or more (default: no limit)",
     )
 
 
 def _add_policies(container: argparse._ActionsContainer, *, required: bool = False) -> None:
     action = container.add_argument(
-        "--policies", type=_valid(_file), metavar="FILE", required=required, help=_POLICIES_HELP
+        "--policies", type=_valid(_file), metavar="FILE", required=required, help=help_text.POLICIES
     )
-    # What shtab looks for, spelled as its constant FILE, which is there only where shtab is.
+    # The value of shtab.FILE, without an import of shtab, which may not be installed.
     action.complete = _FILES  # type: ignore[attr-defined]
 
 
@@ -392,23 +263,23 @@ def _add_registry(parser: argparse.ArgumentParser) -> None:
         type=_valid(_time_limit),
         default=_TIME_LIMIT.total_seconds(),
         metavar="DURATION",
-        help="after this long no further deletion begins; seconds, or 90m, 1h30m (default: 1d)",
+        help="no further deletion begins after this long; seconds, or 90m, 1h30m (default: 1d)",
     )
     group.add_argument(
         "--insecure",
         type=_valid(parse_insecure_registries),
         action="append",
         metavar="HOST:PORT",
-        help="registries that are spoken to over plain HTTP and without credentials; comma separated, or given more"
-        " than once (default: INSECURE_REGISTRIES)",
+        help="registries that get plain HTTP requests without credentials; comma separated, or given more than once"
+        " (default: INSECURE_REGISTRIES)",
     )
     group.add_argument(
         "--running-scopes",
         type=_valid(parse_scopes),
         action="append",
         metavar="SCOPE",
-        help="projects/P, folders/N or organizations/N, comma separated: what is deployed there stays, as Cloud Asset"
-        " Inventory knows it (default: RUNNING_SCOPES, or nobody is asked)",
+        help="projects/P, folders/N or organizations/N, comma separated: what Cloud Asset Inventory lists as deployed"
+        " there is kept (default: RUNNING_SCOPES, or not checked)",
     )
     group.add_argument(
         "--log-level",
@@ -442,7 +313,7 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
         return argparse.RawDescriptionHelpFormatter(prog)
 
     class Formatter(RawDescriptionRichHelpFormatter):
-        # Square brackets are meant as they stand.
+        # Square brackets are no markup here.
         text_markup = help_markup = usage_markup = False
         group_name_formatter = str.capitalize
 
@@ -450,7 +321,7 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 
 
 def _valid(parse_value: Callable[[str], _T]) -> Callable[[str], _T]:
-    """Return a parser of settings as one of flags: argparse shows only its own error's text."""
+    """Return a parser of settings as one of flags: argparse shows the text of its own errors only."""
 
     def parse_flag(text: str) -> _T:
         try:
@@ -461,27 +332,27 @@ def _valid(parse_value: Callable[[str], _T]) -> Callable[[str], _T]:
     return parse_flag
 
 
-def _key(key: str, read: Callable[[str], object]) -> Callable[[str], object]:
-    """Return a parser of the flag named as a policy's key, as strict as the policy's own."""
-    return lambda text: checked(key, read(text))
+def _sentence(mistake: Mistake) -> str:
+    return f"{mistake.problem}{f'; {mistake.correction}' if mistake.correction else ''}"
 
 
-def _integer(text: str) -> int:
-    if not re.fullmatch(r"-?[0-9]{1,18}", text):
-        raise argparse.ArgumentTypeError(f"must be an integer, not {text!r}")
-    return int(text)
+def _regex(text: str) -> str:
+    # --match takes all values up to the next flag.
+    if _REPOSITORY_LIKE.fullmatch(text):
+        raise ValueError(f"{text!a} looks like a REPOSITORY; write that before --match")
+    return text
 
 
 def _file(text: str) -> str:
-    # A shell's variable that is not set, and to Python the name of the folder.
+    # An unset variable of a shell; Python takes it for the working directory.
     if not text:
         raise ValueError("must be the name of a file, or - for stdin")
     return text
 
 
 def _time_limit(text: str) -> float:
-    seconds = float(text) if re.fullmatch(r"[0-9]{1,9}", text) else parse_duration(text).total_seconds()
-    # A wait of more than some centuries is none that Python could begin.
+    seconds = float(text) if re.fullmatch(r"[0-9]{1,9}", text) else Duration.parse(text).value.total_seconds()
+    # Python cannot wait for some centuries.
     if not 0 < seconds <= timedelta(days=3650).total_seconds():
-        raise ValueError(f"must be longer than nothing and at most ten years, not {text!r}")
+        raise ValueError(f"must be more than 0 seconds and at most ten years, not {text!r}")
     return seconds

@@ -1,4 +1,4 @@
-"""``plan`` and ``prune``: each returns the exit code."""
+"""The commands ``plan`` and ``prune``: each returns the exit code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from cleaner.engine.executor import Outcome
 from cleaner.engine.report import Report
 from cleaner.google.tokens import DELETE_PERMISSION
 
-# How many of the deletions that came to nothing are named; a list of thousands helps nobody.
+# How many manifests that were not deleted are listed.
 _NAMED = 10
 _LEFT = "left"
 _DENIED = 403
@@ -38,7 +38,7 @@ def plan(options: argparse.Namespace, session: Session, terminal: Terminal) -> i
     """Show what would be kept and deleted; delete nothing.
 
     Raises:
-        CleanerError: It cannot be known.
+        CleanerError: The plan cannot be made.
     """
     repository = session.parse(options.repository)
     planned = _plan(options, session, terminal, repository)
@@ -51,7 +51,7 @@ def plan(options: argparse.Namespace, session: Session, terminal: Terminal) -> i
     case = Case(planned.plan, planned.listing, planned.chosen.policy, planned.now, session.running)
     names = [f"{repository}@{manifest.digest}"]
     if len(names[0]) > terminal.width:
-        # The digest stays whole, for whoever copies it.
+        # The digest is not wrapped, so that it can be copied.
         names = [*wrapped(f"{repository}@", terminal.width), manifest.digest]
     terminal.say(*_heading(names, planned, terminal))
     for text in explain(case, manifest):
@@ -63,13 +63,15 @@ def prune(options: argparse.Namespace, session: Session, terminal: Terminal) -> 
     """Show the plan, ask, and carry out what was shown.
 
     Raises:
-        CleanerError: It cannot be known what would be kept and deleted; nothing was deleted.
+        CleanerError: The plan cannot be made; nothing was deleted.
     """
     repository = session.parse(options.repository)
     chosen = choose(options, repository)
     dry_run = options.dry_run or (chosen is not None and chosen.policy.dry_run)
     if not (dry_run or options.yes or terminal.is_attended):
-        terminal.note("error: there is no terminal to ask on: --yes prunes without a question, plan only shows")
+        terminal.note(
+            "error: there is no terminal to ask on: use --yes to delete without a question, or plan to preview"
+        )
         return 2
     planned = _plan(options, session, terminal, repository)
     if planned is None:
@@ -96,7 +98,7 @@ def prune(options: argparse.Namespace, session: Session, terminal: Terminal) -> 
 
 
 class _Planned(msgspec.Struct, frozen=True):
-    """A plan, what it rests on, and the time that it is right for."""
+    """A plan, the listing and policy that it is made from, and its time."""
 
     plan: Plan
     listing: Listing
@@ -105,9 +107,9 @@ class _Planned(msgspec.Struct, frozen=True):
 
 
 class _Done(msgspec.Struct, frozen=True):
-    """What became of a plan.
+    """How the deletions of a plan ended.
 
-    ``outcomes`` are those of the deletions that came to nothing.
+    ``outcomes`` are those of the manifests that were to be deleted and were not.
     """
 
     outcomes: Mapping[Digest, str]
@@ -123,17 +125,17 @@ class _Done(msgspec.Struct, frozen=True):
 
     @property
     def is_denied(self) -> bool:
-        """Whether a deletion was refused for want of a permission."""
+        """Whether a deletion was refused because a permission is missing."""
         return any(undone.status == _DENIED for undone in self.report.undone.values())
 
 
 def _plan(
     options: argparse.Namespace, session: Session, terminal: Terminal, repository: Repository
 ) -> _Planned | None:
-    """Return the plan; None where there is no policy or no such repository, which has been said then."""
+    """Return the plan; None if there is no policy or no such repository, which is then reported."""
     chosen = choose(options, repository)
     if chosen is None:
-        terminal.note(f"{repository}: no policy of {name_of(options.policies)} matches, so it is left alone")
+        terminal.note(f"{repository}: no policy of {name_of(options.policies)} matches; nothing is deleted")
         return None
     now = datetime.now(UTC)
     try:
@@ -169,7 +171,7 @@ def _heading(names: Iterable[str], planned: _Planned, terminal: Terminal) -> lis
 
 
 def _may(planned: _Planned, options: argparse.Namespace, terminal: Terminal) -> bool:
-    """Ask whether to delete; return whether it is wanted."""
+    """Ask whether to delete; return whether the answer is yes."""
     view = View.of(planned.plan, planned.listing)
     if options.format == "json":
         for line in summary_lines(view, terminal):
@@ -194,7 +196,7 @@ def _carry_out(planned: _Planned, session: Session, terminal: Terminal) -> _Done
             run.stop()
             follower.remark("finishing")
             if not terminal.shows_progress:
-                terminal.note("finishing what runs; Ctrl-C again ends at once")
+                terminal.note("finishing deletions in progress; Ctrl-C again ends at once")
 
         with interrupts(stop, terminal.restore) as interrupt:
             try:
@@ -206,7 +208,7 @@ def _carry_out(planned: _Planned, session: Session, terminal: Terminal) -> _Done
     for digest in (verdict.manifest.digest for verdict in todo.delete):
         outcome = run.report.outcomes.get(digest)
         if outcome is None and (is_gone or (listing is not None and digest not in listing.manifests)):
-            continue  # somebody else has deleted it
+            continue  # another process has deleted it
         if outcome is None:
             outcomes[digest] = _LEFT if interrupt.came or failure else Outcome.KEPT.value
         elif outcome is not Outcome.DELETED:
@@ -215,28 +217,31 @@ def _carry_out(planned: _Planned, session: Session, terminal: Terminal) -> _Done
 
 
 def _end(todo: Plan, done: _Done, terminal: Terminal) -> int:
-    """Say what went wrong, and return the exit code."""
+    """Report what failed; return the exit code."""
     if isinstance(done.error, RepositoryNotFound):
         terminal.note(str(done.error))
         return 0
     if done.error is not None:
         terminal.note(f"error: {advice(done.error)}")
     if done.is_denied:
-        terminal.note(f"error: {todo.repository}: deletions denied: what is likely missing is {DELETE_PERMISSION}")
+        missing = f"the permission that is likely missing is {DELETE_PERMISSION}"
+        terminal.note(f"error: {todo.repository}: deletions denied: {missing}")
     if done.interrupted:
-        terminal.note("interrupted: what ran was finished; the same command goes on from there")
+        terminal.note("interrupted: deletions in progress were finished; run the same command again to continue")
         return INTERRUPTED
     return 1 if done.error is not None or Outcome.FAILED.value in done.outcomes.values() else 0
 
 
 def _done_lines(todo: Plan, done: _Done, terminal: Terminal) -> list[str]:
-    gone = [one for one in todo.delete if one.manifest.digest not in done.outcomes]
-    size = sum(verdict.manifest.size for verdict in gone)
-    lines = [f"deleted {words.counted(len(gone), 'manifest')}, {words.size(size)} at most, in {done.seconds:.1f} s"]
+    deleted = [one for one in todo.delete if one.manifest.digest not in done.outcomes]
+    size = sum(verdict.manifest.size for verdict in deleted)
+    lines = [
+        f"deleted {words.counted(len(deleted), 'manifest')}, {words.size(size)} at most, in {done.seconds:.1f} s"
+    ]
     counts = Counter(done.outcomes.values())
     if counts:
         lines.append(f"kept    {', '.join(f'{count:,} {outcome}' for outcome, count in sorted(counts.items()))}")
-    # What the registry said no to comes first.
+    # What the registry refused comes first.
     undone = [one for one in todo.delete if done.outcomes.get(one.manifest.digest, _LEFT) != _LEFT]
     undone.sort(key=lambda one: one.manifest.digest not in done.report.undone)
     for verdict in undone[:_NAMED]:
@@ -246,7 +251,7 @@ def _done_lines(todo: Plan, done: _Done, terminal: Terminal) -> list[str]:
     lost = done.lost_tags
     if lost:
         lines += terminal.wrap(f"lost    {words.lost(lost)}", 8)
-    # All of them: nothing else knows these tags any more.
+    # Nothing else has a record of these tags.
     for digest, tags in lost.items():
         lines += terminal.wrap(f"  {done.outcomes[digest]:<8} {words.short(digest)} without {', '.join(tags)}", 4)
     return lines

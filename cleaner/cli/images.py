@@ -1,4 +1,4 @@
-"""A plan as a person thinks of it: an image, and folded under it what belongs to it.
+"""A plan by images, each with what belongs to it.
 
 Reads no clock, network, environment or log.
 """
@@ -10,31 +10,33 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from cleaner.core.graph import Graph, Kind, reachable
-from cleaner.core.manifest import Listing, Manifest
+from cleaner.core.graph import Graph, Kind
+from cleaner.core.manifest import Listing, Manifest, newest_first
 from cleaner.core.plan import Plan, Verdict
-from cleaner.core.reference import Digest
-from cleaner.core.rules import newest_first
+from cleaner.core.reference import Digest, Tag
+from cleaner.core.walk import reachable
 
 # BuildKit's in-toto attestations are children of this platform.
 _NO_PLATFORM = "unknown/unknown"
-# cosign, "Storage specification": the suffix of the tag says what is attached.
+# cosign, "Storage specification": what is attached, by the suffix of its referrer tag.
 _ATTACHED = {".sig": "signature", ".att": "attestation", ".sbom": "SBOM"}
 _REFERRER = "referrer"
+_REDUNDANT = "redundant index"
 
 
 class Part(msgspec.Struct, frozen=True):
-    """What belongs to an image, ``depth`` levels below it.
+    """A manifest that belongs to an image, ``depth`` levels below it.
 
-    ``what`` it is: a platform like ``linux/arm64``, ``signature``, ``attestation``, ``SBOM``, ``referrer``, or
-    ``child`` where nothing more is known.
+    ``what`` it is: a platform like ``linux/arm64``, ``signature``, ``attestation``, ``SBOM``, ``referrer``,
+    ``redundant index``, or ``child`` if nothing more is known.  ``tags`` are its ordinary tags.
     """
 
     verdict: Verdict
-    goes: bool
+    is_deleted: bool
     what: str
     depth: int
     is_attached: bool
+    tags: tuple[Tag, ...] = ()
 
     @property
     def manifest(self) -> Manifest:
@@ -43,11 +45,17 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """An image or an orphan, with what belongs to it; ``size`` is in bytes, that of an index with its children."""
+    """An image or an orphan, with what belongs to it.
+
+    ``what`` an orphan is, as in ``Part``; empty for an image.  ``tags`` are all tags, the ordinary ones first.
+    ``size`` is in bytes, that of an index with its children.
+    """
 
     verdict: Verdict
-    goes: bool
+    is_deleted: bool
     kind: Kind
+    what: str
+    tags: tuple[Tag, ...]
     parts: tuple[Part, ...]
     size: int
 
@@ -58,17 +66,17 @@ class Row(msgspec.Struct, frozen=True):
 
     @property
     def platforms(self) -> tuple[str, ...]:
-        """What an index is for, without the children that are attestations; empty for a single image."""
+        """The platforms of an index, without the children that are attestations; empty for a single image."""
         return tuple(part.what for part in self.parts if not part.is_attached and part.depth == 1)
 
     @property
     def attached(self) -> Mapping[str, int]:
-        """How many signatures, attestations and the like belong to it."""
+        """The number of signatures, attestations and the like that belong to it."""
         return Counter(part.what for part in self.parts if part.is_attached)
 
 
 class View(msgspec.Struct, frozen=True):
-    """A plan in rows, newest first, each of its manifests in at least one of them."""
+    """A plan in rows, newest first; each of its manifests is in at least one of them."""
 
     plan: Plan
     rows: tuple[Row, ...]
@@ -81,27 +89,28 @@ class View(msgspec.Struct, frozen=True):
         verdicts |= {verdict.manifest.digest: (verdict, True) for verdict in plan.delete}
         kinds = {digest: graph.kind(listing.manifests[digest]) for digest in verdicts}
         heads = [digest for digest, kind in kinds.items() if kind.is_judged]
-        attached = reachable(
-            heads, lambda digest: (*graph.children.get(digest, ()), *graph.referrers.get(digest, ()))
-        )
-        # What hangs on nothing but itself is a row too, or it would be in none.
+        attached = reachable(heads, lambda digest: (*graph.parts(digest), *graph.referrers.get(digest, ())))
+        # Manifests that belong only to one another are rows as well, or they would be in none.
         heads += [digest for digest in verdicts if digest not in attached]
         rows = []
         for manifest in newest_first(listing.manifests[digest] for digest in heads):
-            verdict, goes = verdicts[manifest.digest]
+            verdict, is_deleted = verdicts[manifest.digest]
+            kind = kinds[manifest.digest]
             parts = tuple(_parts(manifest, graph, verdicts))
             size = manifest.size + sum(part.manifest.size for part in parts if part.manifest.digest in graph.parents)
-            rows.append(Row(verdict, goes, kinds[manifest.digest], parts, size))
+            tags = sorted(manifest.tags, key=lambda tag: graph.subject_of(manifest, tag) is not None)
+            what = _attached_as(manifest, graph) if kind is Kind.ORPHAN else ""
+            rows.append(Row(verdict, is_deleted, kind, what, tuple(tags), parts, size))
         return cls(plan, tuple(rows))
 
     @property
     def freed(self) -> int:
-        """The sum of the sizes of what goes, in bytes: an upper bound, since images share layers."""
+        """The sum of the sizes of what is deleted, in bytes: an upper bound, since images share layers."""
         return sum(verdict.manifest.size for verdict in self.plan.delete)
 
 
 def _parts(head: Manifest, graph: Graph, verdicts: Mapping[Digest, tuple[Verdict, bool]]) -> Iterator[Part]:
-    """Yield what belongs to ``head``, each once and behind what it belongs to: children, then referrers."""
+    """Yield what belongs to ``head``, each once and after what it belongs to: children, then referrers."""
     seen = {head.digest}
     stack: list[Iterator[Part]] = [_below(head, graph, verdicts, 1)]
     while stack:
@@ -122,19 +131,32 @@ def _below(
         links = owner.links
         platforms = dict(zip(links.children, links.platforms, strict=bool(links.platforms)))
         for digest in children:
-            verdict, goes = verdicts[digest]
             platform = platforms.get(digest, "")
             is_attestation = platform == _NO_PLATFORM
-            yield Part(verdict, goes, "attestation" if is_attestation else platform or "child", depth, is_attestation)
+            yield _part(digest, graph, verdicts, "attestation" if is_attestation else platform, depth, is_attestation)
+    for digest in graph.redundant.get(owner.digest, ()):
+        yield _part(digest, graph, verdicts, _REDUNDANT, depth, is_attached=True)
     for digest in graph.referrers.get(owner.digest, ()):
-        verdict, goes = verdicts[digest]
-        yield Part(verdict, goes, attached_as(verdict.manifest), depth, is_attached=True)
+        what = _attached_as(verdicts[digest][0].manifest, graph)
+        yield _part(digest, graph, verdicts, what, depth, is_attached=True)
 
 
-def attached_as(manifest: Manifest) -> str:
-    """Return what a referrer or an orphan is to its subject, as far as its tags tell."""
+def _part(
+    digest: Digest,
+    graph: Graph,
+    verdicts: Mapping[Digest, tuple[Verdict, bool]],
+    what: str,
+    depth: int,
+    is_attached: bool,
+) -> Part:
+    verdict, is_deleted = verdicts[digest]
+    return Part(verdict, is_deleted, what or "child", depth, is_attached, graph.ordinary_tags(verdict.manifest))
+
+
+def _attached_as(manifest: Manifest, graph: Graph) -> str:
+    """Return what a referrer or an orphan is to its subject, as far as its referrer tags say."""
     for tag in manifest.tags:
-        if manifest.cosign_subject(tag) is not None:
+        if graph.subject_of(manifest, tag) is not None:
             suffix = tag[len("sha256-") + 64 :]
             return _ATTACHED.get(suffix, _REFERRER)
     return _REFERRER

@@ -1,4 +1,4 @@
-"""From the arguments to an exit code; what goes wrong is said in one line."""
+"""The main function of the command line: from the arguments to an exit code; an error is one line."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from pathlib import Path
 from typing import NoReturn
 
 from cleaner.cli import arguments
-from cleaner.cli.advice import advice
+from cleaner.cli.advice import advice, mistake_lines
 from cleaner.cli.commands import plan, prune
 from cleaner.cli.interrupt import INTERRUPTED, interrupt_at_sigterm
 from cleaner.cli.session import Session
 from cleaner.cli.sweeping import sweep
 from cleaner.cli.terminal import Terminal, hang_up, open_closed_streams
-from cleaner.core.errors import CleanerError, ConfigurationError, InvalidReference
+from cleaner.core.errors import CleanerError, ConfigurationError, InvalidPolicy, InvalidReference
 from cleaner.logs import LOGGER, JsonFormatter
 
-# 128 and the number of SIGPIPE: what shells expect of whoever wrote to `head`.
-_NOBODY_READS = 141
+# 128 and the number of SIGPIPE, which ends other programs when they write to a closed pipe.
+_STDOUT_CLOSED = 141
 
 _COMMANDS = {"plan": plan, "prune": prune, "sweep": sweep}
 
 
 def run() -> NoReturn:
-    """Do what the process's arguments say, and end it.
+    """Run the command that the process's arguments give, and exit.
 
     Raises:
-        KeyboardInterrupt: It came before anything was begun, or behind all of it.
+        KeyboardInterrupt: An interrupt came before the command began, or after it ended.
     """
     code: int | str | None
     open_closed_streams()
@@ -45,16 +45,16 @@ def run() -> NoReturn:
     except OSError as error:
         code = _system_error(error)
     if code == INTERRUPTED:
-        # Leaving by the front door would wait for answers that nobody wants any more.
+        # A normal exit would wait for responses that are no longer needed.
         os._exit(INTERRUPTED)
     sys.exit(code)
 
 
 def main(given: Sequence[str]) -> int:
-    """Do what the arguments say; return the exit code.
+    """Run the command that the arguments give; return the exit code.
 
     Raises:
-        SystemExit: Help was asked for, or an argument is invalid, which has been said.
+        SystemExit: Help was printed, or an argument is invalid, which was reported.
     """
     terminal = Terminal(os.environ)
     try:
@@ -63,25 +63,29 @@ def main(given: Sequence[str]) -> int:
             code = _COMMANDS[options.command](options, Session(options), terminal)
         return code or int(terminal.has_lost)
     except KeyboardInterrupt:
-        # While something is deleted, an interrupt does not come this way.
+        # While something is deleted, interrupts are handled elsewhere.
         terminal.restore()
         terminal.note("interrupted: nothing was deleted")
         return INTERRUPTED
     except OSError as error:
         return _system_error(error)
+    except InvalidPolicy as error:
+        for line in mistake_lines(error):
+            terminal.note(f"error: {line}")
+        return 2
     except CleanerError as error:
         terminal.note(f"error: {advice(error)}")
         return 2 if isinstance(error, ConfigurationError | InvalidReference) else 1
 
 
 def _system_error(error: OSError) -> int:
-    """Say what the system says no to, unless it is that nobody reads; return the exit code.
+    """Report an error of the operating system, unless stdout was closed; return the exit code.
 
-    Where no file is named it is stdout: of the network, this package has errors of its own.
+    An error without a file name is one of stdout: those of the network are errors of this package.
     """
     hang_up(sys.stdout)
     if isinstance(error, BrokenPipeError):
-        return _NOBODY_READS
+        return _STDOUT_CLOSED
     said = f"{error.filename or 'stdout'}: {error.strerror}" if error.strerror else str(error)
     Terminal(os.environ).note(f"error: {said}")
     return 1
@@ -89,7 +93,7 @@ def _system_error(error: OSError) -> int:
 
 @contextmanager
 def _log(level: str | None, terminal: Terminal) -> Iterator[None]:
-    """Write the log to stderr until the end of the context, if ``level`` is given; else to nowhere."""
+    """Write the log to stderr until the end of the context; discard it if ``level`` is None."""
     handler: logging.Handler = logging.NullHandler()
     logger, root = logging.getLogger(LOGGER), logging.getLogger()
     before = logger.level
@@ -97,7 +101,7 @@ def _log(level: str | None, terminal: Terminal) -> Iterator[None]:
         handler = logging.StreamHandler()
         handler.setFormatter(JsonFormatter())
         handler.setLevel(level)
-        # Two that draw on one terminal spoil each other's lines.
+        # A progress bar and a log would overwrite each other's lines.
         terminal.shows_progress = False
         logger.setLevel(handler.level)
     root.addHandler(handler)

@@ -1,116 +1,127 @@
-"""Which policy decides: of a file, of the flags, or the defaults."""
+"""The policy that decides: of a file, of the flags for one rule, or the default policy."""
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import msgspec
 
-from cleaner.core.errors import ConfigurationError, InvalidPolicy
-from cleaner.core.policy import Policy, find_policy, parse_policies, policies_from_document, policy_from_mapping
+from cleaner.cli.yaml_document import InvalidYaml, decode_yaml
+from cleaner.core.errors import ConfigurationError, InvalidPolicy, Mistake
+from cleaner.core.policy import Policy, find_policy
+from cleaner.core.policy_document import MAX_DOCUMENT_CHARS, parse_policies, policies_from_document
 from cleaner.core.reference import Repository
 
-# Flags named as the keys of a policy, by their names among the options.
-KEYS = (
-    "keep",
-    "keep_untagged",
-    "min_age",
-    "max_age",
-    "delete_tags",
-    "protect_tags",
-    "group_by",
-    "max_deletions",
-)
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
+_EVERY_TAG = ".*"
+# Flags by where their values are in a policy; ``match`` and its patterns have longer paths.
+_POLICY_FLAGS = {"min_age": ("min_age",), "max_deletions": ("max_deletions",), "keep_untagged": ("untagged", "keep")}
+_RULE_KEYS = ("match", "keep", "keep_within", "delete_after")
 
 
 class Chosen(msgspec.Struct, frozen=True):
-    """A policy and where it stands: ``policies.yaml[1]``, for one."""
+    """A policy and its place: ``policies.yaml[1]``, for example."""
 
     policy: Policy
     where: str
 
 
-def flags_given(options: argparse.Namespace) -> dict[str, object]:
-    """Return the keys of a policy that were given as flags, with their values."""
-    return {key: value for key in KEYS if (value := getattr(options, key, None)) is not None}
+def flags_given(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return the names of the flags for one rule that were given."""
+    return tuple(_flag(key) for key in (*_RULE_KEYS, *_POLICY_FLAGS) if getattr(options, key, None) is not None)
+
+
+def policy_of_flags(options: argparse.Namespace) -> Policy:
+    """Return the policy that the flags for one rule describe, for every repository; without flags the default policy.
+
+    Raises:
+        InvalidPolicy: A value is invalid; ``flag_of`` returns the flag of each mistake.
+    """
+    policy: dict[str, object] = {"repositories": ["**"]}
+    rule = {key: _value(value) for key in _RULE_KEYS if (value := getattr(options, key, None)) is not None}
+    if rule:
+        policy["tagged"] = [{"match": _EVERY_TAG, **rule}]
+    if options.keep_untagged is not None:
+        policy["untagged"] = {"keep": _value(options.keep_untagged)}
+    for key in ("min_age", "max_deletions"):
+        if (value := getattr(options, key)) is not None:
+            policy[key] = _value(value)
+    return policies_from_document([policy], "flags")[0]
+
+
+def flag_of(mistake: Mistake) -> str:
+    """Return the flag whose value is a mistake of ``policy_of_flags``."""
+    _, *path = mistake.path
+    if path[:1] == ["tagged"]:
+        # What is wrong with the rule as a whole is that it has nothing but ``match``.
+        return _flag(str(path[2]) if len(path) > 2 else "match")
+    return _flag(next(key for key, where in _POLICY_FLAGS.items() if path == [*where]))
 
 
 def choose(options: argparse.Namespace, repository: Repository) -> Chosen | None:
-    """Return the policy for ``repository``, or None where the file has none.
+    """Return the policy for ``repository``; None if the file has none.
 
     Raises:
-        ConfigurationError: The file cannot be read, or makes no sense.
+        ConfigurationError: The file cannot be read, or is invalid.
     """
     if options.policies is None:
-        flags = flags_given(options)
-        policy = policy_from_mapping({"repositories": [str(repository)], **flags}, "flags")
-        return Chosen(policy, "flags" if flags else "defaults")
-    policies = read_policies(options.policies)
-    policy_found = find_policy(policies, repository)
-    if policy_found is None:
-        return None
-    return Chosen(policy_found, f"{name_of(options.policies)}[{policies.index(policy_found)}]")
+        return Chosen(policy_of_flags(options), "flags" if flags_given(options) else "default policy")
+    policies = read_policies(options.policies, options.insecure)
+    found = find_policy(policies, repository)
+    return None if found is None else Chosen(found, f"{name_of(options.policies)}[{policies.index(found)}]")
 
 
 def name_of(path: str) -> str:
-    """Return what the file of policies is called where it is spoken of: ``-`` is stdin."""
+    """Return the name of a file of policies in messages; ``-`` is stdin."""
     return "stdin" if path == "-" else path
 
 
-def read_policies(path: str) -> tuple[Policy, ...]:
+def read_policies(path: str, insecure: AbstractSet[str] = frozenset()) -> tuple[Policy, ...]:
     """Return the policies of a file, JSON or YAML; ``-`` is stdin.
 
+    ``insecure`` are the hosts, as ``HOST:PORT``, that are allowed in addition to Google's.
+
     Raises:
-        ConfigurationError: The file cannot be read, or makes no sense; the message names the file.
+        ConfigurationError: The file cannot be read, or is neither JSON nor YAML.
+        InvalidPolicy: It has mistakes; the error has all of them.
     """
+    where = name_of(path)
+    text = _read(path)
+    if len(text) > MAX_DOCUMENT_CHARS:
+        raise InvalidPolicy(where, [Mistake((), f"has more than {MAX_DOCUMENT_CHARS:,} characters")])
+    if not path.endswith((".yaml", ".yml")) and text.lstrip().startswith("["):
+        return parse_policies(text, where, insecure)
     try:
-        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+        document = decode_yaml(text)
+    except ImportError as error:
+        raise ConfigurationError(f"{where}: not JSON, and YAML needs PyYAML: pip install PyYAML") from error
+    except InvalidYaml as error:
+        raise ConfigurationError(f"{where}: neither JSON nor YAML: {error}") from error
+    return policies_from_document(document, where, insecure)
+
+
+def _read(path: str) -> str:
+    """Return the text of a file, or as much of it as shows that it is too long."""
+    try:
+        if path == "-":
+            return sys.stdin.read(MAX_DOCUMENT_CHARS + 1)
+        # Some editors write a byte order mark.
+        with Path(path).open(encoding="utf-8-sig") as file:
+            return file.read(MAX_DOCUMENT_CHARS + 1)
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{path}: not UTF-8") from error
-    where = name_of(path)
-    if path.endswith((".yaml", ".yml")) or not text.lstrip().startswith("["):
-        return policies_from_document(_yaml(text, where), where)
-    return parse_policies(text, where)
 
 
-def _yaml(text: str, where: str) -> object:
-    try:
-        import yaml
-    except ImportError as error:
-        raise ConfigurationError(f"{where}: not JSON, and YAML needs PyYAML: pip install PyYAML") from error
-
-    try:
-        loader = yaml.SafeLoader(text)
-        root = loader.get_single_node()
-        for position, entry in enumerate(root.value if isinstance(root, yaml.SequenceNode) else ()):
-            pairs = entry.value if isinstance(entry, yaml.MappingNode) else ()
-            keys = Counter(key.value for key, _ in pairs if isinstance(key, yaml.ScalarNode))
-            # `<<` merges another mapping in, and may do so more than once.
-            del keys["<<"]
-            if repeated := next((key for key, count in keys.items() if count > 1), None):
-                # PyYAML takes the last one; what the other one said would be lost unseen.
-                raise InvalidPolicy(f"{where}[{position}]", "occurs twice", repeated)
-        document: object = loader.construct_document(root) if root else None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigurationError(f"{where}: neither JSON nor YAML: {error}") from error
-    return document
+def _flag(key: str) -> str:
+    return f"--{key.replace('_', '-')}"
 
 
-def checked(key: str, value: object) -> object:
-    """Return ``value``, if a policy may have it for ``key``.
-
-    Raises:
-        argparse.ArgumentTypeError: It may not; the text says why.
-    """
-    entry: Mapping[str, object] = {"repositories": ["**"], key: value}
-    try:
-        policy_from_mapping(entry, "")
-    except InvalidPolicy as error:
-        raise argparse.ArgumentTypeError(error.problem) from error
-    return value
+def _value(given: object) -> object:
+    """Return the value of a flag as a document has it: an integer, or else what was given."""
+    return int(given) if isinstance(given, str) and _INTEGER.fullmatch(given) else given

@@ -88,7 +88,7 @@ def bars(terminal: Terminal) -> Iterator[Bars]:
 
 
 class Follower(Progress):
-    """Follows one run, told from any thread.
+    """Follows one run; any thread calls its methods.
 
     ``listing`` is the latest one.  With ``only`` the deletions of a plan are counted as out of all of these.
     """

@@ -1,4 +1,4 @@
-"""``sweep``: every repository under a root, by way of the function or from here."""
+"""The command ``sweep``: prunes every repository under a root, through the function or from here."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ from cleaner.engine.sweep import Publisher, find_repositories, request_prunes
 from cleaner.google.pubsub import TopicPublisher
 from cleaner.google.transport import RequestBudget
 
-# Columns by number, from all of them to those that the narrowest terminal has room for; the second END says also what
-# the columns that are left out would.
+# Columns by number, the widest layout first.  The second END also has what is in the columns that are left out.
 _LAYOUTS = ((0, 1, 2, 3, 4, 5, 6), (0, 1, 2, 5, 7), (0, 2, 7))
 
 
@@ -36,12 +35,14 @@ def sweep(options: argparse.Namespace, session: Session, terminal: Terminal) -> 
         CleanerError: The repositories are not known completely, or the requests could not be published.
     """
     root = session.parse_root(options.repository)
-    policies = read_policies(options.policies)
+    policies = read_policies(options.policies, options.insecure)
     if options.local and not (options.dry_run or options.yes or terminal.is_attended):
-        terminal.note("error: there is no terminal to ask on: --yes prunes without a question, --dry-run only tells")
+        terminal.note(
+            "error: there is no terminal to ask on: use --yes to delete without a question, or --dry-run to preview"
+        )
         return 2
     if options.yes and not options.local:
-        terminal.note("--yes says nothing here: only --local asks")
+        terminal.note("--yes has no effect without --local")
     try:
         with bars(terminal) as drawn:
             drawn.add().show("Finding repositories")
@@ -72,7 +73,9 @@ def _publish(
             request_prunes(found, publisher, session.clock, session.deadline)
         except KeyboardInterrupt:
             terminal.restore()
-            terminal.note(f"interrupted: {publisher.published} requests or more are published; again does no harm")
+            terminal.note(
+                f"interrupted: at least {publisher.published} requests were published; repeating them does no harm"
+            )
             return INTERRUPTED
     count = words.counted(publisher.published, "request")
     terminal.report(f"{summary}: {count} published to {options.topic}")
@@ -80,7 +83,7 @@ def _publish(
 
 
 class _Counting:
-    """Publishes, and shows how far it has come."""
+    """Publishes, and shows the progress."""
 
     def __init__(self, publisher: Publisher, bar: Bar, total: int) -> None:
         self._publisher = publisher
@@ -98,14 +101,14 @@ class _Counting:
 
 
 class _Ended(msgspec.Struct, frozen=True):
-    """How one repository's run ended; ``error`` is None where it ended well."""
+    """How one repository's run ended; ``error`` is None if it ended well."""
 
     report: Report
     error: CleanerError | None = None
 
     @property
     def failed(self) -> bool:
-        """Whether it counts as a failure: nothing to do is none."""
+        """Whether it counts as a failure; a repository that does not exist does not."""
         return bool(self.report.failed) or not isinstance(self.error, RepositoryNotFound | None)
 
 
@@ -135,13 +138,13 @@ def _local(
             terminal.note(f"error: {advice(one.error)}")
     if interrupt.came:
         left = words.counted(len(repositories) - len(ended), "repository", "repositories")
-        terminal.note(f"interrupted: what ran was finished, and {left} had not begun")
+        terminal.note(f"interrupted: deletions in progress were finished, and {left} had not begun")
         return INTERRUPTED
     return 1 if any(one.failed for one in ended) else 0
 
 
 class _Pruning:
-    """One run after the other; ``stop`` is for an interrupt."""
+    """Prunes one repository after the other; an interrupt calls ``stop``."""
 
     def __init__(
         self,
@@ -163,15 +166,15 @@ class _Pruning:
         self._is_stopped = False
 
     def stop(self) -> None:
-        """Begin nothing more; what runs is finished."""
+        """Begin no further deletion; those in progress are finished."""
         self._is_stopped = True
         if self._running is not None:
             self._running.stop()
         if not self._terminal.shows_progress:
-            self._terminal.note("finishing what runs; Ctrl-C again ends at once")
+            self._terminal.note("finishing deletions in progress; Ctrl-C again ends at once")
 
     def ended(self) -> list[_Ended]:
-        """Prune, and return how it ended for those that were begun."""
+        """Prune, and return how each run that was begun ended."""
         ended: list[_Ended] = []
         for at, repository in enumerate(self._repositories):
             self._overall.show("Pruning", at, len(self._repositories), str(repository))
@@ -185,7 +188,7 @@ class _Pruning:
                 dry_run=self._options.dry_run or policy.dry_run,
                 progress=Follower(self._current),
             )
-            # Asked only now: from here on an interrupt finds the run.
+            # Checked after the run is set, so that an interrupt stops one or the other.
             if self._is_stopped:
                 break
             ended.append(_prune(self._running))
@@ -202,8 +205,8 @@ def _prune(run: Run) -> _Ended:
 
 
 def _table(ended: Collection[_Ended], terminal: Terminal, *, dry_run: bool) -> list[str]:
-    gone = ">TO DELETE" if dry_run else ">DELETED"
-    headings = ["REPOSITORY", ">KEPT", gone, ">REFUSED", ">FAILED", ">SIZE", "END", "END"]
+    deleted = ">TO DELETE" if dry_run else ">DELETED"
+    headings = ["REPOSITORY", ">KEPT", deleted, ">REFUSED", ">FAILED", ">SIZE", "END", "END"]
     rows = [_row(one) for one in ended]
     for layout in _LAYOUTS:
         table = Table([headings[at] for at in layout], {0: 24, len(layout) - 1: 10})
@@ -225,18 +228,18 @@ def _lost_lines(ended: Iterable[_Ended], terminal: Terminal) -> list[str]:
         lost = one.report.lost_tags
         if lost:
             lines += terminal.wrap(f"{one.report.repository}: lost {words.lost(lost)}", 2)
-        # All of them: nothing else knows these tags any more.
+        # Nothing else has a record of these tags.
         for digest, tags in sorted(lost.items()):
             lines += terminal.wrap(f"  {words.short(digest)} without {', '.join(sorted(tags))}", 4)
     return lines
 
 
 def _row(one: _Ended) -> tuple[list[str], list[str]]:
-    """Return what there is to say of one repository in every column, and the styles."""
+    """Return the texts of one repository in every column, and their styles."""
     report = one.report
     end, style = "", ""
     if isinstance(one.error, RepositoryNotFound):
-        end = "not there"
+        end = "not found"
     elif one.error is not None:
         end, style = "error", "red"
     elif report.dry_run:

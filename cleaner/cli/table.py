@@ -9,7 +9,7 @@ from datetime import datetime
 import msgspec
 
 from cleaner.cli import words
-from cleaner.cli.images import Part, Row, View, attached_as
+from cleaner.cli.images import Part, Row, View
 from cleaner.cli.terminal import Table, Terminal
 from cleaner.core.graph import Kind
 from cleaner.core.manifest import Manifest
@@ -17,19 +17,19 @@ from cleaner.core.plan import Verdict
 from cleaner.core.rules import Reason
 
 _SHOWN_TAGS = 3
-_BRIEFLY = {"SBOM": "sbom", "attestation": "att", "referrer": "ref", "signature": "sig"}
+_BRIEFLY = {"SBOM": "sbom", "attestation": "att", "redundant index": "idx", "referrer": "ref", "signature": "sig"}
 _SHORTER_DIGEST_CHARS = 8
-# A chain of ten thousand signatures of signatures must not run out of the picture.
+# Signatures of signatures can be a chain of any length.
 _DEEPEST_INDENT = 4
 
 
 class _Line(msgspec.Struct, frozen=True):
-    """What there is to say of one manifest; ``depth`` is 0 for what stands on its own."""
+    """The texts for one manifest; ``depth`` is 0 for an image."""
 
     name: str
     manifest: Manifest
     verdict: Verdict
-    goes: bool
+    is_deleted: bool
     age: str
     size: str
     platforms: tuple[str, ...] = ()
@@ -38,7 +38,7 @@ class _Line(msgspec.Struct, frozen=True):
 
     @property
     def plan(self) -> str:
-        return "delete" if self.goes else "keep"
+        return "delete" if self.is_deleted else "keep"
 
     @property
     def because(self) -> str:
@@ -47,7 +47,7 @@ class _Line(msgspec.Struct, frozen=True):
 
     @property
     def platform_names(self) -> str:
-        # Nearly all are Linux's.
+        # Nearly all are for Linux.
         return ", ".join(platform.removeprefix("linux/") for platform in self.platforms)
 
     @property
@@ -64,13 +64,13 @@ class _Line(msgspec.Struct, frozen=True):
 
     @property
     def plan_style(self) -> str:
-        return "red" if self.goes else "green"
+        return "red" if self.is_deleted else "green"
 
 
 class _Column(msgspec.Struct, frozen=True):
-    """One column: its heading, as ``Table`` reads it, what stands in it, and in which style.
+    """One column: its heading, as ``Table`` reads it, its text and its style.
 
-    ``least`` is how many characters it needs to be readable where it may be wrapped; 0 where it may not.
+    ``least`` is the least width at which it is readable if it may be wrapped; 0 if it may not.
     """
 
     heading: str
@@ -90,7 +90,7 @@ _SHORTER_DIGEST = _Column(
     "DIGEST", lambda line: words.short(line.manifest.digest)[:_SHORTER_DIGEST_CHARS], lambda _: "dim"
 )
 
-# From the one that says most to the one that needs least room.
+# The widest layout first.
 _LAYOUTS = (
     (
         _TAGS,
@@ -127,9 +127,9 @@ _LAYOUTS = (
 
 
 def plan_lines(view: View, terminal: Terminal, now: datetime, *, unfold: bool) -> list[str]:
-    """Return the table of a plan, an image a row, newest first; ``unfold`` adds what belongs to each.
+    """Return the table of a plan, one image a row, newest first; ``unfold`` adds what belongs to each.
 
-    Of the layouts it is the first for which there is room.
+    It has the first layout that fits.
     """
     lines = [line for row in view.rows for line in _lines(row, now, unfold=unfold)]
     for layout in _LAYOUTS:
@@ -144,23 +144,23 @@ def plan_lines(view: View, terminal: Terminal, now: datetime, *, unfold: bool) -
 
 
 def summary_lines(view: View, terminal: Terminal) -> list[str]:
-    """Return how much stays and how much goes, in two sentences."""
+    """Return how much is kept and how much is deleted, in two sentences."""
     images = [row for row in view.rows if row.kind is not Kind.ORPHAN]
-    orphans = Counter(row.goes for row in view.rows if row.kind is Kind.ORPHAN)
-    going = sum(row.goes for row in images)
-    reasons = Counter(row.verdict.reason for row in images if not row.goes)
+    orphans = Counter(row.is_deleted for row in view.rows if row.kind is Kind.ORPHAN)
+    deleted = sum(row.is_deleted for row in images)
+    reasons = Counter(row.verdict.reason for row in images if not row.is_deleted)
     why = ", ".join(f"{reasons[reason]:,} {reason.value}" for reason in Reason if reasons[reason])
-    kept = _amount(len(images) - going, orphans[False], len(view.plan.keep))
-    stays = f"keep    {kept}" + (f": {why}" if why else "")
+    kept = _amount(len(images) - deleted, orphans[False], len(view.plan.keep))
+    keep = f"keep    {kept}" + (f": {why}" if why else "")
     if not view.plan.delete:
-        return [*terminal.wrap(stays, 8), "delete  nothing"]
-    gone = _amount(going, orphans[True], len(view.plan.delete))
+        return [*terminal.wrap(keep, 8), "delete  nothing"]
+    amount = _amount(deleted, orphans[True], len(view.plan.delete))
     size = f"{words.size(view.freed)} at most, as images share layers"
-    return [*terminal.wrap(stays, 8), *terminal.wrap(f"delete  {gone}: {size}", 8)]
+    return [*terminal.wrap(keep, 8), *terminal.wrap(f"delete  {amount}: {size}", 8)]
 
 
 def _amount(images: int, orphans: int, manifests: int) -> str:
-    """Return how many images and orphans there are among so many manifests; the rest belongs to them."""
+    """Return the numbers of images and orphans among so many manifests, and of the rest, which belongs to them."""
     things = [words.counted(images, "image")]
     if orphans:
         things.append(words.counted(orphans, "orphan"))
@@ -175,7 +175,7 @@ def _lines(row: Row, now: datetime, *, unfold: bool) -> Iterator[_Line]:
         _row_name(row, unfold=unfold),
         manifest,
         row.verdict,
-        row.goes,
+        row.is_deleted,
         words.age(manifest.uploaded, now),
         words.size(row.size),
         row.platforms,
@@ -187,7 +187,7 @@ def _lines(row: Row, now: datetime, *, unfold: bool) -> Iterator[_Line]:
             _part_name(part),
             manifest,
             part.verdict,
-            part.goes,
+            part.is_deleted,
             words.age(manifest.uploaded, now),
             words.size(manifest.size) if manifest.size else "",
             depth=part.depth,
@@ -195,19 +195,16 @@ def _lines(row: Row, now: datetime, *, unfold: bool) -> Iterator[_Line]:
 
 
 def _row_name(row: Row, *, unfold: bool) -> str:
-    manifest = row.manifest
     if row.kind is Kind.ORPHAN:
-        return f"({attached_as(manifest)} of nothing)"
-    if not manifest.tags:
+        return f"({row.what} without a subject)"
+    tags = row.tags
+    if not tags:
         return "(untagged)"
-    # Ordinary tags first: they are what an image is known by.
-    tags = sorted(manifest.tags, key=lambda tag: manifest.cosign_subject(tag) is not None)
     shown = tags if unfold or len(tags) <= _SHOWN_TAGS else tags[: _SHOWN_TAGS - 1]
     text = ", ".join(words.short_tag(tag) for tag in shown)
     return text if len(shown) == len(tags) else f"{text} and {len(tags) - len(shown)} more"
 
 
 def _part_name(part: Part) -> str:
-    ordinary = [tag for tag in part.manifest.tags if part.manifest.cosign_subject(tag) is None]
-    name = f"{part.what}: {', '.join(ordinary)}" if ordinary else part.what
+    name = f"{part.what}: {', '.join(part.tags)}" if part.tags else part.what
     return "  " * min(part.depth, _DEEPEST_INDENT) + name

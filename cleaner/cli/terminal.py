@@ -65,7 +65,7 @@ class Terminal:
             hang_up(self._err)
 
     def ask(self, question: str) -> bool:
-        """Ask on stderr, and return whether the answer is yes; the end of the input is none."""
+        """Ask on stderr, and return whether the answer is yes; the end of the input is a no."""
         # What was typed before the question is no answer to it.
         with contextlib.suppress(ImportError, OSError, ValueError):
             import termios
@@ -79,7 +79,7 @@ class Terminal:
         return answer.strip().lower() in ("y", "yes")
 
     def paint(self, text: str, style: str) -> str:
-        """Return ``text`` in a style, where stdout shows any; an empty style is none."""
+        """Return ``text`` in a style, if stdout shows styles; an empty style changes nothing."""
         if not (style and text and self._is_coloured):
             return text
         return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
@@ -103,8 +103,8 @@ class Table:
     """Lines of cells, as wide as the terminal at most.
 
     ``columns`` are the headings; those that begin with ``>`` are aligned to the right.  The ``flexible`` ones, by
-    number, are wrapped where there is not room for all, but not to less than their number of characters; every other
-    stays whole.
+    number, are wrapped where there is not room for all, but not to less than their number of characters; the others
+    are never wrapped.
     """
 
     GAP: Final = 2

@@ -1,4 +1,4 @@
-"""Numbers, times and policies in words.
+"""Texts for numbers, times and policies.
 
 Reads no clock, network, environment or log.
 """
@@ -6,30 +6,20 @@ Reads no clock, network, environment or log.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-from cleaner.core.policy import Policy
+from cleaner.core.policy import Policy, Rule
 from cleaner.core.reference import Digest, Tag
+from cleaner.core.rules import rule_named
 
 SHORT_DIGEST_CHARS = 12
 
-_UNITS = (("w", 7 * 86400), ("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
-
-
-def duration(value: timedelta) -> str:
-    """Return a duration as a policy spells it, ``1h30m``; it is a whole number of seconds there."""
-    left = int(value.total_seconds())
-    parts = []
-    # A policy that says 30d should not read 4w2d.
-    for unit, seconds in _UNITS[0 if left % (7 * 86400) == 0 else 1 :]:
-        count, left = divmod(left, seconds)
-        if count:
-            parts.append(f"{count}{unit}")
-    return "".join(parts) or "0s"
+# A regex may have a thousand characters.
+_REGEX_CHARS = 60
 
 
 def age(uploaded: datetime | None, now: datetime) -> str:
-    """Return how long ago something was uploaded, in the greatest unit of which two or more have passed: ``36h``."""
+    """Return how long ago something was uploaded, in the greatest unit of which there are at least two: ``36h``."""
     if uploaded is None:
         return "unknown"
     seconds = max(int((now - uploaded).total_seconds()), 0)
@@ -69,21 +59,19 @@ def listed(items: Iterable[str], last: str = "and") -> str:
 
 
 def lost(tags: Mapping[Digest, Collection[Tag]]) -> str:
-    """Return how many tags were deleted of manifests that were not, and what that means for the next run."""
+    """Return how many tags were deleted of manifests that were not, and how the next run judges these."""
     count = counted(sum(map(len, tags.values())), "tag")
     manifests = counted(len(tags), "manifest")
-    return (
-        f"{count} of {manifests} still there: one without tags is judged as untagged the next time, by keep_untagged"
-    )
+    return f"{count} of {manifests} not deleted; the next run judges one without a tag by untagged"
 
 
 def short(digest: str) -> str:
-    """Return as much of a digest as a person needs."""
+    """Return the first digits of a digest."""
     return digest.removeprefix("sha256:")[:SHORT_DIGEST_CHARS]
 
 
 def short_tag(tag: str) -> str:
-    """Return a tag with the digest in a cosign tag cut."""
+    """Return a tag; a digest in it, as in a referrer tag, is cut."""
     prefix, dash, rest = tag.partition("-")
     if prefix == "sha256" and dash and len(rest) >= 64:
         return f"sha256-{rest[:SHORT_DIGEST_CHARS]}..{rest[64:]}"
@@ -91,17 +79,42 @@ def short_tag(tag: str) -> str:
 
 
 def policy(value: Policy) -> str:
-    """Return what a policy says, by the keys it is written with; those that are off are left out."""
-    said = [f"keep {value.keep}", f"keep_untagged {value.keep_untagged}", f"min_age {duration(value.min_age)}"]
-    if value.max_age is not None:
-        said.append(f"max_age {duration(value.max_age)}")
-    for key, patterns in (("delete_tags", value.delete_tags), ("protect_tags", value.protect_tags)):
-        if patterns:
-            said.append(f"{key} {' '.join(pattern.pattern for pattern in patterns)}")
-    if value.group_by is not None:
-        said.append(f"group_by {value.group_by.pattern}")
+    """Return a policy by its keys, in one line; a limit and ``dry_run`` are left out if they are off."""
+    tagged = [f"{rule_name(value, position)}: {rule(one)}" for position, one in enumerate(value.tagged)]
+    parts = [
+        f"min_age {value.min_age}",
+        *(tagged or ["tagged: no rules"]),
+        f"untagged: {rule(value.untagged)}",
+        f"orphans: {rule(value.orphans)}",
+    ]
     if value.max_deletions is not None:
-        said.append(f"max_deletions {value.max_deletions}")
+        parts.append(f"max_deletions {value.max_deletions}")
     if value.dry_run:
-        said.append("dry_run")
-    return ", ".join(said)
+        parts.append("dry_run")
+    return "; ".join(parts)
+
+
+def rule(value: Rule) -> str:
+    """Return what a rule keeps, by its keys: ``keep 10, delete_after 90d``."""
+    parts = [f"keep {keep(value)}"]
+    if value.keep_within is not None:
+        parts.append(f"keep_within {value.keep_within}")
+    if value.delete_after is not None:
+        parts.append(f"delete_after {value.delete_after}")
+    if value.order != "uploaded":
+        parts.append(f"order {value.order}")
+    return ", ".join(parts)
+
+
+def keep(value: Rule) -> str:
+    """Return ``keep`` of a rule as a document has it."""
+    return "all" if value.keep is None else str(value.keep)
+
+
+def rule_name(value: Policy, name: int | str) -> str:
+    """Return the name of a rule with its regexes: ``tagged[1] (main-.*)``; ``name`` is that of a ``Place``."""
+    if isinstance(name, str):
+        return name
+    regexes = " or ".join(pattern.pattern for pattern in rule_named(value, name).match)
+    shown = regexes if len(regexes) <= _REGEX_CHARS else f"{regexes[:_REGEX_CHARS]}..."
+    return f"tagged[{name}] ({shown})"

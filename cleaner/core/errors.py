@@ -7,7 +7,10 @@ its module only as the cause of an error that is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
+
+import msgspec
 
 
 class CleanerError(Exception):
@@ -20,18 +23,38 @@ class ConfigurationError(CleanerError):
     """A setting or a policy is invalid, so the process must not start."""
 
 
-class InvalidPolicy(ConfigurationError):
-    """A policy is invalid.
+class Mistake(msgspec.Struct, frozen=True):
+    """One mistake in a document of policies.
 
-    ``where`` is the document's name, with the position of the invalid policy if there is one.  ``key`` is the invalid
-    key, or None if the problem is not in a single key.  ``problem`` says what is wrong.
+    ``path`` leads to the invalid value by positions, counted from 0, and keys: ``(0, "tagged", 1, "match")``.
+    ``correction`` says what to write instead; empty if that is not evident.
     """
 
-    def __init__(self, where: str, problem: str, key: str | None = None) -> None:
-        super().__init__(f"{where}: {problem}" if key is None else f"{where}.{key}: {problem}")
+    path: tuple[int | str, ...]
+    problem: str
+    correction: str = ""
+
+    def describe(self, where: str) -> str:
+        """Return the mistake as one sentence; ``where`` is the document's name."""
+        steps = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.path)
+        return f"{where}{steps}: {self.problem}{f'; {self.correction}' if self.correction else ''}"
+
+
+class InvalidPolicy(ConfigurationError):
+    """A document of policies has mistakes, all of which are in ``mistakes``; ``where`` is the document's name.
+
+    The text has one line for each mistake, up to ``SHOWN_MAX``.
+    """
+
+    SHOWN_MAX: ClassVar[int] = 100
+
+    def __init__(self, where: str, mistakes: Sequence[Mistake]) -> None:
+        lines = [mistake.describe(where) for mistake in mistakes[: self.SHOWN_MAX]]
+        if len(mistakes) > self.SHOWN_MAX:
+            lines.append(f"{where}: {len(mistakes) - self.SHOWN_MAX} more mistakes")
+        super().__init__("\n".join(lines))
         self.where = where
-        self.key = key
-        self.problem = problem
+        self.mistakes = tuple(mistakes)
 
 
 class InvalidReference(CleanerError):

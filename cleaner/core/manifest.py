@@ -10,13 +10,13 @@ import re
 import sys
 from collections.abc import Container, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
 from cleaner.core.errors import IncompleteListing, InvalidManifest, InvalidReference, Unavailable
 from cleaner.core.reference import Digest, Repository, Tag, parse_digest, parse_tag
-from cleaner.core.times import EPOCH
+from cleaner.core.times import END_OF_TIME, EPOCH
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
@@ -24,10 +24,22 @@ OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 
 MEDIA_TYPES = (DOCKER_MANIFEST, DOCKER_INDEX, OCI_MANIFEST, OCI_INDEX)
-_KNOWN = {media_type: media_type for media_type in MEDIA_TYPES}
+# Docker schema 1 names neither children nor a subject, so it is never read.
+_SCHEMA_1 = (
+    "application/vnd.docker.distribution.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v1+prettyjws",
+)
+_KNOWN = {media_type: media_type for media_type in (*MEDIA_TYPES, *_SCHEMA_1)}
 
-# cosign, "Storage specification", and the OCI referrers tag schema.
-_COSIGN_TAG = re.compile(r"sha256-([a-f0-9]{64})(?:\..+)?")
+IMAGE = "image"
+"""The kind of content of everything that is no other kind."""
+NO_DESCRIPTORS = "index without descriptors"
+"""The kind of content of an index that lists nothing."""
+_IMAGE_CONFIGS = (
+    "application/vnd.oci.image.config.v1+json",
+    "application/vnd.docker.container.image.v1+json",
+)
+_IMAGE_LAYERS = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.")
 # image-spec, "Digests".  A subject becomes part of a request's path, so anything else is refused.
 _ANY_DIGEST = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]{1,256}")
 _PLATFORM = re.compile(r"[a-zA-Z0-9._-]{1,32}(?:/[a-zA-Z0-9._-]{1,32}){1,2}")
@@ -37,17 +49,25 @@ _NUMBER = re.compile(r"[0-9]{1,14}")
 
 
 class Links(msgspec.Struct, frozen=True):
-    """The manifests that a manifest's document names: its ``children``, in its order, and its ``subject``.
+    """What a manifest's document says: the manifests that it names, and what it holds.
 
+    ``children`` are those that an index lists, in its order, and ``subject`` is what the document refers to.
     ``attestations`` are pairs of children, of which the first attests the second.  ``platforms`` are the platforms
     of the children, in their order, like ``linux/arm64``; empty for an unknown platform, and ``()`` if none is known.
-    Platforms are only displayed.
+    Platforms are only displayed.  ``without_platform`` are the children that are listed without a platform.
+
+    ``has_descriptors``: it lists manifests, whether these are in the repository or not.  ``is_referrers_index``: it
+    is an OCI index in which every descriptor has an ``artifactType``.  ``content`` is the kind of its content.
     """
 
     children: tuple[Digest, ...] = ()
     subject: Digest | None = None
     attestations: tuple[tuple[Digest, Digest], ...] = ()
     platforms: tuple[str, ...] = ()
+    without_platform: tuple[Digest, ...] = ()
+    has_descriptors: bool = False
+    is_referrers_index: bool = False
+    content: str = IMAGE
 
     def within(self, present: Container[Digest]) -> Links:
         """Return the links, without the children that are not in ``present``."""
@@ -55,8 +75,13 @@ class Links(msgspec.Struct, frozen=True):
             return self
         pairs = zip(self.children, self.platforms or ("",) * len(self.children), strict=True)
         kept = {child: platform for child, platform in pairs if child in present}
-        attestations = tuple(pair for pair in self.attestations if kept.keys() >= set(pair))
-        return Links(tuple(kept), self.subject, attestations, tuple(kept.values()) if self.platforms else ())
+        return msgspec.structs.replace(
+            self,
+            children=tuple(kept),
+            attestations=tuple(pair for pair in self.attestations if kept.keys() >= set(pair)),
+            platforms=tuple(kept.values()) if self.platforms else (),
+            without_platform=tuple(child for child in self.without_platform if child in kept),
+        )
 
 
 NO_LINKS = Links()
@@ -90,31 +115,8 @@ class Manifest(msgspec.Struct, frozen=True):
 
     @property
     def has_known_type(self) -> bool:
-        """Whether its media type is in ``MEDIA_TYPES``."""
+        """Whether its media type is understood: one of ``MEDIA_TYPES``, or Docker's schema 1."""
         return self.media_type in _KNOWN
-
-    def cosign_subject(self, tag: Tag) -> Digest | None:
-        """Return the subject that ``tag`` of this manifest names; None if it is an ordinary tag.
-
-        All tags of a Docker manifest are ordinary.
-        """
-        if not tag.startswith("sha256-") or not self.is_oci:
-            return None
-        match = _COSIGN_TAG.fullmatch(tag)
-        return Digest(f"sha256:{match[1]}") if match else None
-
-    @property
-    def has_ordinary_tag(self) -> bool:
-        """Whether any of its tags is not a cosign tag."""
-        return self.has_unnamed_tags or any(self.cosign_subject(tag) is None for tag in self.tags)
-
-    @property
-    def subjects(self) -> tuple[Digest, ...]:
-        """The manifests that it refers to, each once: its document's ``subject``, then those of its cosign tags."""
-        if not self.tags:
-            return (self.links.subject,) if self.links.subject else ()
-        named = (self.links.subject, *(self.cosign_subject(tag) for tag in self.tags))
-        return tuple(dict.fromkeys(digest for digest in named if digest))
 
 
 class Listing(msgspec.Struct, frozen=True):
@@ -160,11 +162,16 @@ class _Descriptor(msgspec.Struct):
     annotations: Any = None
     # Only displayed, so a malformed one must not make the document malformed.
     platform: Any = None
+    artifact_type: Any = msgspec.field(default=None, name="artifactType")
 
 
 class _Document(msgspec.Struct):
     manifests: list[_Descriptor] | msgspec.UnsetType | None = msgspec.UNSET
     subject: _Descriptor | None = None
+    # What only says the kind of its content must not make the document malformed either.
+    artifact_type: Any = msgspec.field(default=None, name="artifactType")
+    config: Any = None
+    layers: Any = None
 
 
 _tags_list_decoder = msgspec.json.Decoder(_TagsList)
@@ -216,8 +223,9 @@ def decode_links(body: bytes | bytearray, digest: Digest, media_type: str) -> Li
         subject = Digest(document.subject.digest)
         if not _ANY_DIGEST.fullmatch(subject):
             raise InvalidManifest(f"manifest {digest} is malformed: its subject is not a digest")
+    content = _content(document) if media_type in (OCI_MANIFEST, OCI_INDEX) else IMAGE
     if media_type not in (OCI_INDEX, DOCKER_INDEX):
-        return Links(subject=subject) if subject else NO_LINKS
+        return Links(subject=subject, content=content)
     if document.manifests is msgspec.UNSET:
         raise InvalidManifest(f"index {digest} is malformed: it has no list of manifests")
     # Go writes an empty list as null.
@@ -225,7 +233,24 @@ def decode_links(body: bytes | bytearray, digest: Digest, media_type: str) -> Li
     children = {Digest(child.digest): _platform(child.platform) for child in descriptors}
     # An attestation of what the index does not list is ignored.  One descriptor can occur ten thousand times.
     attestations = {pair: None for child in descriptors for pair in _attested_by(child) if pair[1] in children}
-    return Links(tuple(children), subject, tuple(attestations), tuple(children.values()))
+    return Links(
+        tuple(children),
+        subject,
+        tuple(attestations),
+        tuple(children.values()),
+        tuple(dict.fromkeys(Digest(child.digest) for child in descriptors if child.platform is None)),
+        has_descriptors=bool(descriptors),
+        is_referrers_index=media_type == OCI_INDEX and all(_is_text(child.artifact_type) for child in descriptors),
+        content=content if descriptors else NO_DESCRIPTORS,
+    )
+
+
+def newest_first(manifests: Iterable[Manifest]) -> list[Manifest]:
+    """Return ``manifests`` by upload time, an unknown one before all, the smaller digest first among equals."""
+    ordered = sorted(manifests, key=lambda manifest: manifest.digest)
+    # Two sorts by what is there anyway: one by pairs would make a hundred thousand of them.
+    ordered.sort(key=lambda manifest: manifest.uploaded or END_OF_TIME, reverse=True)
+    return ordered
 
 
 def parse_upload_time(value: object) -> datetime | None:
@@ -264,6 +289,24 @@ def _manifest(digest: str, entry: _Entry) -> Manifest:
         uploaded=parse_upload_time(entry.uploaded),
         size=parse_number(entry.size),
     )
+
+
+def _content(document: _Document) -> str:
+    """Return the kind of an OCI manifest's content: its artifact type, or the first media type that is no image's."""
+    config = document.config.get("mediaType") if isinstance(document.config, dict) else None
+    layers = document.layers if isinstance(document.layers, list) else []
+    of_layers = (layer.get("mediaType") for layer in layers if isinstance(layer, dict))
+    kinds = (
+        document.artifact_type,
+        None if config in _IMAGE_CONFIGS else config,
+        *(None if _is_text(kind) and kind.startswith(_IMAGE_LAYERS) else kind for kind in of_layers),
+    )
+    # A repository has few kinds of content and many manifests.
+    return sys.intern(next(filter(_is_text, kinds), IMAGE))
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and value != ""
 
 
 def _platform(value: object) -> str:

@@ -13,19 +13,18 @@ import msgspec
 from cleaner.core.graph import Graph, Kind
 from cleaner.core.history import NO_HISTORY, History
 from cleaner.core.limit import oldest, over_limit
-from cleaner.core.manifest import Listing, Manifest
+from cleaner.core.manifest import Listing, Manifest, newest_first
 from cleaner.core.notification import NOTHING_NAMED, Named
 from cleaner.core.policy import Policy
 from cleaner.core.reference import Digest, Repository
 from cleaner.core.rules import (
     NOTHING_RUNNING,
     Facts,
+    Place,
     Reason,
     Running,
+    find_places,
     first_reason,
-    is_retired,
-    newest_first,
-    newest_of_pools,
     runners,
 )
 from cleaner.core.steps import Step, blocked, make_steps
@@ -33,15 +32,20 @@ from cleaner.core.steps import Step, blocked, make_steps
 _REASONS_TO_DELETE = {
     Kind.TAGGED_IMAGE: Reason.EXPIRED,
     Kind.UNTAGGED_IMAGE: Reason.EXPIRED,
-    Kind.ORPHAN: Reason.ORPHAN,
+    Kind.ORPHAN: Reason.ORPHANED,
 }
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """One manifest and why it is kept or deleted; ``detail`` says who runs it, where that is the reason."""
+    """One manifest and why it is kept or deleted.
+
+    ``place`` is its place in the pool that decided, None if none did.  ``detail`` says who runs it, where that is the
+    reason.
+    """
 
     manifest: Manifest
     reason: Reason
+    place: Place | None = None
     detail: str = ""
 
     @property
@@ -95,12 +99,11 @@ def plan(
     graph = Graph.of(listing)
     kinds = {digest: graph.kind(manifest) for digest, manifest in listing.manifests.items()}
     untagged = frozenset(digest for digest, kind in kinds.items() if kind is Kind.UNTAGGED_IMAGE)
-    there = {digest: kind for digest, kind in kinds.items() if digest not in history.deleted} if history else kinds
     facts = Facts(
         policy,
         now,
         kinds,
-        newest=newest_of_pools(graph, there, policy, now, untagged if untagged_before is None else untagged_before),
+        places=find_places(graph, kinds, policy, now, untagged_before, history.deleted),
         running=runners(graph, running),
         pushed=named.digests | history.pushed,
         named_tags=named.tags,
@@ -118,15 +121,28 @@ def plan(
     return Plan(
         repository=listing.repository,
         keep=tuple(
-            Verdict(manifest, reason, facts.running[manifest.digest] if reason is Reason.RUNNING else "")
+            Verdict(
+                manifest,
+                reason,
+                facts.place_for(manifest.digest, reason),
+                facts.running[manifest.digest] if reason is Reason.RUNNING else "",
+            )
             for manifest in newest_first(listing.manifests.values())
             if (reason := decision.kept.get(manifest.digest)) and manifest.digest not in history.deleted
         ),
-        delete=tuple(Verdict(manifest, decision.reason_to_delete(manifest.digest)) for manifest in delete),
+        delete=tuple(
+            Verdict(
+                manifest, decision.reason_to_delete(manifest.digest), facts.place_for(manifest.digest, reason=None)
+            )
+            for manifest in delete
+        ),
         steps=decision.steps(),
         untagged=untagged,
-        is_by_count=any(
-            manifest.digest in untagged and policy.keep_untagged and not is_retired(manifest, policy, now)
+        is_by_count=bool(policy.untagged.keep)
+        and any(
+            manifest.digest in untagged
+            and manifest.uploaded is not None
+            and not policy.untagged.is_retired(manifest.uploaded, now)
             for manifest in delete
         ),
     )

@@ -1,4 +1,4 @@
-"""Repositories, tags and digests, parsed by the distribution spec's grammar.
+"""Repositories, tags and digests, parsed by the distribution spec's grammar, or Google's for names on its hosts.
 
 A ``gcr.io`` repository has an Artifact Registry name as well.  Both names are read as the ``gcr.io`` one, so that no
 repository has two policies, two locks or two names in the log.
@@ -17,6 +17,8 @@ from cleaner.core.errors import HostNotAllowed, InvalidReference
 Digest = NewType("Digest", str)
 Tag = NewType("Tag", str)
 
+# Google stores names outside the distribution spec's grammar: gcf-artifacts/my___func.
+_GOOGLE_PATH = re.compile(r"[a-z0-9][a-z0-9._-]*(?:/[a-z0-9][a-z0-9._-]*)*")
 # distribution-spec, "Pulling manifests": <name>, <reference> as a tag.  Always matched with fullmatch: `$` also
 # matches before a trailing newline.
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -32,7 +34,7 @@ GCR_HOSTS = frozenset({"gcr.io", "us.gcr.io", "eu.gcr.io", "asia.gcr.io"})
 _ARTIFACT_REGISTRY_HOST = re.compile(r"([a-z]+(?:-[a-z]+[0-9]+)?)-docker\.pkg\.dev")
 
 # The Artifact Registry location of the repositories of each gcr.io host.
-_GCR_LOCATIONS = {"gcr.io": "us", "us.gcr.io": "us", "eu.gcr.io": "europe", "asia.gcr.io": "asia"}
+GCR_LOCATIONS = {"gcr.io": "us", "us.gcr.io": "us", "eu.gcr.io": "europe", "asia.gcr.io": "asia"}
 
 
 class Repository(msgspec.Struct, frozen=True, order=True):
@@ -102,7 +104,8 @@ def parse_repository(text: str, insecure: AbstractSet[str] = frozenset()) -> Rep
     host, slash, path = text.partition("/")
     if not (is_google_host(host) or host in insecure):
         raise HostNotAllowed
-    if not slash or len(text) > _NAME_MAX_CHARS or not _PATH.fullmatch(path):
+    grammar = _GOOGLE_PATH if is_google_host(host) else _PATH
+    if not slash or len(text) > _NAME_MAX_CHARS or not grammar.fullmatch(path):
         raise InvalidReference("not a repository name")
     return _canonical(host, path)
 
@@ -135,7 +138,7 @@ def package_name(repository: Repository) -> PackageName | None:
     """
     project, rest = _split_project(repository.path)
     if repository.host in GCR_HOSTS:
-        return PackageName(project, _GCR_LOCATIONS[repository.host], repository.host, rest)
+        return PackageName(project, GCR_LOCATIONS[repository.host], repository.host, rest)
     location = _ARTIFACT_REGISTRY_HOST.fullmatch(repository.host)
     if location is None or not rest:
         return None
@@ -156,7 +159,7 @@ def _canonical(host: str, path: str) -> Repository:
     if location:
         project, rest = _split_project(path)
         gcr_host, _, package = rest.partition("/")
-        if _GCR_LOCATIONS.get(gcr_host) == location[1]:
+        if GCR_LOCATIONS.get(gcr_host) == location[1]:
             return Repository(gcr_host, "/".join(filter(None, (project.replace(":", "/"), package))))
     return Repository(host, path)
 

@@ -5,21 +5,17 @@ A plan takes the first that keeps; an explanation shows what each of them says.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Set as AbstractSet
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Set as AbstractSet
+from datetime import datetime
 from enum import Enum
 
 import msgspec
 
 from cleaner.core.graph import Graph, Kind
-from cleaner.core.manifest import Manifest
-from cleaner.core.policy import Pattern, Policy
+from cleaner.core.manifest import Manifest, newest_first
+from cleaner.core.policy import Captures, Policy, Rule
 from cleaner.core.reference import Digest, Tag
-
-_END_OF_TIME = datetime.max.replace(tzinfo=UTC)
-
-# What ``group_by`` captured of a tag: the images with the same one are a pool.
-Group = tuple[str | None, ...]
+from cleaner.core.version import version_key
 
 
 class Reason(Enum):
@@ -30,15 +26,16 @@ class Reason(Enum):
     TOO_YOUNG = "too-young"
     JUST_PUSHED = "just-pushed"
     RUNNING = "running"
-    PROTECTED_TAG = "protected-tag"
-    TAGGED = "tagged"
+    UNMATCHED = "unmatched"
+    PROTECTED = "protected"
     NEWEST = "newest"
+    RECENT = "recent"
     NEEDED = "needed"
     OVER_LIMIT = "over-limit"
 
     EXPIRED = "expired"
     FOLLOWS = "follows"
-    ORPHAN = "orphan"
+    ORPHANED = "orphaned"
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -55,43 +52,65 @@ class Running(msgspec.Struct, frozen=True):
 
 NOTHING_RUNNING = Running()
 
+UNTAGGED = "untagged"
+ORPHANS = "orphans"
+
+# A rule's name, as in a ``Place``, and what its groups captured.
+_Pool = tuple[int | str, Captures]
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where an image or orphan stands in one pool of a rule.
+
+    ``rule`` is the rule's position in ``tagged``, or ``UNTAGGED`` or ``ORPHANS``.  ``pool`` is what the rule's groups
+    captured; of untagged images, their kind of content.  ``rank`` counts from 1, the newest first.  ``reason`` is why
+    the rule keeps it; None if it does not.
+    """
+
+    rule: int | str
+    pool: Captures
+    rank: int
+    reason: Reason | None
+
 
 class Facts(msgspec.Struct, frozen=True):
     """What the rules read beside the manifest itself; ``at`` is the time for which they hold, aware UTC.
 
-    ``newest`` are the images that are among the newest of a pool; ``running`` says by whom a manifest, or one that it
-    lists, is deployed; ``pushed`` and ``named_tags`` are digests and tags that were pushed.
+    ``places`` has those of each image and orphan whose age is known, in the order of its tags.  ``running`` says by
+    whom a manifest, or one that it lists, is deployed; ``pushed`` and ``named_tags`` are digests and tags that were
+    pushed.
     """
 
     policy: Policy
     at: datetime
     kinds: Mapping[Digest, Kind]
-    newest: AbstractSet[Digest]
+    places: Mapping[Digest, Collection[Place]]
     running: Mapping[Digest, str]
     pushed: AbstractSet[Digest] = frozenset()
     named_tags: AbstractSet[Tag] = frozenset()
 
+    def place_for(self, digest: Digest, reason: Reason | None) -> Place | None:
+        """Return the first place for which the manifest is kept for ``reason``, or, for None, is not kept."""
+        return next((place for place in self.places.get(digest, ()) if place.reason is reason), None)
+
 
 def _is_young(facts: Facts, manifest: Manifest) -> bool:
-    return manifest.uploaded is not None and facts.at - manifest.uploaded < facts.policy.min_age
+    return manifest.uploaded is not None and facts.policy.is_young(manifest.uploaded, facts.at)
 
 
 def _is_pushed(facts: Facts, manifest: Manifest) -> bool:
     return manifest.digest in facts.pushed or not facts.named_tags.isdisjoint(manifest.tags)
 
 
-def _is_protected(facts: Facts, manifest: Manifest) -> bool:
-    return any(_matches(facts.policy.protect_tags, tag) for tag in manifest.tags)
-
-
-def _has_other_tag(facts: Facts, manifest: Manifest) -> bool:
-    """Return whether a tag of an image is not matched by ``delete_tags``, or may not be.
-
-    An orphan has no image to follow, so its cosign tags are judged like an image's.
-    """
-    if not facts.kinds[manifest.digest].is_judged:
+def _is_unmatched(facts: Facts, manifest: Manifest) -> bool:
+    """Return whether an image has a tag that no rule matches, or may have one."""
+    if facts.kinds[manifest.digest] is not Kind.TAGGED_IMAGE:
         return False
-    return manifest.has_unnamed_tags or not all(_matches(facts.policy.delete_tags, tag) for tag in manifest.tags)
+    return manifest.has_unnamed_tags or any(facts.policy.rule_of(tag) is None for tag in manifest.tags)
+
+
+def _is_kept_for(reason: Reason) -> tuple[Reason, Callable[[Facts, Manifest], bool]]:
+    return reason, lambda facts, manifest: facts.place_for(manifest.digest, reason) is not None
 
 
 RULES: tuple[tuple[Reason, Callable[[Facts, Manifest], bool]], ...] = (
@@ -100,9 +119,10 @@ RULES: tuple[tuple[Reason, Callable[[Facts, Manifest], bool]], ...] = (
     (Reason.TOO_YOUNG, _is_young),
     (Reason.JUST_PUSHED, _is_pushed),
     (Reason.RUNNING, lambda facts, manifest: manifest.digest in facts.running),
-    (Reason.PROTECTED_TAG, _is_protected),
-    (Reason.TAGGED, _has_other_tag),
-    (Reason.NEWEST, lambda facts, manifest: manifest.digest in facts.newest),
+    (Reason.UNMATCHED, _is_unmatched),
+    _is_kept_for(Reason.PROTECTED),
+    _is_kept_for(Reason.NEWEST),
+    _is_kept_for(Reason.RECENT),
 )
 """What is needed, and what a limit keeps, depends on the rest of the plan."""
 
@@ -115,72 +135,88 @@ def first_reason(facts: Facts, manifest: Manifest) -> Reason | None:
     return None
 
 
-def newest_first(manifests: Iterable[Manifest]) -> list[Manifest]:
-    """Return ``manifests`` by upload time, an unknown one before all, the smaller digest first among equals."""
-    ordered = sorted(manifests, key=lambda manifest: manifest.digest)
-    # Two sorts by what is there anyway: one by pairs would make a hundred thousand of them.
-    ordered.sort(key=lambda manifest: manifest.uploaded or _END_OF_TIME, reverse=True)
+def find_places(
+    graph: Graph,
+    kinds: Mapping[Digest, Kind],
+    policy: Policy,
+    now: datetime,
+    untagged_before: AbstractSet[Digest] | None = None,
+    deleted: Container[Digest] = frozenset(),
+) -> dict[Digest, tuple[Place, ...]]:
+    """Return the places of the images and orphans of a listing, without those that are ``deleted``.
+
+    ``untagged_before`` are the untagged images of an earlier listing; what was none there may be a part of an image
+    that another process deletes, so it takes no place and is kept among the newest.  None stands for an earlier
+    listing that agrees with this one.
+    """
+    tags_in: dict[_Pool, dict[Digest, list[Tag]]] = {}
+    pools_of: dict[Digest, dict[_Pool, None]] = {}
+    for digest, kind in kinds.items():
+        if digest in deleted:
+            continue
+        for pool, tag in _pools(graph.listing.manifests[digest], kind, policy, now):
+            pools_of.setdefault(digest, {})[pool] = None
+            tags_in.setdefault(pool, {}).setdefault(digest, []).append(tag)
+    ranked: dict[_Pool, dict[Digest, Place]] = {}
+    for (name, captures), members in tags_in.items():
+        rule = rule_named(policy, name)
+        places = ranked[name, captures] = {}
+        rank = 1
+        for manifest in _in_order(rule, members, graph):
+            is_new = name == UNTAGGED and untagged_before is not None and manifest.digest not in untagged_before
+            reason = _reason_to_keep(rule, 1 if is_new else rank, manifest, now)
+            places[manifest.digest] = Place(name, captures, rank, reason)
+            rank += not is_new and _takes_place(graph, rule, manifest, now)
+    return {digest: tuple(ranked[pool][digest] for pool in pools) for digest, pools in pools_of.items()}
+
+
+def _pools(manifest: Manifest, kind: Kind, policy: Policy, now: datetime) -> Iterator[tuple[_Pool, Tag]]:
+    """Yield the pools that an image or orphan is in, each with the tag for which it is; empty without a tag."""
+    if manifest.uploaded is None:
+        return
+    if kind is Kind.TAGGED_IMAGE:
+        for tag in manifest.tags:
+            if found := policy.rule_of(tag):
+                yield found, tag
+    elif kind is Kind.UNTAGGED_IMAGE and not policy.is_young(manifest.uploaded, now):
+        # A younger one may be a part of an index that is still on its way.
+        yield (UNTAGGED, (manifest.links.content,)), Tag("")
+    elif kind is Kind.ORPHAN:
+        yield (ORPHANS, ()), Tag("")
+
+
+def rule_named(policy: Policy, name: int | str) -> Rule:
+    """Return the rule of a policy by its name in a ``Place``."""
+    if isinstance(name, int):
+        return policy.tagged[name]
+    return policy.untagged if name == UNTAGGED else policy.orphans
+
+
+def _in_order(rule: Rule, members: Mapping[Digest, Collection[Tag]], graph: Graph) -> list[Manifest]:
+    """Return the members of a pool, the newest first; ``members`` has the tags by which each is in it."""
+    ordered = newest_first(graph.listing.manifests[digest] for digest in members)
+    if rule.order == "version":
+        ordered.sort(key=lambda manifest: max(map(version_key, members[manifest.digest])), reverse=True)
     return ordered
 
 
-def _matches(patterns: Iterable[Pattern], tag: Tag) -> bool:
-    return any(pattern.fullmatch(tag) for pattern in patterns)
+def _reason_to_keep(rule: Rule, rank: int, manifest: Manifest, now: datetime) -> Reason | None:
+    """Return why a rule keeps what has this rank in its pool; None if it does not."""
+    if manifest.uploaded is None or rule.is_retired(manifest.uploaded, now):
+        return None
+    if rule.keep is None:
+        return Reason.PROTECTED
+    if rank <= rule.keep:
+        return Reason.NEWEST
+    return Reason.RECENT if rule.is_recent(manifest.uploaded, now) else None
 
 
-def newest_of_pools(
-    graph: Graph, kinds: Mapping[Digest, Kind], policy: Policy, now: datetime, untagged_before: AbstractSet[Digest]
-) -> set[Digest]:
-    """Return the images that are among the newest of a pool and not yet ``max_age`` old.
-
-    ``kinds`` has those that are there: what was deleted takes no place.  An untagged image that was none in the
-    listing before may be a part of an image that another process deletes.
-    """
-    tagged: dict[Group, list[Manifest]] = {}
-    untagged: list[Manifest] = []
-    newest: list[Manifest] = []
-    for digest, kind in kinds.items():
-        manifest = graph.listing.manifests[digest]
-        if manifest.uploaded is None:
-            continue
-        if kind is Kind.TAGGED_IMAGE:
-            for group in groups(manifest, policy.group_by):
-                tagged.setdefault(group, []).append(manifest)
-        elif kind is Kind.UNTAGGED_IMAGE and now - manifest.uploaded >= policy.min_age:
-            (untagged if digest in untagged_before else newest).append(manifest)
-    if not policy.keep_untagged:
-        newest.clear()
-    newest += newest_first(untagged)[: policy.keep_untagged]
-    for pool in tagged.values():
-        newest += _newest_of(pool, policy.keep, graph.parents)
-    return {manifest.digest for manifest in newest if not is_retired(manifest, policy, now)}
-
-
-def is_retired(manifest: Manifest, policy: Policy, now: datetime) -> bool:
-    """Whether an image is ``max_age`` old, so that to be among the newest keeps it no longer."""
-    return policy.max_age is not None and manifest.uploaded is not None and now - manifest.uploaded >= policy.max_age
-
-
-def groups(manifest: Manifest, group_by: Pattern | None) -> tuple[Group, ...]:
-    """Return the groups of a tagged image, each once, in the order of its tags; ``((),)`` if no tag matches."""
-    if group_by is None:
-        return ((),)
-    matches = (group_by.fullmatch(tag) for tag in manifest.tags)
-    return tuple(dict.fromkeys(match.groups() for match in matches if match)) or ((),)
-
-
-def _newest_of(pool: list[Manifest], count: int, not_counted: Container[Digest]) -> list[Manifest]:
-    """Return the ``count`` newest of ``pool``, and with them each of ``not_counted`` that is as new.
-
-    A child with a tag of its own is an image too; it takes no other image's place.
-    """
-    newest = []
-    for manifest in newest_first(pool):
-        if count == 0:
-            break
-        newest.append(manifest)
-        if manifest.digest not in not_counted:
-            count -= 1
-    return newest
+def _takes_place(graph: Graph, rule: Rule, manifest: Manifest, now: datetime) -> bool:
+    """Return whether ``manifest`` counts in ``keep`` of its pool."""
+    # A child that has a tag of its own is kept by its index.
+    if manifest.digest in graph.parents or not manifest.has_known_type or graph.lists_only_absent(manifest):
+        return False
+    return manifest.uploaded is not None and not rule.is_retired(manifest.uploaded, now)
 
 
 def runners(graph: Graph, running: Running) -> dict[Digest, str]:

@@ -15,10 +15,11 @@ from itertools import islice
 
 import msgspec
 
-from cleaner.core.graph import Graph, reachable
+from cleaner.core.graph import Graph
 from cleaner.core.history import History
 from cleaner.core.manifest import Manifest
 from cleaner.core.reference import Digest, Tag
+from cleaner.core.walk import reachable
 
 # A chain of OCI referrers has two or three members.  Anyone who may push can build one of ten thousand, and to follow
 # it from each member would take time that grows with the square.
@@ -75,7 +76,7 @@ def make_steps(
             tags=tuple(tag for tag in manifest.tags if tag not in lost) if node == order.first(digest) else (),
             deletes_manifest=deletes_manifest,
             after=tuple(sorted(position[other] for other in after[node])),
-            must_be_missing=manifest.subjects if digest in orphans else (),
+            must_be_missing=graph.named[digest] if digest in orphans else (),
             needs_recent_listing=node in recent,
             is_begun=digest in begun,
             kept_child=next((child for child in children if child in kept and child not in history.deleted), None),
@@ -146,7 +147,7 @@ class _Order:
     def _before(self, digest: Digest) -> Iterator[_Node]:
         """Yield what comes before anything of a manifest is deleted."""
         subjects = self._subjects.get(digest, ())
-        yield from ((parent, True) for parent in self._in_plan(self._graph.parents.get(digest, ())))
+        yield from ((index, True) for index in self._in_plan(self._graph.indexes_of(digest)))
         for subject in self._in_plan(self._graph.subjects.get(digest, ())):
             if subject not in subjects:
                 yield subject, True
@@ -171,5 +172,5 @@ def _begun(graph: Graph, history: History) -> AbstractSet[Digest]:
     """Return the manifests of which an earlier plan has deleted a tag, an owner or, at any depth, an OCI referrer."""
     begun = {*history.lost_tags, *reachable(history.deleted, lambda one: graph.blocked.get(one, ()))}
     for digest in history.deleted:
-        begun.update(graph.children.get(digest, ()), graph.referrers.get(digest, ()))
+        begun.update(graph.parts(digest), graph.referrers.get(digest, ()))
     return begun

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Later than any upload time.
+END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 
 def parse_time(value: object) -> datetime | None:

@@ -23,10 +23,10 @@ from typing import Protocol
 import msgspec
 
 from cleaner.core.errors import CleanerError, KeptManifestGone, RequestRefused, Unanswered
-from cleaner.core.graph import reachable
 from cleaner.core.manifest import Manifest
 from cleaner.core.reference import Digest, Tag
 from cleaner.core.steps import Step
+from cleaner.core.walk import reachable
 from cleaner.google.registry.deletions import DeletionResponse
 
 # After so many tag deletions that failed alike, and none that succeeded, the tags are taken for immutable.

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from cleaner.core.errors import CleanerError, TimeLimitReached, Unavailable
-from cleaner.core.graph import Graph, reachable
+from cleaner.core.graph import Graph, Kind
 from cleaner.core.history import History
 from cleaner.core.manifest import Links, Listing, Manifest
 from cleaner.core.notification import NOTHING_NAMED, Named
@@ -23,6 +23,7 @@ from cleaner.core.policy import Policy
 from cleaner.core.reference import Digest, Repository
 from cleaner.core.rules import NOTHING_RUNNING, Running
 from cleaner.core.steps import Step
+from cleaner.core.walk import reachable
 from cleaner.engine.executor import Ending, Outcome, Result, TagDeletions, execute
 from cleaner.engine.report import Progress, Report, Reporter
 from cleaner.google.lru_cache import LruCache
@@ -341,9 +342,6 @@ def _referrers_by_tag(listing: Listing, refused: AbstractSet[Digest]) -> set[Dig
     """Return the referrers by tag of ``refused`` and of what these belong to, and so on."""
     if not refused:
         return set()
-    connected = Graph.of(listing).closure(refused & listing.manifests.keys())
-    return {
-        digest
-        for digest in connected
-        if listing.manifests[digest].tags and not listing.manifests[digest].has_ordinary_tag
-    }
+    graph = Graph.of(listing)
+    connected = (listing.manifests[digest] for digest in graph.closure(refused & listing.manifests.keys()))
+    return {one.digest for one in connected if one.tags and graph.kind(one) is not Kind.TAGGED_IMAGE}

@@ -6,17 +6,20 @@ Pushes alone do not prune a repository that existed before, that nobody pushes t
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Protocol
 
-from cleaner.core.errors import RepositoryNotFound, TimeLimitReached
+from cleaner.core.errors import InvalidReference, RepositoryNotFound, TimeLimitReached
 from cleaner.core.policy import Policy, find_policy
-from cleaner.core.reference import Repository
+from cleaner.core.reference import Repository, parse_repository
 from cleaner.google.artifact_registry import ArtifactRegistry
 from cleaner.google.registry.client import Registry
 from cleaner.google.tokens import Access
 from cleaner.google.transport import RequestBudget
+
+logger = logging.getLogger(__name__)
 
 # How many messages are published before the publisher waits for Pub/Sub's response.
 BATCH = 1000
@@ -39,12 +42,16 @@ def find_repositories(
     """Return the repositories at or under ``root`` that a policy matches, sorted by name.
 
     On a Google host they are listed by Artifact Registry's REST API, on any other by the ``child`` names of listings.
+    A name outside the grammar is skipped, and logged.
 
     Raises:
         CleanerError: The list would not be complete.
     """
     policies = tuple(policies)
-    found = rest.list_repositories(root, budget) if root.is_google else _walk(root, registry, budget)
+    if root.is_google:
+        found = _parsed(rest.list_repositories(root, budget), root.host, set())
+    else:
+        found = _walk(root, registry, budget)
     return tuple(sorted({repository for repository in found if find_policy(policies, repository)}))
 
 
@@ -77,7 +84,7 @@ def prune_request(repository: Repository) -> bytes:
 
 def _walk(root: Repository, registry: Registry, budget: RequestBudget) -> Iterator[Repository]:
     """Yield every repository at or under ``root`` that has manifests; they are found by ``child`` names."""
-    pending = [root]
+    pending, seen = [root], {str(root)}
     while pending:
         registry.transport.check_time(budget)
         repository = pending.pop()
@@ -87,4 +94,19 @@ def _walk(root: Repository, registry: Registry, budget: RequestBudget) -> Iterat
             continue
         if has_manifests:
             yield repository
-        pending += below
+        pending += _parsed(below, root.host, seen)
+
+
+def _parsed(names: Iterable[str], host: str, seen: set[str]) -> Iterator[Repository]:
+    """Yield the repositories with these names that are not in ``seen`` yet, and add all names to it.
+
+    A name outside the grammar is logged: nothing can be requested for it.
+    """
+    for name in names:
+        if name in seen:
+            continue
+        seen.add(name)
+        try:
+            yield parse_repository(name, {host})
+        except InvalidReference:
+            logger.warning("repository skipped", extra={"repository": name})

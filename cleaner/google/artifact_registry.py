@@ -25,7 +25,6 @@ from cleaner.core.reference import (
     from_package_name,
     package_name,
     parse_digest,
-    parse_repository,
     parse_tag,
 )
 from cleaner.core.times import EPOCH, parse_time
@@ -111,15 +110,16 @@ class ArtifactRegistry:
             raise IncompleteListing(f"{repository}: a version is malformed: {error}") from error
         return Listing.of(repository, manifests)
 
-    def list_repositories(self, root: Repository, budget: RequestBudget) -> Iterator[Repository]:
-        """Yield every repository at or under ``root``, in the order of the API.
+    def list_repositories(self, root: Repository, budget: RequestBudget) -> Iterator[str]:
+        """Yield the full name of every repository at or under ``root``, in the order of the API.
 
-        Yields none if the Artifact Registry repository is a remote or virtual one.
+        The names are as the API gives them, also outside the grammar.  Yields none if the Artifact Registry
+        repository is a remote or virtual one.
 
         Raises:
             RepositoryNotFound: The Artifact Registry repository of ``root`` does not exist.
             PermanentError: ``root`` names none.
-            IncompleteListing: A page or a package's name is malformed.
+            IncompleteListing: A page is malformed.
             PermissionDenied, RequestRefused, Unavailable: A page cannot be read.
             TimeLimitReached: The budget's deadline came before the last page.
         """
@@ -143,7 +143,8 @@ class ArtifactRegistry:
             for item in page.packages:
                 package = unquote(item.name.rpartition("/packages/")[2])
                 if not name.package or package == name.package or package.startswith(f"{name.package}/"):
-                    yield _repository(name, package)
+                    found = PackageName(name.project, name.location, name.repository, package)
+                    yield str(from_package_name(found))
 
 
 def _repository_path(name: PackageName) -> str:
@@ -162,14 +163,6 @@ def _manifest(version: _Version) -> Manifest:
         size=parse_number(metadata.image_size_bytes),
         has_unnamed_tags=len(version.related_tags) >= RELATED_TAGS_MAX,
     )
-
-
-def _repository(root: PackageName, package: str) -> Repository:
-    found = from_package_name(PackageName(root.project, root.location, root.repository, package))
-    try:
-        return parse_repository(str(found))
-    except InvalidReference as error:
-        raise IncompleteListing(f"{found}: the name of a package is malformed: {error}") from error
 
 
 def _mode(body: bytes | bytearray) -> str:

@@ -495,25 +495,51 @@ run "policies_as_written" {
     repositories = ["us-docker.pkg.dev/acme-prod/apps", "gcr.io/acme-prod"]
     policies = [
       {
-        repositories  = ["us-docker.pkg.dev/acme-prod/apps/*/**", "gcr.io/acme-prod/**"]
-        keep          = 10
-        keep_untagged = 0
-        min_age       = "1h30m"
-        max_age       = null
-        delete_tags   = ["pr-[0-9]+", "(?i)tmp.*"]
-        protect_tags  = ["v\\d+\\.\\d+\\.\\d+"]
-        group_by      = "(.+)-[0-9a-f]{7}"
+        repositories = ["us-docker.pkg.dev/acme-prod/apps/*/**", "gcr.io/acme-prod/**"]
+        min_age      = "1h30m"
+        tagged = [
+          { match = ["v\\d+\\.\\d+\\.\\d+", "prod"], keep = "all" },
+          { match = "(.+)-[0-9a-f]{7}", keep = 10, keep_within = "7d", delete_after = "90d", order = "version" },
+        ]
+        untagged      = { keep = 0 }
+        orphans       = { keep = 0 }
         max_deletions = 1000
         dry_run       = true
       },
-      # Patterns that can reach a repository do not warn.
-      { repositories = ["us-docker.pkg.dev/acme-prod/app*/**", "*-docker.pkg.dev/**", "gcr.io/acme-prod/api"], max_age = "90d" },
+      # Globs that can reach a repository do not warn.
+      {
+        repositories = ["us-docker.pkg.dev/acme-prod/app*/**", "*-docker.pkg.dev/**", "gcr.io/acme-prod/api"]
+        untagged     = { delete_after = "90d" }
+      },
     ]
   }
 
   assert {
     condition     = jsondecode(google_cloudfunctions2_function.this.service_config[0].environment_variables.POLICIES) == var.policies
     error_message = "the function reads what the operator wrote, without keys added or dropped"
+  }
+
+  assert {
+    condition     = output.policies == google_cloudfunctions2_function.this.service_config[0].environment_variables.POLICIES
+    error_message = "the output is what is deployed"
+  }
+}
+
+run "policies_without_nulls" {
+  command = plan
+
+  variables {
+    policies = [{ repositories = ["us-docker.pkg.dev/acme-prod/apps/**"], dry_run = null, untagged = { keep = 3, order = null } }]
+  }
+
+  assert {
+    condition     = output.policies == "[{\"repositories\":[\"us-docker.pkg.dev/acme-prod/apps/**\"],\"untagged\":{\"keep\":3}}]"
+    error_message = "a key whose value is null is not deployed"
+  }
+
+  assert {
+    condition     = output.policies == google_cloudfunctions2_function.this.service_config[0].environment_variables.POLICIES
+    error_message = "the output is what is deployed"
   }
 }
 

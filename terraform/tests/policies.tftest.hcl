@@ -1,185 +1,261 @@
-# Each validation of `policies` refuses.  tests/policies holds nothing but a link to policies.tf, so that these runs need
-# no provider.  (Many more are put to the plan and to the function's own parser in
-# tests/e2e/terraform/test_terraform_policies.py.)
+# What modules/policies refuses, one run for each list of mistakes, and what it gives back.  It needs no provider.  (Many
+# more documents are put to it and to the function's own parser in tests/e2e/terraform/test_terraform_policies.py.)
+
+variables {
+  policies = [{ repositories = ["us-docker.pkg.dev/acme-prod/apps/**"] }]
+}
+
+run "accepts_only_repositories" {
+  command = plan
+
+  module {
+    source = "./modules/policies"
+  }
+
+  assert {
+    condition     = jsonencode(output.policies) == jsonencode(var.policies)
+    error_message = "policies that have no null are given back as they were written"
+  }
+}
+
+run "reads_null_as_an_absent_key" {
+  command = plan
+
+  module {
+    source = "./modules/policies"
+  }
+
+  variables {
+    policies = [{
+      repositories  = ["us-docker.pkg.dev/acme-prod/apps/**"]
+      min_age       = null
+      tagged        = [{ match = "v.*", keep = "all", keep_within = null, delete_after = null, order = null }]
+      untagged      = { keep = null, delete_after = "30d" }
+      orphans       = null
+      max_deletions = null
+      dry_run       = null
+    }]
+  }
+
+  assert {
+    condition = jsonencode(output.policies) == jsonencode([{
+      repositories = ["us-docker.pkg.dev/acme-prod/apps/**"]
+      tagged       = [{ match = "v.*", keep = "all" }]
+      untagged     = { delete_after = "30d" }
+    }])
+    error_message = "keys whose value is null are left out, at every level"
+  }
+}
 
 run "refuses_no_policy" {
   command = plan
 
   module {
-    source = "./tests/policies"
+    source = "./modules/policies"
   }
 
   variables {
     policies = []
   }
 
-  expect_failures = [var.policies]
+  expect_failures = [output.policies]
 }
 
 run "refuses_a_policy_that_is_no_object" {
   command = plan
 
   module {
-    source = "./tests/policies"
+    source = "./modules/policies"
   }
 
   variables {
     policies = ["us-docker.pkg.dev/acme-prod/apps/**"]
   }
 
-  expect_failures = [var.policies]
+  expect_failures = [output.policies]
 }
 
 run "refuses_a_misspelled_key" {
   command = plan
 
   module {
-    source = "./tests/policies"
+    source = "./modules/policies"
   }
 
   variables {
-    policies = [{ repositories = ["us-docker.pkg.dev/acme-prod/apps/**"], protect_tag = ["v.*"] }]
+    policies = [{ repositories = ["us-docker.pkg.dev/acme-prod/apps/**"], untaged = { keep = 5 } }]
   }
 
-  expect_failures = [var.policies]
+  expect_failures = [output.policies]
 }
 
 run "refuses_a_policy_without_repositories" {
   command = plan
 
   module {
-    source = "./tests/policies"
+    source = "./modules/policies"
   }
 
   variables {
-    policies = [{ keep = 5 }]
+    policies = [{ untagged = { keep = 5 } }]
   }
 
-  expect_failures = [var.policies]
+  expect_failures = [output.policies]
 }
 
-run "refuses_keep_nothing" {
+run "refuses_a_value_of_a_wrong_type" {
   command = plan
 
   module {
-    source = "./tests/policies"
-  }
-
-  variables {
-    policies = [{ repositories = ["us-docker.pkg.dev/acme-prod/apps/**"], keep = 0 }]
-  }
-
-  expect_failures = [var.policies]
-}
-
-run "refuses_keep_untagged_as_text" {
-  command = plan
-
-  module {
-    source = "./tests/policies"
-  }
-
-  variables {
-    policies = [{ repositories = ["us-docker.pkg.dev/acme-prod/apps/**"], keep_untagged = "3" }]
-  }
-
-  expect_failures = [var.policies]
-}
-
-run "refuses_min_age_below_ten_minutes" {
-  command = plan
-
-  module {
-    source = "./tests/policies"
-  }
-
-  variables {
-    policies = [{ repositories = ["us-docker.pkg.dev/acme-prod/apps/**"], min_age = "9m59s" }]
-  }
-
-  expect_failures = [var.policies]
-}
-
-run "refuses_max_age_of_nothing" {
-  command = plan
-
-  module {
-    source = "./tests/policies"
-  }
-
-  variables {
-    policies = [{ repositories = ["us-docker.pkg.dev/acme-prod/apps/**"], max_age = "0d" }]
-  }
-
-  expect_failures = [var.policies]
-}
-
-run "refuses_a_bad_regex_in_delete_tags" {
-  command = plan
-
-  module {
-    source = "./tests/policies"
-  }
-
-  variables {
-    policies = [{ repositories = ["us-docker.pkg.dev/acme-prod/apps/**"], delete_tags = ["pr-(\\d+"] }]
-  }
-
-  expect_failures = [var.policies]
-}
-
-run "refuses_a_lookahead_in_protect_tags" {
-  command = plan
-
-  module {
-    source = "./tests/policies"
-  }
-
-  variables {
-    policies = [{ repositories = ["us-docker.pkg.dev/acme-prod/apps/**"], protect_tags = ["(?!v).*"] }]
-  }
-
-  expect_failures = [var.policies]
-}
-
-run "refuses_group_by_without_a_group" {
-  command = plan
-
-  module {
-    source = "./tests/policies"
-  }
-
-  variables {
-    policies = [{ repositories = ["us-docker.pkg.dev/acme-prod/apps/**"], group_by = ".+-[0-9a-f]{7}" }]
-  }
-
-  expect_failures = [var.policies]
-}
-
-run "refuses_max_deletions_of_nothing" {
-  command = plan
-
-  module {
-    source = "./tests/policies"
-  }
-
-  variables {
-    policies = [{ repositories = ["us-docker.pkg.dev/acme-prod/apps/**"], max_deletions = 0 }]
-  }
-
-  expect_failures = [var.policies]
-}
-
-run "refuses_dry_run_as_text" {
-  command = plan
-
-  module {
-    source = "./tests/policies"
+    source = "./modules/policies"
   }
 
   variables {
     policies = [{ repositories = ["us-docker.pkg.dev/acme-prod/apps/**"], dry_run = "false" }]
   }
 
-  expect_failures = [var.policies]
+  expect_failures = [output.policies]
+}
+
+run "refuses_a_null_in_an_array" {
+  command = plan
+
+  module {
+    source = "./modules/policies"
+  }
+
+  variables {
+    policies = [{ repositories = ["us-docker.pkg.dev/acme-prod/apps/**", null] }]
+  }
+
+  expect_failures = [output.policies]
+}
+
+run "refuses_rules_in_a_set" {
+  command = plan
+
+  module {
+    source = "./modules/policies"
+  }
+
+  variables {
+    policies = [{ repositories = ["us-docker.pkg.dev/acme-prod/apps/**"], tagged = toset([{ match = "v.*", keep = "all" }]) }]
+  }
+
+  expect_failures = [output.policies]
+}
+
+run "refuses_a_glob_that_matches_no_image" {
+  command = plan
+
+  module {
+    source = "./modules/policies"
+  }
+
+  variables {
+    policies = [{ repositories = ["us-docker.pkg.dev/acme-prod/apps"] }]
+  }
+
+  expect_failures = [output.policies]
+}
+
+run "refuses_an_invalid_regex" {
+  command = plan
+
+  module {
+    source = "./modules/policies"
+  }
+
+  variables {
+    policies = [{ repositories = ["us-docker.pkg.dev/acme-prod/apps/**"], tagged = [{ match = "pr-(\\d+", keep = 1 }] }]
+  }
+
+  expect_failures = [output.policies]
+}
+
+run "refuses_a_regex_that_looks_like_a_glob" {
+  command = plan
+
+  module {
+    source = "./modules/policies"
+  }
+
+  variables {
+    policies = [{ repositories = ["us-docker.pkg.dev/acme-prod/apps/**"], tagged = [{ match = "v*", keep = "all" }] }]
+  }
+
+  expect_failures = [output.policies]
+}
+
+run "refuses_min_age_below_ten_minutes" {
+  command = plan
+
+  module {
+    source = "./modules/policies"
+  }
+
+  variables {
+    policies = [{ repositories = ["us-docker.pkg.dev/acme-prod/apps/**"], min_age = "9m59s" }]
+  }
+
+  expect_failures = [output.policies]
+}
+
+run "refuses_a_rule_that_decides_nothing" {
+  command = plan
+
+  module {
+    source = "./modules/policies"
+  }
+
+  variables {
+    policies = [{ repositories = ["us-docker.pkg.dev/acme-prod/apps/**"], tagged = [{ match = "v.*" }] }]
+  }
+
+  expect_failures = [output.policies]
+}
+
+run "refuses_delete_after_that_has_no_effect" {
+  command = plan
+
+  module {
+    source = "./modules/policies"
+  }
+
+  variables {
+    policies = [{ repositories = ["us-docker.pkg.dev/acme-prod/apps/**"], untagged = { keep = 0, delete_after = "30d" } }]
+  }
+
+  expect_failures = [output.policies]
+}
+
+run "refuses_a_rule_that_is_never_reached" {
+  command = plan
+
+  module {
+    source = "./modules/policies"
+  }
+
+  variables {
+    policies = [{
+      repositories = ["us-docker.pkg.dev/acme-prod/apps/**"]
+      tagged       = [{ match = ".*", keep = 10 }, { match = "v.*", keep = "all" }]
+    }]
+  }
+
+  expect_failures = [output.policies]
+}
+
+run "refuses_a_policy_that_is_never_reached" {
+  command = plan
+
+  module {
+    source = "./modules/policies"
+  }
+
+  variables {
+    policies = [{ repositories = ["us-docker.pkg.dev/acme-prod/apps/**"] }, { repositories = ["us-docker.pkg.dev/acme-prod/apps/**"] }]
+  }
+
+  expect_failures = [output.policies]
 }

@@ -34,6 +34,7 @@ from tests.bench.processes import (
     settings_for,
     timed,
 )
+from tests.support.builders import one_rule
 from tests.support.deliveries import deliver, request_of
 
 _EMPTY_FUNCTION = """
@@ -59,11 +60,11 @@ class Row:
 
 def deletions() -> Iterator[Row]:
     """Deleting with latency: how near it comes to what the requests alone take."""
-    retiring = {"delete_tags": [".*"], "max_age": "1d"}
+    retiring = one_rule(untagged=0, delete_after="1d")
     cases: list[tuple[str, str, dict[str, object], float, float]] = [
         # What is deleted by count waits for a second listing.
-        ("2,000 untagged, keep 5", "untagged=2000", {"keep_untagged": 5}, TIMING.relist_delay, 1.15),
-        ("300 indexes of 2 platforms, 100 kept", "indexes=300", {"keep_untagged": 0}, 0.0, 1.2),
+        ("2,000 untagged, keep 5", "untagged=2000", {"untagged": {"keep": 5}}, TIMING.relist_delay, 1.15),
+        ("300 indexes of 2 platforms, 100 kept", "indexes=300", {"untagged": {"keep": 0}}, 0.0, 1.2),
         ("1,000 tagged that are deleted", "tagged=1000", {**retiring}, 0.0, 1.15),
         ("200 tagged with an OCI referrer each", "referrers=200", {**retiring}, 0.0, 1.2),
     ]
@@ -78,7 +79,7 @@ def deletions() -> Iterator[Row]:
 def processor() -> Iterator[Row]:
     """Deleting without latency: the processor's time, and where it goes."""
     with Emulator("untagged=5000") as emulator:
-        report, seconds, cpu = timed(new_run(emulator.host, {"keep_untagged": 5}))
+        report, seconds, cpu = timed(new_run(emulator.host, {"untagged": {"keep": 5}}))
     figure = f"{cpu / report.deleted * 1000:.2f} ms a deletion, {report.deleted / seconds:,.0f} a second"
     yield Row("processor's time, no latency", figure)
 
@@ -179,7 +180,7 @@ def quota() -> Iterator[Row]:
     with Emulator("untagged=9000") as emulator:
         limit = {"per_second": 300, "methods": ["DELETE"]}
         requests.post(f"{emulator.control}/quota", json=limit, timeout=60).raise_for_status()
-        run = new_run(emulator.host, {"keep_untagged": 5})
+        run = new_run(emulator.host, {"untagged": {"keep": 5}})
         with ThreadPoolExecutor(1) as pool:
             running = pool.submit(timed, run)
             time.sleep(20)

@@ -17,7 +17,7 @@ from typing import Self
 
 import requests
 
-from cleaner.core.policy import policy_from_mapping
+from cleaner.core.policy_document import policies_from_document
 from cleaner.core.reference import parse_repository
 from cleaner.engine.report import Report
 from cleaner.engine.run import Run, make_histories
@@ -67,7 +67,7 @@ def new_run(host: str, policy: dict[str, object]) -> Run:
         Registry(transport, lambda _: "", {host}),
         make_histories(),
         parse_repository(f"{host}/{PATH}", {host}),
-        policy_from_mapping({"repositories": ["**"], **policy}, "policy"),
+        policies_from_document([{"repositories": ["**"], **policy}])[0],
         dry_run=False,
         workers=WORKERS,
         deadline=transport.clock() + 500,

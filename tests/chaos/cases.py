@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -16,9 +17,10 @@ from tests.emulator.images import (
     load,
     raw,
     referrer,
+    referrers_index,
 )
 from tests.emulator.store import DANGLING_PARENT, REFERRING_MANIFEST, Store
-from tests.support.oracle import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from tests.support.oracle import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, SCHEMA_1
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -104,9 +106,9 @@ def make_case(seed: int, mode: str | None = None) -> Case:
         for policy in policies:
             if policy is not None:
                 policy |= {
-                    "keep": 1,
-                    "keep_untagged": 0,
-                    "delete_tags": [".*"],
+                    "tagged": [{"match": ".*", "keep": 1}],
+                    "untagged": {"keep": 0},
+                    "orphans": {"keep": 0},
                     "max_deletions": None,
                     "dry_run": False,
                 }
@@ -146,28 +148,78 @@ def make_case(seed: int, mode: str | None = None) -> Case:
 
 def _policy(rng: random.Random, path: str) -> dict[str, object]:
     policy: dict[str, object] = {"repositories": [f"127.0.0.1:*/{path}"]}
-    optional: dict[str, Sequence[object]] = {
-        "keep": (1, 1, 2, 3),
-        "keep_untagged": (0, 1, 2, 3),
-        "min_age": ("10m", "45m", "1h", "1h30m"),
-        "max_age": (None, "2d", "30d", "1w"),
-        "delete_tags": (
-            [".*"],
-            [".*"],
-            ["main-[0-9a-f]+|pr-.*", "sha256-.*"],
-            ["pr-[0-9]+-[0-9a-f]{7}", "dev.*", "latest"],
-            ["main-.*|dev|latest|next-.*"],
-            [],
-        ),
-        "protect_tags": ([], [], [r"v[0-9.]+"], ["latest"], [r"sha256-.*\.sbom"]),
-        "group_by": (None, "(.+)-[0-9a-f]{7}", "(main|pr)-(?:([0-9]+)-)?[0-9a-f]{7}"),
-        "max_deletions": (None, None, None, None, 1, 3, 8),
-        "dry_run": (False,) * 15 + (True,),
+    optional: dict[str, Callable[[], object]] = {
+        "min_age": lambda: rng.choice(("10m", "45m", "1h", "1h30m")),
+        "tagged": lambda: _tagged(rng),
+        "untagged": lambda: rng.choice(_UNTAGGED),
+        "orphans": lambda: rng.choice(_ORPHANS),
+        "max_deletions": lambda: rng.choice((None, None, None, None, 1, 3, 8)),
+        "dry_run": lambda: rng.random() < 1 / 16,
     }
-    for key, values in optional.items():
-        if rng.random() < 0.75:
-            policy[key] = rng.choice(values)
+    for key, draw in optional.items():
+        value = draw()
+        # Without rules for tags little is deleted.
+        if rng.random() < (0.92 if key == "tagged" else 0.75):
+            policy[key] = value
     return policy
+
+
+def _tagged(rng: random.Random) -> list[dict[str, object]]:
+    """A few of the rules, in any order; mostly one for whatever is left comes last."""
+    rules = rng.sample(_RULES, rng.choice((0, 0, 1, 2, 3, 4)))
+    if not rules or rng.random() < 0.7:
+        rules.append({"match": rng.choice((".*", ["latest|dev", ".*"], "(main|pr|dev|next)?.*"))})
+    return [{**rule, **({} if rule.get("keep") == "all" else _kept(rng))} for rule in rules]
+
+
+def _kept(rng: random.Random) -> dict[str, object]:
+    """What a rule keeps.  No age is that of anything (see ``History``)."""
+    keep = rng.choice((0, 1, 1, 2, 3))
+    rules: tuple[dict[str, object], ...] = (
+        {"keep": keep},
+        {"keep": keep},
+        {"keep": keep or 1, "delete_after": rng.choice(("2d", "1w", "30d"))},
+        {"keep": keep, "keep_within": rng.choice(("6h", "3d"))},
+        {"keep": keep or 2, "keep_within": "1d", "delete_after": "20d"},
+        {"keep_within": rng.choice(("1d", "1w"))},
+        {"delete_after": rng.choice(("1d", "10d"))},
+    )
+    return rng.choice(rules)
+
+
+_RULES: Final[Sequence[dict[str, object]]] = (
+    {"match": r"v[0-9]+\.[0-9]+\.[0-9]+", "keep": "all"},
+    {"match": ["latest", "dev"], "keep": "all"},
+    {"match": r"sha256-.*\.sbom", "keep": "all"},
+    {"match": r"v([0-9]+\.[0-9]+)\..*", "order": "version"},
+    {"match": ["v.*", r"dev-[0-9]+"], "order": "version"},
+    {"match": "(main|next)-[0-9a-f]{7}"},
+    {"match": "pr-([0-9]+)-[0-9a-f]{7}"},
+    {"match": ["(main)-.*", "pr-(?:([0-9]+)-)?[0-9a-f]{7}"]},
+    {"match": ["dev.*", "latest"]},
+    {"match": "sha256-.*"},
+)
+_UNTAGGED: Final[Sequence[dict[str, object]]] = (
+    {"keep": 0},
+    {"keep": 0},
+    {"keep": 1},
+    {"keep": 2},
+    {"keep": 3},
+    {"keep": 1, "delete_after": "2d"},
+    {"keep": 2, "delete_after": "30d"},
+    {"keep": 1, "keep_within": "1d"},
+    {"keep_within": "3d"},
+    {"delete_after": "1w"},
+    {"keep": "all"},
+)
+_ORPHANS: Final[Sequence[dict[str, object]]] = (
+    {"keep": 0},
+    {"keep": 0},
+    {"keep": 0},
+    {"keep": "all"},
+    {"keep_within": "3d"},
+    {"delete_after": "10d"},
+)
 
 
 class History:
@@ -189,7 +241,9 @@ class History:
             self._index: 7,
             self._sign: 4,
             self._refer: 5,
-            self._referrers_index: 2,
+            self._referrers_index: 3,
+            self._merge: 3,
+            self._artifact: 2,
             self._plain: 3,
             self._tag_again: 2,
             self._lone: 3,
@@ -242,7 +296,8 @@ class History:
                     self._add(child, self._tags(1))
             children.append(child)
         if rng.random() < 0.3:
-            children += [attestation(child) for child in children]
+            as_referrer, is_annotated = rng.random() < 0.2, rng.random() < 0.8
+            children += [attestation(child, as_referrer=as_referrer, is_annotated=is_annotated) for child in children]
         absent = [image(self._seed()).digest] if rng.random() < 0.1 else []
         subject = None
         media_type = None
@@ -256,21 +311,66 @@ class History:
     def _sign(self) -> None:
         of = self._any()
         suffix = self._rng.choice(("sig", "sig", "att", "sbom", ""))
-        self._add(cosign_signature(of, seed=self._seed()), [cosign_tag(of, suffix)])
+        if self._rng.random() < 0.2:
+            # An old client's, which is a referrer only while its subject is there.
+            signature = image(self._seed(), media_type=DOCKER_MANIFEST)
+        else:
+            signature = cosign_signature(of, seed=self._seed())
+        self._add(signature, [cosign_tag(of, suffix), *(self._tags(1) if self._rng.random() < 0.1 else ())])
 
     def _refer(self) -> None:
         made = referrer(self._any(), seed=self._seed())
         self._add(made, self._tags(1) if self._rng.random() < 0.1 else ())
 
     def _referrers_index(self) -> None:
-        """What a client leaves whose registry has no referrers API: an index of them, by the subject's tag."""
-        of = self._any()
-        listed = [referrer(of, seed=self._seed()) for _ in range(self._rng.randint(1, 2))]
+        """What a client leaves whose registry has no referrers API: an index of them, by the subject's tag.
+
+        For each further referrer it pushes a new index, and the old one loses the tag.
+        """
+        rng = self._rng
+        of = self._any() if rng.random() < 0.9 else image(self._seed())
+        listed = [referrer(of, seed=self._seed()) for _ in range(rng.randint(1, 3))]
+        if rng.random() < 0.1:
+            listed.append(referrer(self._any(), seed=self._seed()))
         for one in listed:
-            self._add(one)
-        made = index(listed, seed=self._seed(), media_type=OCI_INDEX)
-        if cosign_tag(of, "") not in self._store.tags(self._repository):
-            self._add(made, [cosign_tag(of, "")])
+            self._add(one, self._tags(1) if rng.random() < 0.1 else ())
+        for count in range(1, len(listed)):
+            if rng.random() < 0.7:
+                self._add(referrers_index(listed[:count], seed=self._seed()))
+        is_typed = rng.random() < 0.8
+        made = referrers_index(listed, seed=self._seed()) if is_typed else index(listed, media_type=OCI_INDEX)
+        tag = cosign_tag(of, "")
+        self._add(made, [tag] if tag not in self._store.tags(self._repository) else ())
+
+    def _merge(self) -> None:
+        """Indexes of one platform each, as CI jobs push them, and the index that is put together of them."""
+        rng = self._rng
+        platforms = [
+            image(self._seed(), media_type=OCI_MANIFEST, platform=name)
+            for name in rng.sample(("amd64", "arm64", "arm"), rng.randint(1, 3))
+        ]
+        parts = [index([one], media_type=OCI_INDEX, seed=self._seed()) for one in platforms]
+        merged = index(platforms, media_type=OCI_INDEX, seed=self._seed())
+        for part in parts:
+            self._add(part, self._tags(1) if rng.random() < 0.2 else ())
+        for _ in range(rng.choice((1, 1, 2))):
+            self._add(merged, self._tags())
+            # The same once more, as a retried job pushes it.
+            merged = index(platforms, media_type=OCI_INDEX, seed=self._seed())
+
+    def _artifact(self) -> None:
+        """What is no image: a chart, a signature that lost its tag, what an artifact type names."""
+        rng = self._rng
+        made = rng.choice(
+            (
+                lambda: _artifact(self._seed(), config="application/vnd.cncf.helm.config.v1+json"),
+                lambda: _artifact(self._seed(), artifact_type="application/vnd.acme.report"),
+                lambda: _artifact(self._seed(), artifact_type=""),
+                lambda: cosign_signature(image(self._seed()), seed=self._seed()),
+                lambda: attestation(image(self._seed()), seed=self._seed()),
+            )
+        )()
+        self._add(made, self._tags(1) if rng.random() < 0.3 else ())
 
     def _plain(self) -> None:
         """An untagged image, as a moved tag leaves it."""
@@ -290,11 +390,18 @@ class History:
             self._add(cosign_signature(absent, seed=self._seed()), [cosign_tag(absent)])
 
     def _strange(self) -> None:
-        if self._rng.random() < 0.04:
-            # An index that lists nothing: the whole repository has to be left alone.
-            self._add(raw(b'{"schemaVersion":2}' + b" " * self._rng.randint(0, 99), OCI_INDEX))
+        rng = self._rng
+        kind = rng.random()
+        if kind < 0.04:
+            # A malformed index: nothing of the whole repository may be deleted.
+            self._add(raw(b'{"schemaVersion":2}' + b" " * rng.randint(0, 99), OCI_INDEX))
+        elif kind < 0.3:
+            # One that lists nothing is no malformed one; nobody can pull one whose manifests are all absent.
+            absent = [image(self._seed()).digest for _ in range(rng.randint(0, 2))]
+            made = index([], absent=absent, media_type=rng.choice((OCI_INDEX, DOCKER_LIST)), seed=self._seed())
+            self._add(made, self._tags(1))
         else:
-            media_type = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+            media_type = rng.choice((*SCHEMA_1, "application/vnd.acme.unknown.v1+json"))
             self._add(raw(self._seed().encode(), media_type), self._tags(1))
 
     def _loop(self) -> None:
@@ -307,6 +414,16 @@ class History:
         self._store.tag(self._repository, cosign_tag(second), first.digest)
 
 
+def _artifact(seed: str, *, artifact_type: str | None = None, config: str | None = None) -> Content:
+    """An OCI manifest whose document says that it holds something else than an image."""
+    document = json.loads(image(seed, media_type=OCI_MANIFEST).body)
+    if artifact_type is not None:
+        document["artifactType"] = artifact_type
+    if config is not None:
+        document["config"]["mediaType"] = config
+    return raw(json.dumps(document).encode(), OCI_MANIFEST)
+
+
 def some_tag(rng: random.Random) -> str:
     commit = f"{rng.randrange(16**7):07x}"
     spelled = (
@@ -315,6 +432,7 @@ def some_tag(rng: random.Random) -> str:
         f"pr-{rng.randint(1, 3)}-{commit}",
         f"pr-{rng.randint(1, 3)}-{commit}",
         f"v1.{rng.randint(0, 9)}.{rng.randint(0, 9)}",
+        f"v1.{rng.randint(0, 1)}.{rng.randint(8, 11)}-rc.{rng.randint(1, 2)}",
         "latest",
         "dev",
         f"dev-{rng.randint(1, 5)}",

@@ -12,7 +12,15 @@ import requests
 
 from tests.chaos.cases import HOST, Case, some_tag
 from tests.chaos.records import Asked, Pushed, Records, Watched, now_ms
-from tests.emulator.images import Content, cosign_signature, cosign_tag, image, index, referrer
+from tests.emulator.images import (
+    Content,
+    cosign_signature,
+    cosign_tag,
+    image,
+    index,
+    referrer,
+    referrers_index,
+)
 from tests.emulator.store import NOW, Refusal
 from tests.support import oracle
 from tests.support.oracle import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
@@ -144,6 +152,8 @@ class Clients:
             self._push_image: 4,
             self._push_index: 6,
             self._push_old_index: 3,
+            self._merge_some: 3,
+            self._refer_to_some: 2,
             self._move_some: 3,
             self._promote: 2,
             self._attach_some: 4,
@@ -233,6 +243,42 @@ class Clients:
         children = [self._content(repository, digest) for digest in chosen]
         yield from self._complete(repository, index(children, seed=self._seed()))
 
+    def _merge_some(self, repository: str) -> Iterator[None]:
+        """An index over what others list, and perhaps one platform more, which makes those redundant."""
+        rng = self._rng
+        state = self._records.state(repository)
+        indexes = sorted(digest for digest, held in state.items() if held.media_type in oracle.INDEX_TYPES)
+        reading = oracle.Reading(state.values())
+        chosen = rng.sample(indexes, min(len(indexes), rng.randint(1, 2)))
+        digests = sorted(set().union(*(reading.children[digest] for digest in chosen)))
+        children = [self._content(repository, digest) for digest in digests]
+        if rng.random() < 0.5:
+            children.append(image(self._seed(), media_type=OCI_MANIFEST, platform="arm64"))
+        yield from self._complete(repository, index(children, media_type=OCI_INDEX, seed=self._seed()))
+
+    def _refer_to_some(self, repository: str) -> Iterator[None]:
+        digests = self._digests(repository)
+        if digests:
+            yield from self._refer_by_index(repository, self._rng.choice(digests))
+
+    def _refer_by_index(self, repository: str, digest: str) -> Iterator[None]:
+        """A referrer, as a client pushes it that finds no referrers API: it then replaces the index by its tag."""
+        if not self._store.has(f"{HOST}/{repository}", digest):
+            return
+        content = self._content(repository, digest)
+        made = referrer(content, seed=self._seed())
+        self._put(repository, made)
+        yield
+        tag = cosign_tag(content, "")
+        old = self._store.tags(f"{HOST}/{repository}").get(tag)
+        state = self._records.state(repository)
+        listed = sorted(oracle.Reading(state.values()).children[old]) if old is not None else []
+        others = [self._content(repository, one) for one in listed]
+        yield
+        if self._store.has(f"{HOST}/{repository}", made.digest):
+            there = [one for one in others if self._store.has(f"{HOST}/{repository}", one.digest)]
+            self._put(repository, referrers_index([*there, made], seed=self._seed()), [tag])
+
     def _push_again(self, repository: str, digest: str) -> Iterator[None]:
         """What was just deleted is pushed once more, as a part of something new."""
         if digest in self._contents:
@@ -288,11 +334,13 @@ class Clients:
         if not self._store.has(f"{HOST}/{repository}", digest):
             return
         content = self._content(repository, digest)
-        match rng.randint(0, 4):
+        match rng.randint(0, 5):
             case 0:
                 self._put(repository, referrer(content, seed=self._seed()))
             case 1:
                 signature = cosign_signature(content, seed=self._seed())
+                if rng.random() < 0.2:
+                    signature = image(self._seed(), media_type=DOCKER_MANIFEST)
                 self._put(repository, signature, [cosign_tag(content, rng.choice(("sig", "att", "new")))])
             case 2:
                 self._put(repository, index([content], seed=self._seed()))
@@ -302,6 +350,8 @@ class Clients:
                 self._put(repository, subject)
             case 4:
                 self._set_tag(repository, some_tag(rng), digest)
+            case 5:
+                self._start(self._refer_by_index(repository, digest))
 
     def _strike(self, repository: str) -> None:
         """Touch something that a run is just about to delete."""
@@ -318,11 +368,13 @@ class Clients:
         if subjects and rng.random() < 0.5:
             victim = rng.choice(subjects)
         tags = [tag for tag in sorted(state[victim].tags) if not tag.startswith("sha256-")]
-        match rng.randint(0, 6):
+        match rng.randint(0, 7):
             case 0 if tags:
-                self._move(repository, rng.choice(tags), "just when it was to go")
+                self._move(repository, rng.choice(tags), "just when it was to be deleted")
             case 1:
                 self._start(self._push_old_index(repository))
+            case 7:
+                self._start(self._merge_some(repository))
             case 2:
                 content = self._content(repository, victim)
                 self._start(self._complete(repository, index([content], seed=self._seed())))

@@ -194,8 +194,8 @@ class DeletionJudge:
         def still(other: str) -> bool:
             return _is_same(before.get(other), reading.held[other])
 
-        if any(still(parent) for parent in reading.parents[digest] - {digest}):
-            return f"{label} is asked to go before an index that lists it"
+        if any(still(index) for index in reading.indexes(digest) - {digest}):
+            return f"{label} is asked to go before an index that it follows"
         for subject in sorted(filter(still, reading.subjects[digest] - {digest})):
             name = self._label(subject)
             if digest not in reading.before(subject):

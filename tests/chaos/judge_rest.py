@@ -190,7 +190,9 @@ class RestJudge:
         named = {digest for digest, held in view.state.items() if digest in digests or held.tags & tags}
         views = self._timeline.views[delivery.who, delivery.message.repository]
         left = self._expected(view, (delivery.who, delivery.message.repository))
-        left -= view.reading.closure(named | view.may_be_moved_to | self._crossed(view, views, asked))
+        wanted = named | view.may_be_moved_to | self._crossed(view, views, asked)
+        # A run knows a subject once it has read it, also of what has got a tag since.
+        left = left.difference(*(reading.closure(wanted) for reading in view.readings))
         # An attestation stays with what it attests, which stands beside it in their index, if a message names that.
         reading = view.reading
         left -= {

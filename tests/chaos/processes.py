@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 import requests
 
 from cleaner.core.errors import CleanerError, TransientError
-from cleaner.core.policy import policy_from_mapping
+from cleaner.core.policy_document import policies_from_document
 from cleaner.core.reference import Digest, Repository
 from cleaner.engine.run import Run, make_histories
 from cleaner.function import Function
@@ -126,7 +126,7 @@ class CommandLine(threading.Thread):
             self._registry,
             self._histories,
             self._repository,
-            policy_from_mapping(case.repositories[self._repository.path], "the command line"),
+            policies_from_document([case.repositories[self._repository.path]], insecure={self._who})[0],
             dry_run=dry_run,
             workers=case.workers,
             deadline=clock() + case.time_limit_s,

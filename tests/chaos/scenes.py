@@ -29,7 +29,13 @@ class Scene:
     """
 
     def __init__(self, **policy: object) -> None:
-        self.policy = {"repositories": ["**"], "keep": 1, "keep_untagged": 0, "delete_tags": ["old.*"], **policy}
+        self.policy = {
+            "repositories": ["**"],
+            "tagged": [{"match": "old.*", "keep": 1}],
+            "untagged": {"keep": 0},
+            "orphans": {"keep": 0},
+            **policy,
+        }
         self.case = replace(
             make_case(0, "local"),
             repositories={REPOSITORY: self.policy},

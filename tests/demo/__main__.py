@@ -24,7 +24,7 @@ def show(console: Console, signals: Signals) -> int:
     with ExitStack() as stack:
         console.print(Text("A push prunes its repository\n", style="bold"))
         stage = Stage(console, stack, signals)
-        chapter(console, "Before anything happens: what would go")
+        chapter(console, "Before anything happens: what would be deleted")
         stage.plan()
         chapter(console, "The pushes")
         stage.wait_until_up()

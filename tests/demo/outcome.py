@@ -26,7 +26,7 @@ class Outcome:
     size: int
 
     @property
-    def went(self) -> list[str]:
+    def deleted(self) -> list[str]:
         return [digest for digest in self.before if digest not in self.after]
 
     def differences(self) -> list[str]:
@@ -35,22 +35,22 @@ class Outcome:
             self._difference(digest, expected, f"{names_of(self.before[digest])} ({short(digest)}, {expected.why})")
             for digest, expected in self.history.expected.items()
         ]
-        part_of_staying = {
-            part for digest, one in self.history.expected.items() if one.stays for part in self.held.whole(digest)
+        part_of_kept = {
+            part for digest, one in self.history.expected.items() if one.is_kept for part in self.held.whole(digest)
         }
         known = {part for digest in self.history.expected for part in self.held.whole(digest)}
         for digest in self.before:
-            should = digest in part_of_staying
+            should = digest in part_of_kept
             if digest not in known:
                 found.append(f"{short(digest)}: the demo does not say what should become of it")
             elif digest not in self.history.expected and should != (digest in self.after):
-                found.append(f"{short(digest)}: a part that should {_fate(should)}, and does not")
+                found.append(f"{short(digest)}: a part that should be {_fate(should)}, and is not")
         return [f"{self.history.path}: {one}" for one in found if one]
 
     def _difference(self, digest: str, expected: Expected, name: str) -> str:
-        if expected.stays != (digest in self.after):
-            return f"{name}: should {_fate(expected.stays)}, and does not"
-        if expected.stays and not set(self.before[digest].tags) <= set(self.after[digest].tags):
+        if expected.is_kept != (digest in self.after):
+            return f"{name}: should be {_fate(expected.is_kept)}, and is not"
+        if expected.is_kept and not set(self.before[digest].tags) <= set(self.after[digest].tags):
             return f"{name}: has lost a tag"
         if self.reasons.get(digest, "") != expected.reason:
             return f"{name}: the reason should be {expected.reason!r}, and is {self.reasons.get(digest, '')!r}"
@@ -70,5 +70,5 @@ class Swept:
     differences: list[str]
 
 
-def _fate(stays_: bool) -> str:
-    return "stay" if stays_ else "go"
+def _fate(is_kept: bool) -> str:
+    return "kept" if is_kept else "deleted"

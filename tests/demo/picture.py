@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+import yaml
 from rich.console import Console
 from rich.rule import Rule
 from rich.table import Table
@@ -20,19 +20,21 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 IN_WORDS: Final = {
-    "unknown-type": "nobody knows what it is",
-    "unknown-age": "nobody knows how old it is",
+    "unknown-type": "its media type is not understood",
+    "unknown-age": "the registry gives no upload time",
     "too-young": "younger than min_age, which is an hour here",
     "just-pushed": "somebody has just pushed it again",
-    "protected-tag": "protect_tags matches its tag",
-    "tagged": "delete_tags does not match its tag",
-    "newest": "among the newest that keep counts",
-    "needed": "something that stays needs it",
+    "unmatched": "no rule matches its tag",
+    "protected": "a rule keeps all",
+    "newest": "among the newest of its pool",
+    "recent": "younger than keep_within",
+    "needed": "something that is kept needs it",
     "over-limit": "max_deletions is reached",
     "expired": "an image that no rule keeps",
-    "follows": "belongs to an image that goes",
-    "orphan": "what it belongs to is gone",
+    "follows": "belongs to an image that is deleted",
+    "orphaned": "its subject no longer exists",
 }
+REASONS_TO_DELETE: Final = frozenset({"expired", "follows", "orphaned"})
 
 
 def chapter(console: Console, text: str, about: str = "") -> None:
@@ -52,17 +54,14 @@ class Picture:
         history = outcome.history
         chapter(self._console, history.path, f": {history.about}")
         if history.policy is not None:
-            policy = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
-            for key, value in history.policy.items():
-                policy.add_row(Text(key, style="dim"), Text(json.dumps(value, ensure_ascii=False)))
-            self._console.print(policy)
+            self._console.print(Text(in_yaml([history.policy]).rstrip(), style="dim"))
         self._console.print(Text("\nBefore, with the push" if history.push else "\nBefore", style="bold"))
         self._console.print(self._before(outcome))
         self._console.print(Text("\nAfter", style="bold"))
         self._console.print(self._after(outcome))
         if outcome.runs:
             self._console.print(
-                f"\n{len(outcome.went)} of {len(outcome.before)} manifests went, {_megabytes(outcome.size)}:"
+                f"\n{len(outcome.deleted)} of {len(outcome.before)} manifests deleted, {_megabytes(outcome.size)}:"
                 f" {counted(outcome.messages, 'message')}, {counted(outcome.runs, 'run')},"
                 f" {counted(outcome.requests, 'request')}, {outcome.seconds:.2f} s"
             )
@@ -73,14 +72,14 @@ class Picture:
         self.repository(swept.outcome)
         self._console.print(
             f"The sweep asked for {counted(len(swept.pruned), 'repository', 'repositories')}, this one among them;"
-            f" the other {len(swept.pruned) - 1} had nothing more to lose."
+            f" the other {len(swept.pruned) - 1} had nothing more to delete."
         )
 
     def totals(self, outcomes: Sequence[Outcome], announced: int, asked: int) -> None:
         chapter(self._console, "All in all")
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         table.add_column("repository")
-        for heading in ("messages", "runs", "requests", "seconds", "stay", "went", "size"):
+        for heading in ("messages", "runs", "requests", "seconds", "kept", "deleted", "size"):
             table.add_column(heading, justify="right")
         for one in outcomes:
             table.add_row(
@@ -90,7 +89,7 @@ class Picture:
                 str(one.requests),
                 f"{one.seconds:.2f}" if one.runs else "",
                 str(len(one.after)),
-                str(len(one.went)),
+                str(len(one.deleted)),
                 _megabytes(one.size) if one.size else "",
             )
         self._console.print(table)
@@ -101,9 +100,7 @@ class Picture:
         words = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
         for reason, meaning in IN_WORDS.items():
             if reasons[reason]:
-                gone = reason in ("expired", "follows", "orphan")
-                fate = Text("went" if gone else "stays", style="red" if gone else "green")
-                words.add_row(str(reasons[reason]), fate, reason, meaning)
+                words.add_row(str(reasons[reason]), _fate(reason not in REASONS_TO_DELETE), reason, meaning)
         self._console.print(words)
         self._console.print(
             f"\nGoogle announces those deletions too: {counted(announced, 'message')},"
@@ -128,7 +125,7 @@ class Picture:
             table.add_row(
                 Text.assemble((line.branch, "dim"), line.label, (f" {short(digest)}", "dim")),
                 _age(line.manifest, self._now),
-                Text("stays", style="green") if left else Text("goes", style="red"),
+                _fate(left),
                 outcome.reasons.get(digest, ""),
                 Text(why, style="dim"),
             )
@@ -149,6 +146,15 @@ class Picture:
             if parts:
                 table.add_row(Text.assemble(("└─ ", "dim"), parts), "")
         return table
+
+
+def in_yaml(policies: list[dict[str, object]]) -> str:
+    """Return policies as people write them."""
+    return str(yaml.safe_dump(policies, sort_keys=False, width=100))
+
+
+def _fate(is_kept: bool) -> Text:  # it is all that there is
+    return Text("kept", style="green") if is_kept else Text("deleted", style="red")
 
 
 def _age(manifest: Manifest, now: datetime) -> str:

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from tests.demo.histories import History, histories
 from tests.demo.outcome import Outcome, Swept
+from tests.demo.picture import in_yaml
 from tests.demo.publisher import PROJECT, REQUESTS, ByItself, ByPubSub, Publisher
 from tests.demo.signals import Signals
 from tests.emulator import Emulator
@@ -31,7 +32,7 @@ from tests.support.pubsub import PubSub, pubsub_command
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-POLICIES: Final = "policies.json"
+POLICIES: Final = "policies.yaml"
 # About what a registry in the same region takes.
 LATENCY_MS: Final = 15
 # Each message comes to exactly one of these.
@@ -60,14 +61,14 @@ class Stage:
         for history in self._histories:
             history.load(self._emulator.store, host)
         self._say("registry", f"{host}, with {len(self._histories)} repositories as a CI leaves them")
-        policies = json.dumps([history.policy for history in self._histories if history.policy])
+        policies = [history.policy for history in self._histories if history.policy]
         self._directory = Path(stack.enter_context(TemporaryDirectory(prefix="demo-")))
-        (self._directory / POLICIES).write_text(policies)
+        (self._directory / POLICIES).write_text(in_yaml(policies))
         settings = {
-            "POLICIES": policies,
+            "POLICIES": json.dumps(policies),
             "DRY_RUN": "false",
             "INSECURE_REGISTRIES": host,
-            # Why a manifest stays is told at this level.
+            # The reasons to keep a manifest are logged at this level.
             "LOG_LEVEL": "DEBUG",
         }
         command = pubsub_command()
@@ -85,7 +86,7 @@ class Stage:
         self._logged: list[dict[str, object]] = []
 
     def plan(self) -> None:
-        """Show what would go, by the command line.
+        """Show what would be deleted, by the command line.
 
         Raises:
             AssertionError: It has changed something.

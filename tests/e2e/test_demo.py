@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # "It ends by itself with exit 0 within 30 s after set-up."
 LIMIT_S = 30
 
-# Somebody expects of a repository's first image that {stays} the opposite of what the policy says.
+# Somebody expects of one image of a repository the opposite of what the policy says.
 WRONG = """
 import sys
 from tests.demo import histories as made, stage
@@ -30,7 +30,7 @@ from tests.demo.__main__ import main
 def histories(host, now, right=made.histories):
     found = right(host, now)
     expected = next(one.expected for one in found if one.path == "{path}")
-    digest = next(digest for digest, one in expected.items() if one.stays is {stays})
+    digest = next(digest for digest, one in expected.items() if one.is_kept is {is_kept})
     expected[digest] = made.{instead}(expected[digest].reason, "wrong on purpose")
     return found
 
@@ -105,7 +105,7 @@ def _read(path: Path) -> str:
 
 
 def test_shows_the_main_job(start: Callable[..., Child], tmp_path: Path) -> None:
-    """Every repository before and after, what went, what stayed and why, requests and seconds; exit 0 in time.
+    """Every repository before and after, what was deleted and kept and why, requests and seconds; exit 0 in time.
 
     A plan comes first, a sweep last.
     """
@@ -118,33 +118,48 @@ def test_shows_the_main_job(start: Callable[..., Child], tmp_path: Path) -> None
     assert demo.errors == []
     assert "\x1b" not in text, "colours are for a terminal"
     assert max(map(len, demo.lines)) <= 100
-    for path in ("acme/api", "acme/jib-service", "acme/proxy", "acme/vendor", "acme/attic"):
+    for path in (
+        "acme/api",
+        "acme/jib-service",
+        "acme/proxy",
+        "acme/gateway",
+        "acme/signatures",
+        "acme/vendor",
+        "acme/attic",
+    ):
         assert re.search(rf"^{path}: .*─", text, re.MULTILINE), path
-    assert text.count("Before, with the push") == 4
+    assert text.count("Before, with the push") == 6
     assert text.count("\nBefore\n") == 1
-    assert text.count("\nAfter") == 5
+    assert text.count("\nAfter") == 7
     for line in (
-        r"main-e4d909c \w{8} +now +stays +too-young +the push",
-        r"main-81fe2d0 \w{8} +3 d +goes +expired +3rd newest of main",
-        r"main-5b0c7aa, v1\.4\.2 \w{8} +6 d +stays +protected-tag +a release",
-        r"\(no tag\) ca978112 +\d+ y +goes +expired",
-        r"├─ linux/arm64 \w{8} +5 d +stays +needed +v1\.4\.2 needs it",
-        r"└─ signature \w{8} +5 d +goes +follows",
-        r"signature \w{8} +33 d +goes +orphan",
+        r"main-e4d909c \w{8} +now +kept +too-young +the push",
+        r"main-81fe2d0 \w{8} +3 d +deleted +expired +3rd newest of main",
+        r"main-5b0c7aa, v1\.4\.2 \w{8} +6 d +kept +protected +a release",
+        r"release-1-7c0ffee \w{8} +100 d +deleted +expired +newest of release-1, but 90 days old",
+        r"pr-41-9d0c77e \w{8} +45 d +deleted +expired +newest of pull request 41, but 14 days old",
+        r"debug \w{8} +200 d +kept +unmatched",
+        r"\(no tag\) ca978112 +\d+ y +deleted +expired",
+        r"├─ linux/arm64 \w{8} +5 d +kept +needed +v1\.4\.2 needs it",
+        r"└─ signature \w{8} +5 d +deleted +follows",
+        r"signature \w{8} +33 d +deleted +orphaned",
         r"└─ linux/amd64, linux/arm64, 2 attestations, signature, SBOM",
-        r"8 of 27 manifests went, 41 MB: 8 messages, [12] runs?, \d+ requests, \d\.\d\d s",
+        r"8 of 27 manifests deleted, 41 MB: 8 messages, [12] runs?, \d+ requests, \d\.\d\d s",
+        r"\(no tag\) index \w{8} +2 d +kept +needed +follows main-66ad01e",
+        r"\(no tag\) index \w{8} +4 d +deleted +follows +follows main-1f90d3b",
+        r"8 of 19 manifests deleted, \d+ MB: 4 messages",
+        r"\(no tag\) \w{8} +300 d +kept +protected +its subject is elsewhere",
         r"untouched: 2 messages, no request",
-        r"nightly-410 \w{8} +192 d +goes +expired +3rd newest with a tag",
-        r"nightly-409, v0\.9\.0 \w{8} +193 d +stays +protected-tag +a release",
-        r"3 of 6 manifests went, 225 MB: (1 message|no messages), 1 run, \d+ requests, \d\.\d\d s",
-        r"The sweep asked for 4 repositories, this one among them; the other 3 had nothing more to lose\.",
+        r"nightly-410 \w{8} +192 d +deleted +expired +3rd newest nightly",
+        r"nightly-409, v0\.9\.0 \w{8} +193 d +kept +protected +a release",
+        r"3 of 6 manifests deleted, 225 MB: (1 message|no messages), 1 run, \d+ requests, \d\.\d\d s",
+        r"The sweep asked for 6 repositories, this one among them; the other 5 had nothing more to delete\.",
         r"\nacme/attic +[01] +1 +\d+ +\d\.\d\d +3 +3 +225 MB",
-        r"27 messages, acknowledged with no requests to the registry",
+        r"36 messages, acknowledged with no requests to the registry",
     ):
         assert re.search(line, text), line
     plan = text[text.index("Before anything happens") : text.index("The pushes ─")]
     assert re.search(r"^\$ python -m cleaner plan \S+/acme/proxy \\\n +--policies \S+ --insecure \S+$", plan, re.M)
-    assert re.search(r"^main-2ab4e90 +b03bdf61 .* keep +newest$", plan, re.M), "before the push it stays"
+    assert re.search(r"^main-2ab4e90 +b03bdf61 .* keep +newest$", plan, re.M), "before the push it is kept"
     assert re.search(r"^delete  1 image, 1 orphan and 2 manifests of images", plan, re.M)
     assert (
         text.index("no request\n") < text.index("And a sweep") < text.index("acme/attic: ") < text.index("All in all")
@@ -168,27 +183,27 @@ def test_without_pubsub_the_demo_delivers_itself(start: Callable[..., Child], tm
     assert sum("no Pub/Sub: the command line does the same" in line for line in demo.lines) == 1
     text = "\n".join(demo.lines)
     assert re.search(r"^\$ python -m cleaner sweep 127\.0\.0\.1:\d+/acme \\$", text, re.MULTILINE)
-    assert "3 manifests of 4 repositories were deleted, 225 MB at most" in text
-    assert re.search(r"nightly-410 \w{8} +192 d +goes +expired +3rd newest with a tag", text)
-    assert re.search(r"3 of 6 manifests went, 225 MB: no messages, 1 run, \d+ requests", text)
-    assert "The sweep asked for 4 repositories" in text
-    assert "Google announces those deletions too: 27 messages, acknowledged with no requests" in text
+    assert "3 manifests of 6 repositories were deleted, 225 MB at most" in text
+    assert re.search(r"nightly-410 \w{8} +192 d +deleted +expired +3rd newest nightly", text)
+    assert re.search(r"3 of 6 manifests deleted, 225 MB: no messages, 1 run, \d+ requests", text)
+    assert "The sweep asked for 6 repositories" in text
+    assert "Google announces those deletions too: 36 messages, acknowledged with no requests" in text
     assert demo.lines[-1].startswith("What is left is what the policies say.")
 
 
 @pytest.mark.parametrize(
-    ("path", "stays", "instead", "complaint"),
+    ("path", "is_kept", "instead", "complaint"),
     [
-        ("acme/api", True, "goes", "should go, and does not"),
-        ("acme/api", False, "stays", "should stay, and does not"),
-        ("acme/attic", True, "goes", "should go, and does not"),
+        ("acme/api", True, "deleted", "should be deleted, and is not"),
+        ("acme/api", False, "kept", "should be kept, and is not"),
+        ("acme/attic", True, "deleted", "should be deleted, and is not"),
     ],
 )
 def test_what_is_not_as_expected_fails(
-    start: Callable[..., Child], tmp_path: Path, path: str, stays: bool, instead: str, complaint: str
+    start: Callable[..., Child], tmp_path: Path, path: str, is_kept: bool, instead: str, complaint: str
 ) -> None:
-    """Whether too little or too much went, after a push or a sweep: exit 1, and the image is named."""
-    demo = start("-c", WRONG.format(path=path, stays=stays, instead=instead), CLOUDSDK_ROOT_DIR=str(tmp_path))
+    """Whether too little or too much was deleted, after a push or a sweep: exit 1, and the image is named."""
+    demo = start("-c", WRONG.format(path=path, is_kept=is_kept, instead=instead), CLOUDSDK_ROOT_DIR=str(tmp_path))
 
     assert demo.wait_for_end(LIMIT_S) == 1, demo.tail()
 
@@ -212,13 +227,13 @@ def test_plan_that_deletes_fails(start: Callable[..., Child], tmp_path: Path) ->
 
 def test_command_that_fails_fails_the_demo(start: Callable[..., Child], tmp_path: Path) -> None:
     """With what it said."""
-    meddle = "arguments[1][1] = 'none.json'"
+    meddle = "arguments[1][1] = 'none.yaml'"
 
     demo = start("-c", MEDDLED.format(meddle=meddle), CLOUDSDK_ROOT_DIR=str(tmp_path))
 
     assert demo.wait_for_end(LIMIT_S) == 1, demo.tail()
     assert demo.lines[-2] == "The demo failed: plan ended with 2:"
-    assert demo.lines[-1].startswith("error: none.json: No such file")
+    assert demo.lines[-1].startswith("error: none.yaml: No such file")
 
 
 def test_sweep_that_does_something_else_fails(start: Callable[..., Child], tmp_path: Path) -> None:
@@ -232,7 +247,7 @@ def test_sweep_that_does_something_else_fails(start: Callable[..., Child], tmp_p
 
     assert demo.wait_for_end(LIMIT_S) == 1, demo.tail()
     said = complaints(demo)
-    for path in ("acme/api", "acme/jib-service", "acme/proxy"):
+    for path in ("acme/api", "acme/jib-service", "acme/proxy", "acme/gateway", "acme/signatures"):
         assert f"{path}: the sweep has left it out" in said
     assert "acme/vendor: the sweep has changed it, and had no reason to" in said
     assert "acme/attic" not in said

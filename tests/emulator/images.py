@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
@@ -125,6 +125,20 @@ def index(
         document["subject"] = _subject(subject)
     body = _spell(document)
     return Content(digest_of(body), media_type, body, 0, CREATED_ZERO_MS, children=tuple(children))
+
+
+def referrers_index(listed: Sequence[Content], *, seed: object = None) -> Content:
+    """The index of referrers that clients keep where a registry has no referrers API: each descriptor has a type."""
+    typed = [
+        replace(one, descriptor_extra=(*one.descriptor_extra, ("artifactType", _artifact_type(one))))
+        for one in listed
+    ]
+    return index(typed, media_type=OCI_INDEX, seed=seed)
+
+
+def _artifact_type(content: Content) -> str:
+    document = json.loads(content.body)
+    return str(document.get("artifactType") or document.get("config", {}).get("mediaType") or content.media_type)
 
 
 def attestation(of: Content, *, as_referrer: bool = False, is_annotated: bool = True, seed: object = 0) -> Content:

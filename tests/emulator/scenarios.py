@@ -15,12 +15,13 @@ from tests.emulator.images import (
     cosign_signature,
     cosign_tag,
     image,
+    index,
     load,
     load_listing,
     multi_arch,
     referrer,
 )
-from tests.emulator.store import DOCKER_MANIFEST, OCI_MANIFEST
+from tests.emulator.store import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,6 +79,29 @@ def referrers(store: Store, repository: str, now: datetime, count: int) -> None:
         uploaded = now - timedelta(days=count - number)
         subject = load(store, repository, image(number), tags=f"v{number}", uploaded=uploaded)
         load(store, repository, referrer(subject), uploaded=uploaded)
+
+
+def merged(store: Store, repository: str, now: datetime, count: int) -> None:
+    """``count`` builds of two platforms: an untagged index for each, and the tagged one that is merged of them."""
+    for at in range(count):
+        uploaded = now - _NEWEST - at * _STEP
+        built = multi_arch(at, media_type=OCI_MANIFEST)
+        for platform in built.children:
+            load(store, repository, index([platform], media_type=OCI_INDEX, seed=at), uploaded=uploaded)
+        load(store, repository, built, tags=f"v1.{at}.0", uploaded=uploaded)
+
+
+def signatures(store: Store, repository: str, now: datetime, count: int) -> None:
+    """``count`` cosign signatures of images that another repository holds."""
+    for at in range(count):
+        signed = image(at)
+        load(
+            store,
+            repository,
+            cosign_signature(signed),
+            tags=cosign_tag(signed),
+            uploaded=now - _NEWEST - at * _STEP,
+        )
 
 
 def mixed(store: Store, repository: str, now: datetime, count: int) -> None:
@@ -143,9 +167,19 @@ def demo(store: Store, host: str, now: datetime) -> list[str]:
 
 _FILLERS: Final[dict[str, Callable[[Store, str, datetime, int], None]]] = {
     "indexes": indexes,
+    "merged": merged,
     "mixed": mixed,
     "referrers": referrers,
+    "signatures": signatures,
     "tagged": tagged,
     "untagged": untagged,
 }
-_COUNTS: Final = {"indexes": 300, "mixed": 60, "referrers": 200, "tagged": 1000, "untagged": 2000}
+_COUNTS: Final = {
+    "indexes": 300,
+    "merged": 100,
+    "mixed": 60,
+    "referrers": 200,
+    "signatures": 100,
+    "tagged": 1000,
+    "untagged": 2000,
+}

@@ -18,7 +18,6 @@ from cleaner.core.errors import (
 )
 from cleaner.core.manifest import OCI_INDEX, OCI_MANIFEST
 from cleaner.core.plan import plan
-from cleaner.core.policy import policy_from_mapping
 from cleaner.core.reference import Digest, Repository, Tag, parse_repository
 from cleaner.core.rules import Reason
 from cleaner.core.timing import Timing
@@ -30,6 +29,7 @@ from tests.emulator import Emulator
 from tests.emulator.faults import Before, BrokenJson, CutBody, Status
 from tests.emulator.images import image, load, multi_arch, referrer
 from tests.emulator.store import DANGLING_PARENT
+from tests.support.builders import one_rule, policy
 from tests.support.world import GOOGLE_TOKEN, NOW, Clock, World
 
 API = parse_repository("gcr.io/acme/api")
@@ -60,7 +60,7 @@ class Rest:
         self.api = ArtifactRegistry(GoogleApi(self.transport, Account(), f"{emulator.url}/"))
 
     def under(self, root: str) -> list[str]:
-        return [str(found) for found in self.api.list_repositories(parse_repository(root), RequestBudget(1e9))]
+        return list(self.api.list_repositories(parse_repository(root), RequestBudget(1e9)))
 
     def fill(self, *names: str) -> None:
         for name in names:
@@ -123,7 +123,7 @@ def test_later_listing_of_the_other_api_shows_nothing_as_new(long: World) -> Non
     long.faults.add(Before(lambda: setattr(behaviour, "cut_at", None)), kind="manifest_delete", nth=1)
     long.faults.add(Status(400, DANGLING_PARENT), kind="manifest_delete", nth=2)
 
-    report = long.prune(workers=8, delete_tags=["v.*"], max_age="1d")
+    report = long.prune(workers=8, **one_rule(5, 0, match="v.*", delete_after="1d"))
 
     assert (report.deleted, report.refused) == (10, 0)
     assert (long.log.counts["rest_versions"], long.log.counts["tags_list"]) == (1, 2)
@@ -141,12 +141,14 @@ def test_listing_of_many_pages_is_read_to_its_end(rest: Rest) -> None:
     assert rest.emulator.log.counts["rest_versions"] == 3
 
 
-@pytest.mark.parametrize(("count", "reason"), [(99, Reason.EXPIRED), (100, Reason.TAGGED), (130, Reason.TAGGED)])
+@pytest.mark.parametrize(
+    ("count", "reason"), [(99, Reason.EXPIRED), (100, Reason.UNMATCHED), (130, Reason.UNMATCHED)]
+)
 def test_manifest_of_a_hundred_tags_stays(rest: Rest, count: int, reason: Reason) -> None:
     """The API names no more than a hundred, and one that it does not name may be one that has to stay."""
     tags = [f"b{at}" for at in range(count)]
     digest = load(rest.store, "gcr.io/acme/api", image(1), tags=tags, uploaded=NOW - timedelta(days=30))
-    everything = policy_from_mapping({"repositories": ["**"], "delete_tags": [".*"], "max_age": "1d"}, "policy")
+    everything = policy(**one_rule(delete_after="1d"))
 
     todo = plan(rest.api.list_manifests(API, RequestBudget(1e9)), everything, NOW)
 
@@ -279,6 +281,16 @@ def test_repositories_under_a_root(rest: Rest, root: str, found: list[str]) -> N
     )
 
     assert sorted(rest.under(root)) == found
+
+
+def test_name_of_a_package_is_given_as_it_is(rest: Rest) -> None:
+    """Whoever asks for it judges whether it can be read."""
+    rest.fill("us-docker.pkg.dev/acme/apps/my___func", "us-docker.pkg.dev/acme/apps/Upper/a b%2F\u00e9")
+
+    assert sorted(rest.under("us-docker.pkg.dev/acme/apps")) == [
+        "us-docker.pkg.dev/acme/apps/Upper/a b%2F\u00e9",
+        "us-docker.pkg.dev/acme/apps/my___func",
+    ]
 
 
 @pytest.mark.parametrize("mode", ["VIRTUAL_REPOSITORY", "REMOTE_REPOSITORY"])

@@ -39,7 +39,7 @@ class Images:
 
 def test_run_by_the_rules_is_no_loss() -> None:
     """An index with its tag, then its children."""
-    images = Images(keep_untagged=1)
+    images = Images(untagged={"keep": 1})
     scene = images.scene
     scene.open()
     scene.list()
@@ -58,7 +58,7 @@ def test_run_by_the_rules_is_no_loss() -> None:
 @pytest.mark.parametrize("outcome", ["", "failed"])
 def test_children_of_a_deleted_index_take_no_place(outcome: str) -> None:
     """Nor in the next run of the process, if the run ended badly: an untagged image that they displace is kept."""
-    images = Images(keep_untagged=1)
+    images = Images(untagged={"keep": 1})
     scene = images.scene
     scene.open()
     scene.list()
@@ -78,7 +78,7 @@ def test_children_of_a_deleted_index_take_no_place(outcome: str) -> None:
 
 def test_children_that_a_run_has_left_take_places_once_it_ended_well() -> None:
     """A run that ended well leaves no half image, or its message is a loss; what it kept is an image of its own."""
-    images = Images(keep_untagged=1)
+    images = Images(untagged={"keep": 1})
     scene = images.scene
     scene.open()
     scene.list()
@@ -98,7 +98,7 @@ def test_children_that_a_run_has_left_take_places_once_it_ended_well() -> None:
 
 def test_image_that_lost_its_tag_to_the_run_is_still_tagged() -> None:
     """It takes no place of an untagged image."""
-    images = Images(keep_untagged=1)
+    images = Images(untagged={"keep": 1})
     scene = images.scene
     scene.open()
     scene.list()
@@ -115,7 +115,7 @@ def test_image_that_lost_its_tag_to_the_run_is_still_tagged() -> None:
 @pytest.mark.parametrize("is_killed", [True, False])
 def test_half_an_image_of_another_process_is_a_gap(is_killed: bool) -> None:
     """Its parts look like untagged images to everybody else, and that is counted under a name of its own."""
-    images = Images(keep_untagged=1)
+    images = Images(untagged={"keep": 1})
     scene = images.scene
     scene.process = "another"
     scene.open()
@@ -138,7 +138,7 @@ def test_half_an_image_of_another_process_is_a_gap(is_killed: bool) -> None:
 
 def test_image_lost_for_another_reason_is_no_gap() -> None:
     """That another process has begun an image excuses nothing that its parts have not displaced."""
-    images = Images(keep_untagged=1)
+    images = Images(untagged={"keep": 1})
     scene = images.scene
     scene.process = "another"
     scene.open()
@@ -164,7 +164,7 @@ def test_image_lost_for_another_reason_is_no_gap() -> None:
 @pytest.mark.parametrize(("seconds", "is_lost"), [(0.5, True), (1.5, False)])
 def test_untagged_image_is_deleted_by_count_when_two_listings_agree(seconds: float, is_lost: bool) -> None:
     """They are at least a second apart."""
-    images = Images(keep_untagged=1)
+    images = Images(untagged={"keep": 1})
     scene = images.scene
     older = scene.load(oci("older"), days=40)
     scene.open()
@@ -178,7 +178,7 @@ def test_untagged_image_is_deleted_by_count_when_two_listings_agree(seconds: flo
 
 def test_what_is_untagged_in_one_listing_takes_no_place() -> None:
     """A part of an image that another process deletes, for one."""
-    scene = Scene(keep_untagged=1)
+    scene = Scene(untagged={"keep": 1})
     kept = scene.load(oci("kept"), days=40)
     part = oci("part")
     scene.load(part, days=9)
@@ -195,7 +195,7 @@ def test_what_is_untagged_in_one_listing_takes_no_place() -> None:
 
 def test_listing_with_a_vanished_index_is_none_of_the_two() -> None:
     """Its children look like untagged images."""
-    scene = Scene(keep_untagged=1)
+    scene = Scene(untagged={"keep": 1})
     older = scene.load(oci("older"), days=40)
     scene.load(oci("newer"), days=9)
     vanished = scene.load(index([oci("absent")], media_type=OCI_INDEX), "v1", days=9)
@@ -288,7 +288,7 @@ def test_child_before_its_index_is_found() -> None:
     images.scene.list()
     images.scene.delete(images.first)
 
-    assert "is asked to go before an index that lists it" in found(images.scene)
+    assert "is asked to go before an index that it follows" in found(images.scene)
 
 
 # Time.
@@ -297,7 +297,7 @@ def test_child_before_its_index_is_found() -> None:
 @pytest.mark.parametrize(("begun", "is_lost"), [(True, False), (False, True)])
 def test_old_plan_finishes_what_was_begun(begun: bool, is_lost: bool) -> None:
     """And begins nothing."""
-    images = Images(keep_untagged=1)
+    images = Images(untagged={"keep": 1})
     scene = images.scene
     scene.open()
     scene.list()
@@ -316,7 +316,7 @@ def test_old_plan_finishes_what_was_begun(begun: bool, is_lost: bool) -> None:
 @pytest.mark.parametrize(("seconds", "is_lost"), [(505.0, False), (550.0, True)])
 def test_time_limit_leaves_time_to_finish(seconds: float, is_lost: bool) -> None:
     """Not for ever: the platform ends the process soon after."""
-    images = Images(keep_untagged=1)
+    images = Images(untagged={"keep": 1})
     scene = images.scene
     scene.open()
     scene.wait(490)

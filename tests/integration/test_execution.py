@@ -10,7 +10,6 @@ import pytest
 
 from cleaner.core.errors import PermissionDenied
 from cleaner.core.plan import plan
-from cleaner.core.policy import policy_from_mapping
 from cleaner.engine.executor import Outcome, Result, TagDeletions, execute
 from tests.emulator.faults import Before, Delay, Status
 from tests.emulator.images import cosign_signature, cosign_tag, image, index, multi_arch, referrer
@@ -22,8 +21,9 @@ from tests.emulator.store import (
     OCI_MANIFEST,
     REFERRING_MANIFEST,
 )
+from tests.support.builders import policy
 from tests.support.execution import FreeGuard
-from tests.support.prune import children
+from tests.support.prune import ALL, children
 
 if TYPE_CHECKING:
     from cleaner.core.reference import Digest
@@ -33,9 +33,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(30, method="thread")
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-EVERYTHING = policy_from_mapping(
-    {"repositories": ["**"], "keep_untagged": 0, "delete_tags": [".*"], "max_age": "1d"}, "policy"
-)
+EVERYTHING = policy(**ALL)
 
 
 def carry_out(world: World, *, workers: int = 4) -> Result:

@@ -15,6 +15,7 @@ from cleaner.function import Function
 from cleaner.settings import Settings
 from tests.emulator.faults import After, Before, Delay
 from tests.emulator.images import image, index, load
+from tests.support.builders import one_rule
 from tests.support.deliveries import Event, envelope
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ NAME = "acme/api"
 
 def function(emulator: Emulator) -> Function:
     """Return the function with a policy that deletes everything that is a day old."""
-    policy = {"repositories": [f"{emulator.host}/**"], "delete_tags": [".*"], "max_age": "1d"}
+    policy = {"repositories": [f"{emulator.host}/**"], **one_rule(delete_after="1d")}
     return Function(
         Settings.from_environment(
             {"POLICIES": json.dumps([policy]), "DRY_RUN": "false", "INSECURE_REGISTRIES": emulator.host}

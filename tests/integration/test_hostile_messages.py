@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from cleaner.core.policy import parse_policies
+from cleaner.core.policy_document import parse_policies
 from cleaner.function import Function
 from cleaner.google.transport import Transport
 from cleaner.logs import JsonFormatter
@@ -156,9 +156,11 @@ def bad_path(chance: random.Random) -> str:
             good.replace("a", "\u0430"),
             good.replace("a", "\u24d0"),
             f"{good}\u0661",
-            f"{good}_",
-            f"{good}___x",
-            f"{good}..x",
+            f"{good}/_x",
+            f"{good}/.x",
+            f"{good}/-x",
+            f"_{good}",
+            f".{good}",
             f"-{good}",
             f"{good}*",
             f"{good}/**",
@@ -172,6 +174,13 @@ def bad_path(chance: random.Random) -> str:
             "a" * chance.randrange(250, 9000),
         ]
     )
+
+
+def bad_local_path(chance: random.Random) -> str:
+    """Return a path outside the grammar of hosts that are not Google's."""
+    good = chance.choice(["acme/api", "acme/apps/api"])
+    google = [f"{good}_", f"{good}___x", f"{good}..x", f"{good}._x", f"{good}-", f"{good}.", good.replace("/", "./")]
+    return chance.choice([bad_path(chance), chance.choice(google)])
 
 
 def bad_digest(chance: random.Random) -> str:
@@ -250,6 +259,10 @@ def host_trick(chance: random.Random) -> tuple[Event, str]:
 
 def path_trick(chance: random.Random) -> tuple[Event, str]:
     return names(chance, lambda again: again.choice(HOSTS), bad_path), REJECTED
+
+
+def local_path_trick(chance: random.Random) -> tuple[Event, str]:
+    return names(chance, lambda _: "localhost:5000", bad_local_path), REJECTED
 
 
 def reference_trick(chance: random.Random) -> tuple[Event, str]:
@@ -462,6 +475,7 @@ KINDS: tuple[Callable[[random.Random], tuple[Event, str]], ...] = (
     path_trick,
     path_trick,
     path_trick,
+    local_path_trick,
     reference_trick,
     reference_trick,
     two_repositories,

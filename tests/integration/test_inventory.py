@@ -22,7 +22,7 @@ from cleaner.core.errors import (
     TimeLimitReached,
     Unavailable,
 )
-from cleaner.core.policy import policies_from_document
+from cleaner.core.policy_document import policies_from_document
 from cleaner.core.reference import Repository, Tag
 from cleaner.core.rules import Running
 from cleaner.core.timing import TIMING, Timing
@@ -37,6 +37,7 @@ from tests.emulator import Emulator
 from tests.emulator.faults import Before, BrokenJson, CutBody, Delay, DropBefore, Status
 from tests.emulator.images import image, load
 from tests.emulator.tls import make_tls
+from tests.support.builders import one_rule
 from tests.support.processes import wait_for
 from tests.support.world import NOW, Clock
 
@@ -491,13 +492,13 @@ FAILURES: dict[str, Callable[[World], object]] = {
 }
 
 
-def prune(world: World, **policy: object) -> tuple[Run, Repository]:
+def prune(world: World, delete_after: str | None = "1d") -> tuple[Run, Repository]:
     """Return a run that would delete all that is old, on a repository with one old tagged and one old image."""
     name = world.emulator.name("acme/api")
     load(world.emulator.store, name, image(1), tags="v1", uploaded=NOW - timedelta(days=30))
     load(world.emulator.store, name, image(2), tags="v2", uploaded=NOW - timedelta(days=30))
     repository = Repository(*name.split("/", 1))
-    keys = {"repositories": ["**"], "delete_tags": [".*"], "max_age": "1d", **policy}
+    keys = {"repositories": ["**"], **one_rule(delete_after=delete_after)}
     run = Run(
         Registry(world.transport, NoCredentials().access_token, frozenset({repository.host})),
         LruCache(1),
@@ -539,7 +540,7 @@ def test_run_whose_question_fails_deletes_nothing(world: World, fail: Callable[[
 
 def test_run_that_deletes_nothing_does_not_ask(world: World) -> None:
     """A push to a repository with nothing old costs no question."""
-    run, _ = prune(world, max_age=None)
+    run, _ = prune(world, delete_after=None)
 
     run.prune()
 

@@ -16,6 +16,7 @@ from cleaner.google.transport import RequestBudget, Transport
 from tests.emulator import Emulator
 from tests.emulator.faults import Before, CutBody, DropBefore, Status
 from tests.emulator.images import image
+from tests.support.prune import ALL
 from tests.support.world import GOOGLE_TOKEN, World
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ def test_anonymous_host_is_sent_nothing(world: World) -> None:
     world.registry = Registry(world.transport, no_credentials, frozenset({world.emulator.host}))
     world.load(image(1), tags="v1")
 
-    world.prune(delete_tags=[".*"], keep=1, max_age="1d")
+    world.prune(**ALL)
 
     assert world.left == frozenset()
     assert {one.authorization for one in world.log.entries} == {""}
@@ -307,7 +308,7 @@ def test_tokens_are_in_no_log_and_no_exception(
     google.faults.add(fault, kind=kind)
     texts = []
     try:
-        google.prune(delete_tags=[".*"], max_age="1d")
+        google.prune(**ALL)
     except CleanerError as error:
         cause: BaseException | None = error
         while cause is not None:

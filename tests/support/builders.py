@@ -12,10 +12,21 @@ from graphlib import TopologicalSorter
 from types import MappingProxyType
 
 from cleaner.core.history import Deleted, History
-from cleaner.core.manifest import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Links, Listing, Manifest
+from cleaner.core.manifest import (
+    DOCKER_INDEX,
+    DOCKER_MANIFEST,
+    IMAGE,
+    NO_DESCRIPTORS,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Links,
+    Listing,
+    Manifest,
+)
 from cleaner.core.notification import Named
 from cleaner.core.plan import Plan, plan
-from cleaner.core.policy import Policy, policies_from_document
+from cleaner.core.policy import Policy
+from cleaner.core.policy_document import policies_from_document
 from cleaner.core.reference import Digest, Repository, Tag
 from cleaner.core.rules import Running
 from cleaner.core.steps import Step
@@ -61,13 +72,22 @@ def manifest(
     attests: str = "",
     kind: str = "",
     size: int = 0,
+    without_platform: str = "",
+    is_referrers_index: bool = False,
+    lists_absent: bool = False,
+    content: str = IMAGE,
 ) -> Manifest:
     """Return the manifest ``name``; ``age_days`` None leaves the upload time unknown.
 
-    ``tags`` and ``children`` are separated by spaces, and so are the pairs ``ATTESTATION:ATTESTED`` of ``attests``.
-    An OCI index where it has children, else an OCI manifest; ``kind`` is a key of ``KINDS`` or any media type.
+    ``tags`` and ``children`` are separated by spaces, and so are the pairs ``ATTESTATION:ATTESTED`` of ``attests``
+    and the children ``without_platform``; in a referrers index that is all of them.  An OCI index where it has
+    children, else an OCI manifest; ``kind`` is a key of ``KINDS`` or any media type.  ``lists_absent``: the index
+    also lists manifests that are not in the repository.
     """
     kind = kind or ("oci" if children is None else "oci-index")
+    listed = tuple(digest(child) for child in (children or "").split())
+    has_descriptors = bool(listed) or lists_absent
+    is_empty_index = kind.endswith("index") and not has_descriptors
     return Manifest(
         digest=digest(name),
         media_type=KINDS.get(kind, kind),
@@ -75,11 +95,15 @@ def manifest(
         uploaded=None if age_days is None else NOW - timedelta(days=age_days),
         size=size,
         links=Links(
-            tuple(digest(child) for child in (children or "").split()),
+            listed,
             digest(subject) if subject else None,
             tuple(
                 (digest(one), digest(other)) for one, _, other in (pair.partition(":") for pair in attests.split())
             ),
+            without_platform=listed if is_referrers_index else tuple(map(digest, without_platform.split())),
+            has_descriptors=has_descriptors,
+            is_referrers_index=is_referrers_index or (is_empty_index and kind == "oci-index"),
+            content=NO_DESCRIPTORS if is_empty_index else content,
         ),
     )
 
@@ -94,12 +118,32 @@ def policy(**keys: object) -> Policy:
     return policies_from_document([{"repositories": ["**"], **keys}])[0]
 
 
+def one_rule(
+    keep: int | str = 5,
+    untagged: int | str = 5,
+    *,
+    match: str | list[str] = ".*",
+    delete_after: str | None = None,
+    **keys: object,
+) -> dict[str, object]:
+    """Return the keys of a policy with one rule for tags, under which orphans are deleted.
+
+    ``delete_after`` is that of tagged and untagged images; where 0 are kept it has no effect, and is left out.
+    """
+
+    def rule(count: int | str) -> dict[str, object]:
+        return {"keep": count, **({"delete_after": delete_after} if delete_after and count != 0 else {})}
+
+    tagged = [{"match": match, **rule(keep)}]
+    return {"tagged": tagged, "untagged": rule(untagged), "orphans": {"keep": 0}, **keys}
+
+
 def retiring(**keys: object) -> Policy:
-    """Return a policy under which tags protect nothing and whatever is a day old is no longer kept for being new."""
-    return policy(**{"delete_tags": [".*"], "max_age": "1d", **keys})
+    """Return a policy under which whatever is a day old is no longer kept for being new."""
+    return policy(**{**one_rule(delete_after="1d"), **keys})
 
 
-# Everything that is a day old and that nothing else keeps goes.
+# Everything that is a day old and that nothing else keeps is deleted.
 RETIRING = retiring()
 
 

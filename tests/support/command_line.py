@@ -1,4 +1,4 @@
-"""Somebody who calls the command line, in this process or in one of its own."""
+"""Calls of the command line, in this process or in one of its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from tests.emulator.images import image, load
 from tests.support.processes import ROOT
 
 PATH = "acme/api"
-RETIRING = ("--delete-tags", ".*", "--keep", "2")
+# All but the two newest tagged images are deleted.
+RETIRING = ("--keep", "2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def no() -> bool:
 
 @dataclass(slots=True)
 class Seat:
-    """A place in front of a registry with one repository."""
+    """A registry with one repository."""
 
     emulator: Emulator
 
@@ -68,7 +69,7 @@ class Seat:
 
 @dataclass(slots=True)
 class Operator(Seat):
-    """Somebody in front of a registry."""
+    """Calls the command line for a registry."""
 
     capture: pytest.CaptureFixture[str]
     monkeypatch: pytest.MonkeyPatch
@@ -104,7 +105,7 @@ class Operator(Seat):
         return self.call("prune", self.name, "--insecure", self.emulator.host, *arguments)
 
     def answers(self, answer: Callable[[], bool], meanwhile: Callable[[], object] = lambda: None) -> None:
-        """Sit at a terminal, and give this answer to every question."""
+        """Be at a terminal, and give this answer to every question."""
 
         def ask(_: Terminal, question: str) -> bool:
             self.questions.append(question)
@@ -141,7 +142,7 @@ def run(*arguments: str, code: str = "", **changes: str) -> subprocess.Completed
 
 
 def in_shell(command: str, operator: Operator) -> subprocess.CompletedProcess[str]:
-    """Have a shell do what only that can."""
+    """Run a command in a shell."""
     return subprocess.run(
         ["/bin/bash", "-c", command],
         env=environment(INSECURE_REGISTRIES=operator.emulator.host, PYTHONUNBUFFERED=""),
@@ -154,7 +155,7 @@ def in_shell(command: str, operator: Operator) -> subprocess.CompletedProcess[st
 
 
 def one_line(ended: Ended) -> str:
-    """The one line of an error, with nothing else said."""
+    """Return the one line of an error; nothing else was printed."""
     assert ended.out == ""
     assert ended.err.startswith("error: ")
     assert ended.err.count("\n") == 1

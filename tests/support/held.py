@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from tests.emulator.store import DOCKER_MANIFEST, OCI_INDEX, OCI_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from tests.emulator.store import Manifest, Store
 
-_COSIGN: Final = re.compile(r"sha256-([0-9a-f]{64})(?:\..+)?")
+_REFERRER_TAG: Final = re.compile(r"sha256-([0-9a-f]{64})(\..+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,7 @@ class Held:
         manifests = store.manifests(repository)
         return cls(
             {digest: manifest.children for digest, manifest in manifests.items()},
-            {digest: _subjects(manifest) for digest, manifest in manifests.items()},
+            {digest: _subjects(manifest, manifests) for digest, manifest in manifests.items()},
             {digest: frozenset(manifest.tags) for digest, manifest in manifests.items()},
         )
 
@@ -45,9 +48,33 @@ class Held:
         return found
 
 
-def _subjects(manifest: Manifest) -> frozenset[str]:
-    by_tag = {f"sha256:{match[1]}" for tag in manifest.tags if (match := _COSIGN.fullmatch(tag))}
-    return frozenset(by_tag | ({manifest.subject} if manifest.subject else set()))
+def _subjects(manifest: Manifest, manifests: Mapping[str, Manifest]) -> frozenset[str]:
+    named = {_subject_of_tag(manifest, tag, manifests) for tag in manifest.tags} | {manifest.subject}
+    if not manifest.tags and _is_referrers_index(manifest):
+        named |= {manifests[child].subject for child in manifest.children if child in manifests}
+    return frozenset(subject for subject in named if subject)
+
+
+def _subject_of_tag(manifest: Manifest, tag: str, manifests: Mapping[str, Manifest]) -> str | None:
+    """The subject that a referrer tag names; None for an ordinary tag."""
+    match = _REFERRER_TAG.fullmatch(tag)
+    subject = f"sha256:{match[1]}" if match else manifest.digest
+    if match is None or subject == manifest.digest:
+        return None
+    if match[2]:
+        names_it = manifest.media_type in OCI_TYPES or (
+            manifest.media_type == DOCKER_MANIFEST and subject in manifests
+        )
+    else:
+        names_it = _is_referrers_index(manifest) or (manifest.media_type == OCI_INDEX and subject in manifests)
+    return subject if names_it else None
+
+
+def _is_referrers_index(manifest: Manifest) -> bool:
+    """Whether it is an OCI index in which every descriptor has an ``artifactType``."""
+    if manifest.media_type != OCI_INDEX:
+        return False
+    return all(entry.get("artifactType") for entry in json.loads(manifest.body).get("manifests") or [])
 
 
 def assert_whole(before: Held, store: Store, repository: str, kept: Iterable[str]) -> None:

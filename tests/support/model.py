@@ -6,12 +6,12 @@ images that the policy keeps, and that anything newer could push out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from cleaner.core.policy import policy_from_mapping
+from cleaner.core.policy_document import policies_from_document
 from tests.emulator.images import (
     Content,
     attestation,
@@ -21,6 +21,7 @@ from tests.emulator.images import (
     index,
     load,
     referrer,
+    referrers_index,
 )
 from tests.emulator.store import Store
 from tests.support import oracle
@@ -35,7 +36,12 @@ if TYPE_CHECKING:
 _OLD: Final = 20
 # Older than the untagged images that are kept.
 _OLDEST: Final = 40
-_POLICY: Final = {"repositories": ["**"], "keep": 1, "keep_untagged": 2, "delete_tags": ["old.*"]}
+_POLICY: Final = {
+    "repositories": ["**"],
+    "tagged": [{"match": "old.*", "keep": 0}],
+    "untagged": {"keep": 2},
+    "orphans": {"keep": 0},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +107,7 @@ class History:
 
     @cached_property
     def policy(self) -> Policy:
-        return policy_from_mapping(_POLICY, "policy")
+        return policies_from_document([_POLICY])[0]
 
 
 def held(store: Store) -> dict[str, Held]:
@@ -171,7 +177,18 @@ def _histories() -> Iterator[History]:
         "referrers-of-index-and-child",
         {"a": Part(a), "top": Part(over_a, ("old-1",)), "r": Part(referrer(over_a)), "q": Part(referrer(a))},
     )
-    yield History("referrers-index", {**tagged_x, "r": Part(r), "refs": Part(index([r]), (cosign_tag(x, ""),))})
+    refs = Part(referrers_index([r], seed="current"), (cosign_tag(x, ""),))
+    stale = Part(referrers_index([r], seed="stale"))
+    yield History("referrers-index", {**tagged_x, "r": Part(r), "refs": refs})
+    yield History(
+        "index-tagged-as-referrers-index", {**tagged_x, "r": Part(r), "refs": replace(refs, content=index([r]))}
+    )
+    yield History("untagged-referrers-index", {**tagged_x, "r": Part(r), "stale": stale})
+    yield History("stale-referrers-index", {**tagged_x, "r": Part(r), "refs": refs, "stale": stale})
+    yield History(
+        "redundant-index",
+        {"a": Part(a), "b": Part(b), "single": Part(over_a), "top": Part(index([a, b]), ("old-1",))},
+    )
     yield History("signature", {**tagged_x, "sig": Part(cosign_signature(x), (cosign_tag(x),))})
     yield History(
         "signatures-of-index-and-child",

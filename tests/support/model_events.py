@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from cleaner.core.errors import CleanerError, TimeLimitReached, Unavailable
 from cleaner.core.reference import Digest
-from tests.emulator.images import Content, cosign_signature, cosign_tag, image, index, referrer
+from tests.emulator.images import Content, cosign_signature, cosign_tag, image, index, referrer, referrers_index
 from tests.support import oracle
 from tests.support.direct import LIST, NAME, NOW_MS, Beside, Lost, Process, Time, Wire
 from tests.support.model import held, known_subject
@@ -49,9 +50,11 @@ class Scene:
 
     ``judged_as`` is what later listings are to be judged as: the first state and what has come since, as if the run
     had deleted nothing.  ``brought`` is what an event made somebody want, with all that it needed and that was there;
-    of that, ``bound`` is what the registry keeps together by itself.  ``needs`` is, by manifest, what it needs: of
-    those that a message names, and of subjects by tag alone, of which the registry knows nothing.  ``returned`` had
-    been deleted and was pushed again.  ``untagged`` is what a tag was moved away from, with what that needed.
+    of that, ``bound`` is what the registry keeps together by itself.  ``covered`` is what was there and follows what
+    was brought, without being a part of it: redundant indexes, and what these need.  ``needs`` is, by manifest, what
+    it needs: of those that a message names, and of subjects by tag alone, of which the registry knows nothing.
+    ``returned`` had been deleted and was pushed again.  ``untagged`` is what a tag was moved away from, with what
+    that needed.
     """
 
     history: History
@@ -62,6 +65,7 @@ class Scene:
     judged_as: dict[str, Held] = field(default_factory=dict)
     brought: set[str] = field(default_factory=set)
     bound: set[str] = field(default_factory=set)
+    covered: set[str] = field(default_factory=set)
     needs: dict[str, set[str]] = field(default_factory=dict)
     returned: set[str] = field(default_factory=set)
     untagged: dict[str, set[str]] = field(default_factory=dict)
@@ -161,7 +165,11 @@ class Scene:
             self.judged_as[digest] = Held(digest, one.media_type, frozenset(), NOW_MS, one.body)
             if digest in self.history.state:
                 self.returned.add(digest)
-        reading = Reading(after.values())
+        # An index whose tags this run has deleted is still judged by them, so it is not redundant.
+        reading = Reading(
+            replace(one, tags=self.judged_as[digest].tags) if one.media_type in oracle.INDEX_TYPES else one
+            for digest, one in after.items()
+        )
         for tag, digest in tags.items():
             moved_from = tags_before.get(tag)
             if moved_from != digest:
@@ -172,7 +180,11 @@ class Scene:
             self.bound |= reading.reach(
                 self.brought, lambda one: reading.children[one] | known_subject(after[one]) & after.keys()
             )
-            self.brought = reading.closure(self.brought)
+            whole = reading.reach(
+                self.brought, lambda one: reading.children[one] | reading.referrers[one] | reading.subjects[one]
+            )
+            self.covered |= reading.closure(self.brought) - whole
+            self.brought = whole
             by_tag = [reading.subjects[digest] - known_subject(after[digest]) for digest in self.brought]
             for digest in self.first.named.union(*by_tag):
                 self.needs[digest] = reading.closure([digest])
@@ -220,11 +232,18 @@ def _new_tag(target: str) -> Event:
 
 def _moved_tag(target: str, tag: str) -> Event:
     def happen(scene: Scene) -> None:
-        subject = scene.history.state[scene.digest(target)]
-        signs = oracle.cosign_subject(subject, tag)
-        scene.put(cosign_signature(signs, seed="again") if signs else image("moved to"), tag)
+        scene.put(_next_of(tag), tag)
 
     return Event(f"{tag} of {target}", happen)
+
+
+def _next_of(tag: str) -> Content:
+    """Return what a client moves a tag to: another image, signature or referrers index."""
+    match = re.fullmatch(r"sha256-([0-9a-f]{64})(\..+)?", tag)
+    if match is None:
+        return image("moved to")
+    subject = f"sha256:{match[1]}"
+    return cosign_signature(subject, seed="again") if match[2] else referrers_index([referrer(subject, seed="again")])
 
 
 def _over(scene: Scene, target: str) -> Content:

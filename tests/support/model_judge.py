@@ -37,6 +37,7 @@ PUSHED_AGAIN: Final = "pushed again while it was being deleted"
 SIGNED: Final = "attached by tag, after the listing, to what was then deleted"
 RETURNED: Final = "pushed again before its signature was deleted"
 SUBJECT_CAME: Final = "a subject came between its check and its orphan's deletion"
+COVERED: Final = "a redundant index was deleted after an index that covers it had come"
 LATER: Final = "parts of an image whose deletion failed for good took a place in another process's run"
 
 
@@ -57,7 +58,7 @@ class Judge:
         self.gaps[UPLOAD_SKIPPED] += scene.skipped_uploads
         steady = self._steady()
         untagged = scene.untagged.keys() & kept(scene.judged_as)
-        wanted = scene.brought.union(*(scene.untagged[digest] for digest in untagged))
+        wanted = scene.brought.union(scene.covered, *(scene.untagged[digest] for digest in untagged))
         for digest in sorted((steady | wanted) - self.after.keys()):
             gap = None if digest in steady else self._gap(digest)
             if gap is None:
@@ -99,6 +100,10 @@ class Judge:
         scene = self.scene
         if digest in self.history.kept:
             return None
+        if digest in scene.covered - scene.brought:
+            # Once a message names what covers it, only what is under way may be deleted.
+            is_late = scene.first.named and self._began(digest) > self._happened
+            return None if is_late or self._listed_before(digest) >= self._happened else COVERED
         if any(digest in needs for needs in scene.untagged.values()) and all(map(self._fell_between, scene.tags)):
             return TAG_MOVED
         for other in scene.needs.keys() - self.after.keys():

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cleaner.core.reference import Digest
+from tests.support.builders import one_rule
 from tests.support.world import World
 
 if TYPE_CHECKING:
@@ -15,10 +16,15 @@ if TYPE_CHECKING:
 Logged = Callable[[str], list[dict[str, Any]]]
 
 ABSENT = Digest("sha256:" + "0" * 64)
-# Everything goes that is a day old.
-ALL: dict[str, Any] = {"delete_tags": [".*"], "max_age": "1d"}
+# Everything that is a day old is deleted.
+ALL: dict[str, Any] = one_rule(untagged=0, delete_after="1d")
 
-PUSHED_OUT: dict[str, Any] = {"keep": 1, "keep_untagged": 1, "delete_tags": [".*"]}
+PUSHED_OUT: dict[str, Any] = one_rule(1, 1)
+
+
+def protecting(match: str, keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of a policy with a first rule that keeps all tags that ``match`` matches."""
+    return {**keys, "tagged": [{"match": match, "keep": "all"}, *keys["tagged"]]}
 
 
 def children(content: Content) -> set[str]:

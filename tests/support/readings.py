@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from msgspec.structs import replace
 
 from cleaner.core.errors import (
     CleanerError,
@@ -20,6 +19,7 @@ from tests.emulator.store import (
     OCI_INDEX,
     OCI_MANIFEST,
 )
+from tests.support.prune import ALL
 
 if TYPE_CHECKING:
     from tests.support.world import World
@@ -34,19 +34,17 @@ def listed(world: World) -> Listing:
 
 
 def read(world: World) -> Listing:
-    """Return the listing with its links, but for the platforms, which decide nothing."""
+    """Return the listing with its links."""
     client = world.client()
-    listing = client.read_documents(client.list_manifests(), map)
-    held = (replace(one, links=replace(one.links, platforms=())) for one in listing.manifests.values())
-    return Listing.of(listing.repository, held)
+    return client.read_documents(client.list_manifests(), map)
 
 
-def deletes_nothing(world: World, error: type[CleanerError], **policy: object) -> None:
+def deletes_nothing(world: World, error: type[CleanerError]) -> None:
     """Nothing is deleted, however much the policy would."""
     before = world.left
     assert before
     with pytest.raises(error):
-        world.prune(delete_tags=[".*"], max_age="1d", **policy)
+        world.run(**ALL).prune()
     assert world.left == before
     assert world.log.counts["manifest_delete"] == world.log.counts["tag_delete"] == 0
 

@@ -14,6 +14,7 @@ from cloudevents.http import CloudEvent
 
 from tests.emulator import Emulator
 from tests.emulator.images import image, load
+from tests.support.builders import one_rule
 from tests.support.deliveries import Shape, request_of
 from tests.support.processes import ROOT
 
@@ -100,14 +101,7 @@ class Kitchen:
     monkeypatch: pytest.MonkeyPatch
 
     def serve(self, **settings: str) -> Served:
-        policies = [
-            {
-                "repositories": [f"{self.emulator.host}/acme/*"],
-                "keep": 1,
-                "keep_untagged": 1,
-                "delete_tags": ["build-[0-9]"],
-            }
-        ]
+        policies = [{"repositories": [f"{self.emulator.host}/acme/*"], **one_rule(1, 1, match="build-[0-9]")}]
         made = {
             "POLICIES": json.dumps(policies),
             "DRY_RUN": "false",

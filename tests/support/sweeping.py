@@ -14,10 +14,11 @@ from typing import Any
 from cleaner.core.errors import Unavailable
 from tests.emulator import Emulator
 from tests.emulator.images import image, load
+from tests.support.builders import one_rule
 from tests.support.processes import ROOT
 
 REQUESTS = "requests"
-POLICY = {"keep": 2, "delete_tags": [".*"]}
+POLICY = one_rule(2)
 
 
 def builds(emulator: Emulator, name: str, count: int = 4) -> None:

@@ -9,14 +9,15 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SOURCE = ROOT / "terraform"
+POLICIES = SOURCE / "modules" / "policies"
 
 MINIMAL: Mapping[str, Any] = {
     "project_id": "acme-prod",
@@ -33,17 +34,24 @@ EVERYTHING: Mapping[str, Any] = {
     "policies": [
         {
             "repositories": ["gcr.io/example.com/legacy-app/*/**", "europe-docker.pkg.dev/acme-data/**"],
-            "keep": 10,
-            "keep_untagged": 0,
             "min_age": "1h30m",
-            "max_age": "90d",
-            "delete_tags": ["pr-[0-9]+", "(?i)tmp.*"],
-            "protect_tags": [r"v\d+(\.\d+)*", "<&>", "naïve"],
-            "group_by": "(?P<branch>.+)-[0-9a-f]{7}",
+            "tagged": [
+                {"match": [r"v\d+(\.\d+)+", "<&>", "naïve"], "keep": "all"},
+                {"match": ["pr-([0-9]+)", "(?i)tmp.*"], "keep": 0, "keep_within": "7d"},
+                {"match": "(?P<branch>.+)-[0-9a-f]{7}", "keep": 10, "delete_after": "90d", "order": "version"},
+            ],
+            "untagged": {"keep": 0},
+            "orphans": {"keep": "all", "delete_after": "30d"},
             "max_deletions": 1000,
             "dry_run": True,
         },
-        {"repositories": ["gcr.io/example.com/legacy-app/api"], "max_age": None, "group_by": None},
+        {
+            "repositories": ["gcr.io/example.com/legacy-app/api"],
+            "min_age": None,
+            "tagged": [{"match": "latest", "keep": 3, "keep_within": None, "order": None}],
+            "untagged": None,
+            "max_deletions": None,
+        },
     ],
     "dry_run": False,
     "other_gcr_projects": ["acme-data"],
@@ -56,6 +64,10 @@ EVERYTHING: Mapping[str, Any] = {
     "time_limit_seconds": 240,
     "log_level": "DEBUG",
 }
+
+# Terraform's time grows faster than the number of modules.
+_TOGETHER = 50
+_HEADING = "Mistakes in policies:"
 
 
 def absent(what: str) -> NoReturn:
@@ -83,6 +95,8 @@ def terraform(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def initialise(home: Path) -> None:
+    if not shutil.which("terraform"):
+        absent("terraform is not installed")
     result = terraform(home, "init", "-backend=false", "-input=false", "-no-color")
     if result.returncode:
         absent(f"terraform init found no providers: {result.stderr}")
@@ -100,6 +114,66 @@ def make_plan(home: Path, variables: Mapping[str, Any], name: str, *options: str
     assert shown.returncode == 0, shown.stderr
     document: dict[str, Any] = json.loads(shown.stdout)
     return document
+
+
+def without_nulls(document: object) -> object:
+    """Return a document of policies without the keys whose value is null, as the module reads it."""
+    match document:
+        case dict():
+            return {key: without_nulls(value) for key, value in document.items() if value is not None}
+        case list():
+            return [without_nulls(value) for value in document]
+    return document
+
+
+class PlannedPolicies(NamedTuple):
+    """What a plan makes of a document of policies: its mistakes, and what is deployed if it has none."""
+
+    mistakes: Sequence[str]
+    deployed: object = None
+
+
+def plan_policies(home: Path, texts: Sequence[str], decoder: str = "jsondecode") -> list[PlannedPolicies]:
+    """Return what plans make of documents of policies, which ``decoder``, a function of Terraform's, decodes.
+
+    A plan has many of them: each start of Terraform takes longer than several documents.
+    """
+    planned: list[PlannedPolicies] = []
+    for start in range(0, len(texts), _TOGETHER):
+        planned += _plan_together(home / str(start), texts[start : start + _TOGETHER], decoder)
+    return planned
+
+
+def _plan_together(home: Path, texts: Sequence[str], decoder: str) -> list[PlannedPolicies]:
+    calls = []
+    for position, text in enumerate(texts):
+        name = f"case{position}"
+        # A copy for each: an error names the file that it is in, and not the call.
+        shutil.copytree(POLICIES, home / name)
+        (home / f"{name}.text").write_text(text)
+        calls.append(f'module "{name}" {{\n  source = "./{name}"\n  policies = {decoder}(file("{name}.text"))\n}}')
+        calls.append(f'output "{name}" {{\n  value = jsonencode(module.{name}.policies)\n}}')
+    (home / "main.tf").write_text("\n".join(calls))
+    initialise(home)
+
+    result = terraform(home, "plan", "-json", "-input=false", "-out=cases.plan")
+    messages = map(json.loads, result.stdout.splitlines())
+    errors = [message["diagnostic"] for message in messages if message["@level"] == "error"]
+    # An expression that cannot be evaluated would refuse a document, too, but not say why.
+    assert {error["summary"] for error in errors} <= {"Module output value precondition failed"}, errors
+    assert (result.returncode != 0) == bool(errors)
+    mistakes = {error["range"]["filename"].split("/")[0]: error["detail"].splitlines() for error in errors}
+    # A plan with errors has the outputs of the valid documents.
+    shown = terraform(home, "show", "-json", "cases.plan")
+    outputs = json.loads(shown.stdout)["planned_values"].get("outputs", {})
+    planned = []
+    for name in (f"case{position}" for position in range(len(texts))):
+        assert (name in mistakes) != (name in outputs)
+        heading, *lines = mistakes.get(name, [_HEADING])
+        assert heading == _HEADING
+        deployed = json.loads(outputs[name]["value"]) if name in outputs else None
+        planned.append(PlannedPolicies([line.strip() for line in lines], deployed))
+    return planned
 
 
 def planned_resources(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from cleaner.core.graph import Graph
 from cleaner.core.history import History
-from cleaner.core.manifest import OCI_MANIFEST, Links, Listing, Manifest, parse_upload_time
+from cleaner.core.manifest import Listing, Manifest, decode_links, parse_upload_time
 from cleaner.core.notification import NOTHING_NAMED, Named
 from cleaner.core.plan import plan
-from cleaner.core.policy import Policy, policy_from_mapping
+from cleaner.core.policy import Policy
+from cleaner.core.policy_document import policies_from_document
 from cleaner.core.reference import Digest, Repository, Tag
+from cleaner.core.relations import may_have_subject, must_be_read
 from cleaner.core.timing import Timing
 from cleaner.engine.report import Report
 from cleaner.engine.run import Run, make_histories
@@ -133,41 +138,39 @@ class World:
         listing = self.listing()
         history = (self.histories.get(self.repository) or History()).for_next_run()
         history.observe(listing)
-        todo = plan(history.restore(listing), _policy(**policy), NOW, history=history)
-        pending = [one.manifest.digest for one in todo.keep]
-        digests: set[str] = set()
-        while pending:
-            digest = pending.pop()
-            if digest in listing.manifests and digest not in digests:
-                digests.add(digest)
-                manifest = listing.manifests[digest]
-                pending += [*manifest.links.children, *manifest.subjects]
-                pending += [other for other, one in listing.manifests.items() if digest in one.subjects]
+        restored = history.restore(listing)
+        todo = plan(restored, _policy(**policy), NOW, history=history)
+        needed = Graph.of(restored).closure(one.manifest.digest for one in todo.keep)
+        digests = {str(digest) for digest in needed if digest in listing.manifests}
         tags = {tag: digest for tag, digest in self.store.tags(self.name).items() if digest in digests}
         return Kept(tags, digests)
 
     def listing(self) -> Listing:
         """Return what the repository holds, straight from the emulator's memory."""
         held = self.store.manifests(self.name)
-        listed = {child for one in held.values() for child in one.children}
-        manifests = []
-        for digest, one in held.items():
-            read = one.media_type != OCI_MANIFEST or (not one.tags and digest not in listed)
-            links = Links(
-                tuple(Digest(child) for child in one.children),
-                Digest(one.subject) if one.subject and read else None,
-            )
-            manifests.append(
+        unread = Listing.of(
+            self.repository,
+            (
                 Manifest(
                     Digest(digest),
                     one.media_type,
                     tuple(sorted(Tag(tag) for tag in one.tags)),
                     parse_upload_time(one.uploaded_ms),
                     one.size,
-                    links,
                 )
-            )
-        return Listing.of(self.repository, manifests)
+                for digest, one in held.items()
+            ),
+        )
+
+        def read(listing: Listing, digests: Iterable[Digest]) -> Listing:
+            manifests = dict(listing.manifests)
+            for digest in digests:
+                links = decode_links(held[digest].body, digest, held[digest].media_type)
+                manifests[digest] = msgspec.structs.replace(manifests[digest], links=links.within(manifests))
+            return Listing(listing.repository, manifests)
+
+        with_children = read(unread, must_be_read(unread))
+        return read(with_children, may_have_subject(with_children))
 
     @property
     def left(self) -> frozenset[str]:
@@ -197,4 +200,6 @@ _RUN_OPTIONS = ("dry_run", "workers", "time_limit_s", "named")
 
 
 def _policy(**keys: object) -> Policy:
-    return policy_from_mapping({"repositories": ["**"], "keep_untagged": 0, **keys}, "policy")
+    return policies_from_document(
+        [{"repositories": ["**"], "untagged": {"keep": 0}, "orphans": {"keep": 0}, **keys}]
+    )[0]

@@ -1,4 +1,4 @@
-"""Classes, what has to be read for them, and what blocks a deletion."""
+"""Classes, what is kept together, and what blocks a deletion."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from cleaner.core.graph import Graph, Kind, may_have_subject, must_be_read
+from cleaner.core.graph import Graph, Kind
 from cleaner.core.manifest import Manifest
 from cleaner.core.reference import Digest
 from tests.support.builders import cosign, digest, listing, manifest, name_of
@@ -67,13 +67,69 @@ def test_listed_manifest_is_a_child_at_any_depth(kind: str) -> None:
     }
 
 
-@pytest.mark.parametrize("suffix", ["", ".sig", ".att"])
-def test_manifest_with_a_cosign_tag_is_a_referrer_where_its_subject_is_there(suffix: str) -> None:
+@pytest.mark.parametrize("kind", ["oci", "oci-index"])
+def test_manifest_with_a_referrer_tag_is_a_referrer_where_its_subject_is_there(kind: str) -> None:
     """Without its subject it is an orphan."""
-    signature = manifest("signature", tags=cosign("image", suffix))
+    signature = manifest("signature", tags=cosign("image"), kind=kind)
 
     assert kinds(signature, manifest("image"))["signature"] is Kind.REFERRER
     assert kinds(signature, manifest("other"))["signature"] is Kind.ORPHAN
+
+
+def test_docker_manifest_with_a_referrer_tag_is_an_image_without_its_subject() -> None:
+    """It cannot be told from a mirrored image."""
+    signature = manifest("signature", tags=cosign("image"), kind="docker")
+
+    assert kinds(signature, manifest("image"))["signature"] is Kind.REFERRER
+    assert kinds(signature, manifest("other"))["signature"] is Kind.TAGGED_IMAGE
+
+
+def test_manifest_that_is_mirrored_under_a_digest_is_an_image() -> None:
+    """A platform of an upstream index, and that index itself."""
+    held = (
+        manifest("platform", tags=cosign("upstream", "")),
+        manifest("mirrored", tags=cosign("other upstream", ""), children="platform"),
+    )
+
+    assert set(kinds(*held).values()) == {Kind.TAGGED_IMAGE}
+
+
+def test_untagged_referrers_index_is_a_referrer_of_what_its_referrers_refer_to() -> None:
+    """A client that replaced it has taken its tag."""
+    index = manifest("index", children="sbom", is_referrers_index=True)
+    sbom = manifest("sbom", subject="image")
+
+    assert kinds(index, sbom, manifest("image"))["index"] is Kind.REFERRER
+    assert kinds(index, sbom)["index"] is Kind.ORPHAN
+    assert kinds(index, manifest("sbom"))["index"] is Kind.UNTAGGED_IMAGE
+
+
+def test_redundant_index_is_a_child() -> None:
+    """It follows the index that lists what it lists."""
+    graph = graph_of(
+        manifest("merged", tags="v1", children="amd64 arm64"),
+        manifest("helper", children="amd64"),
+        manifest("amd64"),
+        manifest("arm64"),
+    )
+
+    assert graph.kind(graph.listing.manifests[digest("helper")]) is Kind.CHILD
+    assert names_of(graph.needs(digest("merged"))) == {"amd64", "arm64", "helper"}
+    assert names_of(graph.owners(digest("helper"))) == {"merged"}
+    assert names_of(graph.parents.get(digest("helper"), ())) == set()
+
+
+def test_index_whose_children_are_absent_is_told_from_one_that_lists_nothing() -> None:
+    """Nobody can pull the first; the second may be what somebody wants."""
+    held = (
+        manifest("hollow", children="", lists_absent=True),
+        manifest("empty", children=""),
+        manifest("sparse", children="child", lists_absent=True),
+        manifest("child"),
+    )
+    graph = graph_of(*held)
+
+    assert [name_of(one.digest) for one in held if graph.lists_only_absent(one)] == ["hollow"]
 
 
 @pytest.mark.parametrize("children", [None, ""])
@@ -92,8 +148,8 @@ def test_referrer_with_one_of_several_subjects_there_is_no_orphan() -> None:
     assert kinds(signature, manifest("image"))["signature"] is Kind.REFERRER
 
 
-def test_child_that_refers_to_something_is_a_child() -> None:
-    """Whether its subject is there or not."""
+def test_child_that_is_an_orphan_too_is_an_orphan() -> None:
+    """A child whose subject is there is a child."""
     held = (
         manifest("index", children="a b"),
         manifest("a", tags=cosign("image")),
@@ -102,19 +158,12 @@ def test_child_that_refers_to_something_is_a_child() -> None:
     )
 
     assert kinds(*held)["a"] is Kind.CHILD
-    assert kinds(*held)["b"] is Kind.CHILD
+    assert kinds(*held)["b"] is Kind.ORPHAN
 
 
-def test_docker_manifest_with_a_cosign_tag_is_an_image() -> None:
-    """There its tag is an ordinary one."""
-    signature = manifest("signature", tags=cosign("image"), kind="docker")
-
-    assert kinds(signature, manifest("image")) == {"signature": Kind.TAGGED_IMAGE, "image": Kind.UNTAGGED_IMAGE}
-
-
-def test_manifest_that_signs_itself_is_its_own_referrer() -> None:
-    """A tag can name the manifest that it stands on."""
-    assert kinds(manifest("x", tags=cosign("x"))) == {"x": Kind.REFERRER}
+def test_manifest_that_is_tagged_with_its_own_digest_is_an_image() -> None:
+    """imgpkg tags an image so."""
+    assert kinds(manifest("x", tags=cosign("x"))) == {"x": Kind.TAGGED_IMAGE}
 
 
 def test_entry_that_is_not_in_the_repository_has_no_edge() -> None:
@@ -123,77 +172,6 @@ def test_entry_that_is_not_in_the_repository_has_no_edge() -> None:
 
     assert names_of(graph.closure([digest("index")])) == {"index", "there"}
     assert digest("absent") not in graph.parents
-
-
-# --- what has to be read
-
-
-def test_every_index_has_to_be_read() -> None:
-    """Whatever its tags and its age; nothing else."""
-    held = listing(
-        manifest("tagged", tags="v1", children=""),
-        manifest("untagged", children="", kind="docker-index"),
-        manifest("old", 999, children=""),
-        manifest("oci"),
-        manifest("docker", kind="docker"),
-        manifest("odd", kind="text/plain"),
-    )
-
-    assert names_of(must_be_read(held)) == {"tagged", "untagged", "old"}
-
-
-def test_untagged_oci_manifest_that_no_index_lists_has_to_be_read() -> None:
-    """Only that can be a referrer and nothing else; each reading is a request."""
-    held = listing(
-        manifest("alone"),
-        manifest("tagged", tags="v1"),
-        manifest("signature", tags=cosign("alone")),
-        manifest("docker", kind="docker"),
-        manifest("odd", kind="text/plain"),
-        manifest("index", children="child"),
-        manifest("child"),
-    )
-
-    assert names_of(may_have_subject(held)) == {"alone"}
-
-
-@pytest.mark.parametrize(
-    ("suffix", "kind", "subject", "is_read"),
-    [
-        ("", "oci-index", "alone", True),
-        (".sig", "oci-index", "alone", False),
-        ("", "docker-index", "alone", False),
-        ("", "oci-index", "absent", False),
-    ],
-)
-def test_what_a_referrers_index_lists_has_to_be_read(suffix: str, kind: str, subject: str, *, is_read: bool) -> None:
-    """Whatever tags it has: the registry refuses the subject for it.  Only OCI manifests can have a subject."""
-    held = listing(
-        manifest("alone", tags="v1"),
-        manifest("referrers", tags=cosign(subject, suffix), children="sbom listed docker", kind=kind),
-        manifest("sbom", tags="v2"),
-        manifest("listed"),
-        manifest("docker", kind="docker"),
-    )
-
-    assert names_of(may_have_subject(held)) == ({"sbom", "listed"} if is_read else set())
-
-
-def test_what_is_asked_for_has_to_be_read_if_it_can_have_a_subject() -> None:
-    """Tagged or listed, if it is an OCI manifest."""
-    held = listing(
-        manifest("alone"),
-        manifest("tagged", tags="v1"),
-        manifest("new-tagged", tags="v2"),
-        manifest("docker", kind="docker"),
-        manifest("index", children="child new-child"),
-        manifest("child"),
-        manifest("new-child"),
-    )
-
-    asked_for = {digest(name) for name in ("new-tagged", "docker", "new-child", "absent")}
-
-    assert names_of(may_have_subject(held, asked_for)) == {"alone", "new-tagged", "new-child"}
 
 
 # --- what is kept together
@@ -256,7 +234,7 @@ def test_groups_are_what_is_kept_or_deleted_together() -> None:
 
 
 def test_registry_refuses_a_subject_for_the_manifests_whose_documents_name_it() -> None:
-    """It does not know what cosign's tags mean."""
+    """It does not know what referrer tags mean."""
     graph = graph_of(
         manifest("subject"),
         manifest("sbom", subject="subject"),
@@ -284,6 +262,17 @@ def test_referrers_index_blocks_its_subject(suffix: str, kind: str, *, is_blocki
     )
 
     assert names_of(graph.blocking.get(digest("subject"), ())) == ({"referrers"} if is_blocking else set())
+
+
+def test_untagged_referrers_index_blocks_the_subject_of_what_it_lists() -> None:
+    """The registry wants it deleted before what it lists, and that before the subject."""
+    graph = graph_of(
+        manifest("subject"),
+        manifest("index", children="sbom", is_referrers_index=True),
+        manifest("sbom", subject="subject"),
+    )
+
+    assert names_of(graph.blocking[digest("subject")]) == {"index", "sbom"}
 
 
 def attestations(*manifests: Manifest) -> dict[str, set[str]]:

@@ -18,6 +18,7 @@ from tests.support.builders import (
     listing,
     manifest,
     name_of,
+    one_rule,
     planned,
     policy,
     reasons,
@@ -309,7 +310,7 @@ def test_children_of_a_deleted_index_follow_it() -> None:
     """They are no untagged images, and take the place of none."""
     index = manifest("index", 3, tags="ci-1", children="amd64 arm64")
     there = [manifest("amd64", 3), manifest("arm64", 3), manifest("u1", 8), manifest("u2", 9), manifest("u3", 10)]
-    by = policy(delete_tags=["ci-.*"], keep=1, keep_untagged=2, max_age=None)
+    by = policy(**one_rule(1, 2, match="ci-.*"))
 
     assert reasons(planned(there, by, deleted=[index])) == {
         "amd64": "follows",
@@ -323,7 +324,7 @@ def test_children_of_a_deleted_index_follow_it() -> None:
 def test_image_that_has_lost_its_tags_is_a_tagged_image() -> None:
     """It takes no untagged image's place, and is judged by the tags that it had."""
     held = [manifest("image", 4), manifest("untagged", 9), manifest("old", 10)]
-    by = retiring(max_age=None, keep_untagged=1)
+    by = policy(**one_rule(5, 1))
 
     assert reasons(planned(held, by)) == {"image": "newest", "untagged": "expired", "old": "expired"}
     assert reasons(planned(held, by, lost_tags={"image": "v1"})) == {
@@ -331,18 +332,18 @@ def test_image_that_has_lost_its_tags_is_a_tagged_image() -> None:
         "untagged": "newest",
         "old": "expired",
     }
-    expiring = retiring(max_age=None, keep_untagged=1, keep=1)
+    expiring = policy(**one_rule(1, 1))
     newer = manifest("newer", 1, tags="v2")
     assert reasons(planned([*held, newer], expiring, lost_tags={"image": "v1"}))["image"] == "expired"
-    protecting = retiring(protect_tags=["release"])
-    assert kept(planned(held, protecting, lost_tags={"image": "release"})) == {"image": "protected-tag"}
+    protecting = policy(tagged=[{"match": "release", "keep": "all"}], untagged={"keep": 0})
+    assert kept(planned(held, protecting, lost_tags={"image": "release"})) == {"image": "protected"}
 
 
 def test_deleted_image_takes_no_place_among_the_newest() -> None:
     """An older one stays if somebody has deleted what was kept."""
     held = [manifest("new", 1, tags="v3"), manifest("old", 3, tags="v1")]
     middle = manifest("middle", 2, tags="v2")
-    by = policy(delete_tags=[".*"], keep=1)
+    by = policy(**one_rule(1))
 
     assert reasons(planned(held, by, deleted=[middle])) == {"new": "newest", "old": "expired"}
     assert reasons(planned(held[1:], by, deleted=[middle])) == {"old": "newest"}
@@ -371,13 +372,13 @@ def test_what_has_come_since_to_a_deleted_manifest_is_judged_by_itself() -> None
 
 
 def test_referrer_of_a_deleted_image_is_no_orphan() -> None:
-    """It follows its image, whatever the policy says of orphans' tags."""
+    """It follows its image, whatever the policy says of orphans."""
     gone = manifest("gone", tags="ci-1")
     signature = manifest("signature", tags=cosign("gone"))
-    by = retiring(delete_tags=["ci-.*"])
+    by = retiring(orphans={"keep": "all"})
 
     assert reasons(planned([signature], by, deleted=[gone])) == {"signature": "follows"}
-    assert reasons(planned([signature], by)) == {"signature": "tagged"}
+    assert reasons(planned([signature], by)) == {"signature": "protected"}
 
 
 def test_what_got_a_tag_while_the_run_was_on_is_just_pushed() -> None:

@@ -14,6 +14,7 @@ from cleaner.core.manifest import (
     DOCKER_INDEX,
     DOCKER_MANIFEST,
     MEDIA_TYPES,
+    NO_DESCRIPTORS,
     NO_LINKS,
     OCI_INDEX,
     OCI_MANIFEST,
@@ -22,11 +23,12 @@ from cleaner.core.manifest import (
     TagsPage,
     decode_links,
     decode_tags_page,
+    newest_first,
     parse_upload_time,
 )
-from cleaner.core.reference import Digest, Tag
-from cleaner.core.rules import newest_first
-from tests.support.builders import cosign, digest, manifest
+from cleaner.core.reference import Digest
+from cleaner.core.relations import tag_subject
+from tests.support.builders import digest
 
 DATA = Path(__file__).parent.parent / "data"
 UPLOADED = datetime(2020, 8, 12, 1, 15, 59, 140_000, tzinfo=UTC)
@@ -79,12 +81,14 @@ def test_captured_multi_arch_listing_is_read() -> None:
 def test_captured_cosign_listing_is_read() -> None:
     """Created times below zero are ignored; the signature's subject is not in the listing."""
     decoded = decode_tags_page(captured("gcr-cosign.tags-list.json"))
-    signed = [each for each in decoded.manifests if each.subjects]
+    present = {each.digest for each in decoded.manifests}
+    subjects = (tag_subject(each, tag, present) for each in decoded.manifests for tag in each.tags)
+    signed = [*filter(None, subjects)]
 
     assert len(decoded.manifests) == 4
     assert all(each.uploaded for each in decoded.manifests)
     assert len(signed) == 1
-    assert signed[0].subjects[0] not in {each.digest for each in decoded.manifests}
+    assert signed[0] not in present
 
 
 def test_captured_artifact_registry_listing_is_read() -> None:
@@ -356,7 +360,7 @@ def test_platform_of_a_child_is_read_if_it_is_well_formed(platform: object, show
 
     decoded = links_of(document, OCI_INDEX)
 
-    assert decoded == Links((digest("a"), digest("b")), platforms=(shown, ""))
+    assert (decoded.children, decoded.platforms) == ((digest("a"), digest("b")), (shown, ""))
 
 
 ATTESTATION = {"vnd.docker.reference.type": "attestation-manifest"}
@@ -368,7 +372,8 @@ def test_attestation_of_a_child_is_recognised_by_its_annotations() -> None:
     document = {"manifests": [{"digest": digest("a")}, {"digest": digest("b"), "annotations": notes}]}
 
     links = links_of(document, OCI_INDEX)
-    assert links == Links((digest("a"), digest("b")), None, ((digest("b"), digest("a")),), ("", ""))
+    assert links.children == (digest("a"), digest("b"))
+    assert links.attestations == ((digest("b"), digest("a")),)
 
 
 @pytest.mark.parametrize(
@@ -391,7 +396,8 @@ def test_other_annotations_are_ignored(annotations: object) -> None:
     """The index is not malformed because of them."""
     document = {"manifests": [{"digest": digest("a")}, {"digest": digest("b"), "annotations": annotations}]}
 
-    assert links_of(document, OCI_INDEX) == Links((digest("a"), digest("b")), platforms=("", ""))
+    links = links_of(document, OCI_INDEX)
+    assert (links.children, links.attestations) == ((digest("a"), digest("b")), ())
 
 
 def test_attestation_that_is_listed_a_thousand_times_is_one() -> None:
@@ -407,11 +413,14 @@ def test_attestation_that_is_listed_a_thousand_times_is_one() -> None:
 def test_links_within_a_listing_lack_absent_children() -> None:
     """Their platforms and attestations are removed as well; links whose children are all present are unchanged."""
     a, b, c = digest("a"), digest("b"), digest("c")
-    whole = Links((a, b, c), digest("s"), ((b, a), (c, a)), ("linux/amd64", "", "x/y"))
+    whole = Links((a, b, c), digest("s"), ((b, a), (c, a)), ("linux/amd64", "", "x/y"), (b, c), has_descriptors=True)
 
     assert whole.within({a, b, c, digest("d")}) is whole
-    assert whole.within({a, c}) == Links((a, c), digest("s"), ((c, a),), ("linux/amd64", "x/y"))
-    assert whole.within({c}) == Links((c,), digest("s"), (), ("x/y",))
+    assert whole.within({a, c}) == Links(
+        (a, c), digest("s"), ((c, a),), ("linux/amd64", "x/y"), (c,), has_descriptors=True
+    )
+    assert whole.within({c}) == Links((c,), digest("s"), (), ("x/y",), (c,), has_descriptors=True)
+    assert whole.within(set()) == Links((), digest("s"), has_descriptors=True)
     assert Links((a, b)).within({b}) == Links((b,))
     assert Links((a,), digest("s")).within(set()) == Links((), digest("s"))
 
@@ -420,7 +429,9 @@ def test_links_within_a_listing_lack_absent_children() -> None:
 @pytest.mark.parametrize("media_type", [OCI_INDEX, DOCKER_INDEX])
 def test_index_may_be_empty(manifests: object, media_type: str) -> None:
     """Go writes an empty list as null."""
-    assert links_of({"manifests": manifests}, media_type) == NO_LINKS
+    links = links_of({"manifests": manifests}, media_type)
+
+    assert (links.children, links.has_descriptors, links.content) == ((), False, NO_DESCRIPTORS)
 
 
 @pytest.mark.parametrize("media_type", [OCI_MANIFEST, OCI_INDEX])
@@ -428,14 +439,82 @@ def test_oci_document_names_its_subject(media_type: str) -> None:
     """Both of a manifest and of an index."""
     document = {"manifests": [], "subject": {"digest": digest("s")}}
 
-    assert links_of(document, media_type) == Links((), digest("s"))
-    assert links_of(document | {"subject": None}, media_type) == NO_LINKS
+    assert links_of(document, media_type).subject == digest("s")
+    assert links_of(document | {"subject": None}, media_type).subject is None
+
+
+TYPED = {"digest": digest("a"), "artifactType": "application/spdx+json"}
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "media_type", "is_referrers_index"),
+    [
+        ([TYPED], OCI_INDEX, True),
+        ([TYPED, {**TYPED, "digest": digest("b")}], OCI_INDEX, True),
+        ([], OCI_INDEX, True),
+        ([TYPED, {"digest": digest("b")}], OCI_INDEX, False),
+        ([{**TYPED, "artifactType": ""}], OCI_INDEX, False),
+        ([{**TYPED, "artifactType": 5}], OCI_INDEX, False),
+        ([TYPED], DOCKER_INDEX, False),
+    ],
+)
+def test_index_in_which_every_descriptor_has_an_artifact_type_is_a_referrers_index(
+    descriptors: list[object], media_type: str, *, is_referrers_index: bool
+) -> None:
+    """Only an OCI index can be one; one without descriptors is."""
+    assert links_of({"manifests": descriptors}, media_type).is_referrers_index is is_referrers_index
+
+
+@pytest.mark.parametrize("platform", [{}, {"os": "unknown", "architecture": "unknown"}, "malformed"])
+def test_child_that_is_listed_without_a_platform_is_told_from_one_with_any(platform: object) -> None:
+    """One that is listed both ways is one without."""
+    listed = [{"digest": digest("a"), "platform": platform}, {"digest": digest("b")}]
+    document = {"manifests": [*listed, {"digest": digest("c"), "platform": platform}, {"digest": digest("c")}]}
+
+    assert links_of(document, OCI_INDEX).without_platform == (digest("b"), digest("c"))
+
+
+OCI_CONFIG = {"mediaType": "application/vnd.oci.image.config.v1+json"}
+DOCKER_CONFIG = {"mediaType": "application/vnd.docker.container.image.v1+json"}
+OCI_LAYER = {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip"}
+DOCKER_LAYER = {"mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip"}
+SIGNATURE = {"mediaType": "application/vnd.dev.cosign.simplesigning.v1+json"}
+CHART = {"mediaType": "application/vnd.cncf.helm.config.v1+json"}
+
+
+@pytest.mark.parametrize(
+    ("document", "content"),
+    [
+        ({}, "image"),
+        ({"config": OCI_CONFIG, "layers": [OCI_LAYER]}, "image"),
+        ({"config": DOCKER_CONFIG, "layers": [DOCKER_LAYER]}, "image"),
+        ({"artifactType": "text/x", "config": CHART, "layers": [SIGNATURE]}, "text/x"),
+        ({"artifactType": "", "config": CHART, "layers": [SIGNATURE]}, CHART["mediaType"]),
+        ({"config": OCI_CONFIG, "layers": [OCI_LAYER, SIGNATURE, CHART]}, SIGNATURE["mediaType"]),
+        ({"config": OCI_CONFIG, "layers": [{"mediaType": ""}, {}, SIGNATURE]}, SIGNATURE["mediaType"]),
+        ({"artifactType": 5, "config": [], "layers": {"mediaType": "x"}}, "image"),
+        ({"artifactType": None, "config": {"mediaType": 5}, "layers": [5, {"mediaType": 5}]}, "image"),
+    ],
+)
+def test_kind_of_content_is_the_first_media_type_that_is_no_images(document: object, content: str) -> None:
+    """The artifact type, else the config's, else the first layer's; what is malformed says nothing."""
+    assert links_of(document, OCI_MANIFEST).content == content
+
+
+def test_kind_of_content_of_an_index() -> None:
+    """An index without descriptors is a kind of its own; Docker's have no artifact type."""
+    listed = {"manifests": [{"digest": digest("a")}]}
+
+    assert links_of(listed, OCI_INDEX).content == "image"
+    assert links_of({**listed, "artifactType": "text/x"}, OCI_INDEX).content == "text/x"
+    assert links_of({**listed, "artifactType": "text/x"}, DOCKER_INDEX).content == "image"
+    assert links_of({"manifests": [], "artifactType": "text/x"}, OCI_INDEX).content == NO_DESCRIPTORS
 
 
 @pytest.mark.parametrize("media_type", [DOCKER_MANIFEST, DOCKER_INDEX])
 def test_docker_document_has_no_subject(media_type: str) -> None:
     """A ``subject`` in it is ignored."""
-    assert links_of({"manifests": [], "subject": {"digest": digest("s")}}, media_type) == NO_LINKS
+    assert links_of({"manifests": [], "subject": {"digest": digest("s")}}, media_type).subject is None
 
 
 @pytest.mark.parametrize("media_type", [DOCKER_MANIFEST, OCI_MANIFEST])
@@ -519,67 +598,12 @@ def test_four_media_types_are_known() -> None:
 
 
 def test_media_type_says_what_a_manifest_is() -> None:
-    """Four are known; two of them are indexes, two can have a subject."""
-    kinds = (*MEDIA_TYPES, "", "application/vnd.oci.artifact.manifest.v1+json", OCI_INDEX + ";charset=utf-8")
+    """Six are understood; two of them are indexes, two can have a subject."""
+    schema_1 = [f"application/vnd.docker.distribution.manifest.v1+{suffix}" for suffix in ("json", "prettyjws")]
+    unknown = ("", "application/vnd.oci.artifact.manifest.v1+json", OCI_INDEX + ";charset=utf-8")
+    kinds = (*MEDIA_TYPES, *schema_1, *unknown)
     told = {kind: Manifest(digest("x"), kind) for kind in kinds}
 
-    assert [kind for kind, each in told.items() if each.has_known_type] == list(MEDIA_TYPES)
+    assert [kind for kind, each in told.items() if each.has_known_type] == [*MEDIA_TYPES, *schema_1]
     assert [kind for kind, each in told.items() if each.is_index] == [DOCKER_INDEX, OCI_INDEX]
     assert [kind for kind, each in told.items() if each.is_oci] == [OCI_MANIFEST, OCI_INDEX]
-
-
-@pytest.mark.parametrize("kind", ["oci", "oci-index"])
-@pytest.mark.parametrize("suffix", ["", ".sig", ".att", ".sbom", ".x.y", "._"])
-def test_cosign_tag_names_its_subject(kind: str, suffix: str) -> None:
-    """With a suffix, as cosign writes it, and without one, as in the referrers tag schema."""
-    tagged = manifest("x", tags=cosign("s", suffix), kind=kind)
-
-    assert tagged.cosign_subject(tagged.tags[0]) == digest("s")
-    assert tagged.subjects == (digest("s"),)
-    assert not tagged.has_ordinary_tag
-
-
-@pytest.mark.parametrize("kind", ["docker", "docker-index", "", "text/plain"])
-def test_cosign_tag_is_ordinary_on_other_types(kind: str) -> None:
-    """A Docker manifest has no cosign tags."""
-    tagged = manifest("x", tags=cosign("s"), kind=kind or "unknown/type")
-
-    assert tagged.has_ordinary_tag
-    assert tagged.subjects == ()
-
-
-@pytest.mark.parametrize(
-    "tag",
-    [
-        "sha256-" + "a" * 63,
-        "sha256-" + "a" * 65,
-        "sha256-" + "a" * 64 + ".",
-        "sha256-" + "a" * 64 + "-sig",
-        "sha256-" + "a" * 64 + "_sig",
-        "sha256-" + "g" * 64,
-        "sha256-" + "A" * 64,
-        "sha512-" + "a" * 128,
-        "xsha256-" + "a" * 64,
-        "sha256_" + "a" * 64,
-        "v1",
-    ],
-)
-def test_other_tag_is_ordinary(tag: str) -> None:
-    """Anything but the two forms."""
-    tagged = manifest("x", tags=tag)
-
-    assert tagged.cosign_subject(Tag(tag)) is None
-    assert tagged.has_ordinary_tag
-    assert tagged.subjects == ()
-
-
-def test_subjects_are_each_named_once() -> None:
-    """The subject of the document first, then those of the tags."""
-    tags = f"{cosign('a')} {cosign('a', '.att')} {cosign('b')} v1"
-    named = manifest("x", tags=tags, children="", subject="s").subjects
-
-    assert named[0] == digest("s")
-    assert sorted(named[1:]) == sorted([digest("a"), digest("b")])
-    assert manifest("x", tags=cosign("s"), children="", subject="s").subjects == (digest("s"),)
-    assert manifest("x").subjects == ()
-    assert manifest("x", subject="s").subjects == (digest("s"),)

@@ -1,4 +1,4 @@
-"""Deciding: the classes of manifests, what goes and why."""
+"""Deciding: the classes of manifests, what is deleted and why."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tests.support.builders import (
     kept,
     manifest,
     name_of,
+    one_rule,
     planned,
     policy,
     possible_order,
@@ -51,10 +52,10 @@ def test_kept_image_keeps_all_that_belongs_to_it() -> None:
         manifest("arm64", 999, kind="docker"),
         manifest("signature", 999, tags=cosign("image")),
         manifest("platform-sbom", 999, subject="arm64"),
-        manifest("sbom-signature", 999, tags=cosign("platform-sbom", "")),
+        manifest("sbom-signature", 999, tags=cosign("platform-sbom")),
     ]
 
-    result = planned(held, policy(delete_tags=[".*"], keep_untagged=0))
+    result = planned(held, policy(**one_rule(untagged=0)))
 
     assert reasons(result) == {name_of(each.digest): "needed" for each in held} | {"image": "newest"}
 
@@ -67,7 +68,7 @@ def test_child_of_kept_index_is_kept() -> None:
         manifest("arm64", 90),
     ]
 
-    result = planned(held, policy(keep=1, delete_tags=[".*"]))
+    result = planned(held, policy(**one_rule(1)))
 
     assert reasons(result) == {"index": "newest", "amd64": "needed", "arm64": "needed"}
 
@@ -82,7 +83,7 @@ def test_shared_child_stays_with_the_index_that_stays() -> None:
         manifest("own", 9),
     ]
 
-    result = planned(held, policy(keep=1, delete_tags=[".*"]))
+    result = planned(held, policy(**one_rule(1)))
 
     assert deleted(result) == {"old": "expired", "own": "follows"}
     assert kept(result) == {"new": "newest", "shared": "needed", "base": "needed"}
@@ -94,8 +95,9 @@ def test_shared_child_goes_after_all_of_its_indexes() -> None:
         [
             manifest("a", 30, tags="v1", children="shared"),
             manifest("b", 20, tags="v2", children="nested"),
-            manifest("nested", 40, children="shared"),
+            manifest("nested", 40, children="shared own"),
             manifest("shared", 50),
+            manifest("own", 50),
         ],
         RETIRING,
     )
@@ -109,7 +111,7 @@ def test_listed_manifest_that_is_not_there_is_ignored() -> None:
     """Sparse indexes and BuildKit's cache list what was never pushed."""
     held = [manifest("kept", 0.5, tags="v2", children="nowhere"), manifest("going", children="nowhere elsewhere")]
 
-    assert reasons(planned(held, retiring(keep_untagged=0))) == {"kept": "newest", "going": "expired"}
+    assert reasons(planned(held, RETIRING)) == {"kept": "newest", "going": "expired"}
 
 
 def test_untagged_image_goes_by_its_own_age() -> None:
@@ -122,16 +124,16 @@ def test_untagged_image_goes_by_its_own_age() -> None:
 def test_child_with_a_tag_of_its_own_is_judged() -> None:
     """Its index may go without it; it may not go without its index."""
     index = manifest("index", 30, tags="ci-1", children="child")
-    by = retiring(delete_tags=["ci-.*"])
+    by = policy(**one_rule(match="ci-.*", delete_after="1d"))
 
-    assert reasons(planned([index, manifest("child", tags="v1")], by)) == {"index": "expired", "child": "tagged"}
+    assert reasons(planned([index, manifest("child", tags="v1")], by)) == {"index": "expired", "child": "unmatched"}
 
     both = planned([index, manifest("child", tags="ci-2")], by)
     assert reasons(both) == {"index": "expired", "child": "expired"}
     assert after(both, "child") == {"index"}
 
     keeping = planned([manifest("index", 30, tags="v1", children="child"), manifest("child", tags="ci-2")], by)
-    assert reasons(keeping) == {"index": "tagged", "child": "needed"}
+    assert reasons(keeping) == {"index": "unmatched", "child": "needed"}
 
 
 def test_child_with_a_tag_takes_no_place_in_keep() -> None:
@@ -144,27 +146,40 @@ def test_child_with_a_tag_takes_no_place_in_keep() -> None:
         manifest("older", 3, tags="v0"),
     ]
 
-    result = planned(held, policy(keep=2, delete_tags=[".*"]))
+    result = planned(held, policy(**one_rule(2)))
 
     assert deleted(result) == {"older": "expired"}
 
 
-@pytest.mark.parametrize("suffix", ["", ".sig", ".att", ".sbom"])
-def test_signature_follows_its_image(suffix: str) -> None:
-    """Its tag does not make it an image, and delete_tags has no say."""
-    held = [manifest("image", 30, tags="ci-1"), manifest("signature", 1, tags=cosign("image", suffix))]
+@pytest.mark.parametrize("suffix", [".sig", ".att", ".sbom"])
+@pytest.mark.parametrize("kind", ["oci", "oci-index", "docker"])
+def test_signature_follows_its_image(suffix: str, kind: str) -> None:
+    """Its tag does not make it an image, so no rule is for it."""
+    held = [manifest("image", 30, tags="ci-1"), manifest("signature", 1, tags=cosign("image", suffix), kind=kind)]
 
-    result = planned(held, retiring(delete_tags=["ci-.*"]))
+    result = planned(held, policy(**one_rule(match="ci-.*", delete_after="1d")))
 
     assert reasons(result) == {"image": "expired", "signature": "follows"}
     assert after(result, "signature") == {"image"}
 
 
-def test_signature_of_a_docker_type_is_an_ordinary_image() -> None:
-    """There its tag is judged like any other, and protects nothing."""
-    held = [manifest("image", 30, tags="ci-1"), manifest("signature", tags=cosign("image"), kind="docker")]
+def test_signature_of_a_docker_type_without_its_image_is_an_image() -> None:
+    """It cannot be told from an image that is mirrored under a digest."""
+    held = [manifest("signature", tags=cosign("image"), kind="docker")]
 
-    assert reasons(planned(held, retiring(delete_tags=["ci-.*"]))) == {"image": "expired", "signature": "tagged"}
+    assert reasons(planned(held, policy(**one_rule(match="ci-.*")))) == {"signature": "unmatched"}
+    assert reasons(planned(held, RETIRING)) == {"signature": "expired"}
+
+
+def test_referrer_tag_binds_a_tagged_image_to_its_subject() -> None:
+    """It is judged by all its tags, and is also needed by that subject."""
+    held = [manifest("image", 30, tags="v1"), manifest("both", 30, tags=f"ci-1 {cosign('image')}")]
+    by = {"tagged": [{"match": "v.*", "keep": "all"}, {"match": ".*", "delete_after": "1d"}]}
+
+    assert reasons(planned(held, policy(**by))) == {"image": "protected", "both": "needed"}
+    assert reasons(planned(held, RETIRING)) == {"image": "expired", "both": "expired"}
+    unmatched = policy(**one_rule(match="ci-.*|v1", delete_after="1d"))
+    assert reasons(planned(held, unmatched)) == {"image": "needed", "both": "unmatched"}
 
 
 def test_signature_of_two_images_stays_with_either() -> None:
@@ -175,7 +190,7 @@ def test_signature_of_two_images_stays_with_either() -> None:
         manifest("signature", 30, tags=f"{cosign('new')} {cosign('old')}"),
     ]
 
-    assert reasons(planned(held, policy(keep=1, delete_tags=[".*"]))) == {
+    assert reasons(planned(held, policy(**one_rule(1)))) == {
         "new": "newest",
         "old": "needed",
         "signature": "needed",
@@ -197,16 +212,19 @@ def test_tagged_referrer_is_judged_and_needs_its_subject() -> None:
     """An index with a tag is read anyway, so that its subject is known."""
     held = [manifest("image", 30, tags="ci-1"), manifest("sbom", 30, tags="v1", subject="image", children="")]
 
-    assert reasons(planned(held, retiring(delete_tags=["ci-.*"]))) == {"image": "needed", "sbom": "tagged"}
+    assert reasons(planned(held, policy(**one_rule(match="ci-.*", delete_after="1d")))) == {
+        "image": "needed",
+        "sbom": "unmatched",
+    }
 
 
-def test_orphan_goes() -> None:
-    """Its subject is gone; before it goes, the registry has to say so."""
+def test_orphan_is_deleted_if_the_rule_lets_it() -> None:
+    """Before that, the registry has to say that its subject does not exist."""
     held = [manifest("by-document", subject="gone"), manifest("by-tag", tags=cosign("gone"))]
 
     result = planned(held, RETIRING)
 
-    assert reasons(result) == {"by-document": "orphan", "by-tag": "orphan"}
+    assert reasons(result) == {"by-document": "orphaned", "by-tag": "orphaned"}
     assert [step.must_be_missing for step in result.steps] == [(digest("gone"),)] * 2
 
 
@@ -219,28 +237,130 @@ def test_orphan_of_several_subjects_needs_all_of_them_to_be_gone() -> None:
     assert set(result.steps[0].must_be_missing) == {digest("gone"), digest("lost"), digest("missing")}
 
 
-def test_orphan_goes_whatever_keep_says() -> None:
-    """It takes no place in a pool, and has none."""
+def test_orphan_takes_no_place_among_untagged_images() -> None:
+    """Nor is it deleted by their rule."""
     held = [manifest("orphan", 1, subject="gone"), manifest("untagged", 2), manifest("older", 3)]
 
-    assert reasons(planned(held, policy(keep_untagged=1))) == {
-        "orphan": "orphan",
+    assert reasons(planned(held, policy(untagged={"keep": 1}))) == {
+        "orphan": "protected",
         "untagged": "newest",
         "older": "expired",
     }
 
 
-def test_orphan_with_a_cosign_tag_goes_only_if_delete_tags_match_it() -> None:
-    """Every one of its tags; without a tag it just goes."""
+ORPHANS = [
+    manifest("new", 1, subject="gone"),
+    manifest("signature", 30, tags=cosign("gone")),
+    manifest("index", 30, children="sbom", is_referrers_index=True),
+    manifest("sbom", 30, subject="lost"),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ({}, dict.fromkeys(("new", "signature", "index", "sbom"), "protected")),
+        ({"orphans": {"keep": "all"}}, dict.fromkeys(("new", "signature", "index", "sbom"), "protected")),
+        ({"orphans": {"keep": 0}}, dict.fromkeys(("new", "signature", "index", "sbom"), "orphaned")),
+        (
+            {"orphans": {"delete_after": "7d"}},
+            {"new": "protected", "signature": "orphaned", "index": "orphaned", "sbom": "orphaned"},
+        ),
+        (
+            {"orphans": {"keep_within": "7d"}},
+            {"new": "recent", "signature": "orphaned", "index": "orphaned", "sbom": "orphaned"},
+        ),
+    ],
+)
+def test_orphans_are_judged_by_their_own_rule(rule: dict[str, object], expected: dict[str, str]) -> None:
+    """By default they are kept: their subjects may be elsewhere.  No rule for tags is for them."""
+    by = policy(tagged=[{"match": ".*", "delete_after": "1d"}], untagged={"keep": 0}, **rule)
+
+    assert reasons(planned(ORPHANS, by)) == expected
+
+
+def test_child_that_is_an_orphan_too_is_judged_as_an_orphan() -> None:
+    """A kept index needs it all the same."""
     held = [
-        manifest("untagged", subject="gone"),
-        manifest("signature", tags=cosign("gone")),
-        manifest("both", tags=f"{cosign('gone')} {cosign('lost', '.att')}"),
+        manifest("index", 30, tags="v1", children="sbom", without_platform="sbom"),
+        manifest("sbom", 30, subject="gone"),
     ]
 
-    assert set(kept(planned(held, policy()))) == {"signature", "both"}
-    assert set(kept(planned(held, policy(delete_tags=[r"sha256-[0-9a-f]{64}\.sig"])))) == {"both"}
-    assert kept(planned(held, policy(delete_tags=["sha256-.*"]))) == {}
+    assert reasons(planned(held, RETIRING)) == {"index": "expired", "sbom": "orphaned"}
+    assert reasons(planned(held, retiring(orphans={"keep": "all"}))) == {"index": "expired", "sbom": "protected"}
+    assert reasons(planned(held, policy(orphans={"keep": 0}))) == {"index": "unmatched", "sbom": "needed"}
+
+
+# --- referrers indexes and redundant indexes
+
+
+def test_replaced_referrers_index_follows_the_subject_of_what_it_lists() -> None:
+    """It is no image: it takes no place, and does not keep its subject."""
+    held = [
+        manifest("image", 30, tags="ci-1"),
+        manifest("sbom", 30, subject="image"),
+        manifest("old index", 30, children="sbom", is_referrers_index=True),
+        manifest("index", 30, tags=cosign("image", ""), children="sbom later", is_referrers_index=True),
+        manifest("later", 30, subject="image"),
+        manifest("untagged", 40),
+    ]
+
+    result = planned(held, policy(tagged=[{"match": ".*", "delete_after": "1d"}], untagged={"keep": 1}))
+
+    assert reasons(result) == {
+        "image": "expired",
+        "sbom": "follows",
+        "old index": "follows",
+        "index": "follows",
+        "later": "follows",
+        "untagged": "newest",
+    }
+    order = possible_order(result)
+    assert order[-1] == "image"
+    assert order.index("index") < order.index("sbom")
+    assert order.index("old index") < order.index("sbom")
+
+
+def test_redundant_index_follows_the_index_that_lists_what_it_lists() -> None:
+    """It takes no untagged image's place, and is deleted between that index and their children."""
+    held = [
+        manifest("merged", 3, tags="v1", children="amd64 arm64"),
+        manifest("helper", 3, children="amd64"),
+        manifest("amd64", 3),
+        manifest("arm64", 3),
+        manifest("untagged", 9),
+    ]
+    by = policy(**one_rule(0, 1))
+
+    assert reasons(planned(held, policy(untagged={"keep": 1}))) == {
+        "merged": "unmatched",
+        "helper": "needed",
+        "amd64": "needed",
+        "arm64": "needed",
+        "untagged": "newest",
+    }
+    result = planned(held, by)
+    assert deleted(result) == {"merged": "expired", "helper": "follows", "amd64": "follows", "arm64": "follows"}
+    assert after(result, "helper") == {"merged"}
+    assert after(result, "amd64") == {"merged", "helper"}
+
+
+def test_running_helper_index_does_not_keep_the_merged_one() -> None:
+    """It does not need it; what lists a child that runs is kept."""
+    held = [
+        manifest("merged", 30, tags="v1", children="amd64 arm64"),
+        manifest("helper", 30, children="amd64"),
+        manifest("amd64", 30),
+        manifest("arm64", 30),
+    ]
+
+    assert reasons(planned(held, RETIRING, running="helper")) == {
+        "merged": "expired",
+        "helper": "running",
+        "amd64": "needed",
+        "arm64": "follows",
+    }
+    assert reasons(planned(held, RETIRING, running="amd64"))["merged"] == "running"
 
 
 def test_orphan_takes_along_what_belongs_to_it() -> None:
@@ -253,7 +373,7 @@ def test_orphan_takes_along_what_belongs_to_it() -> None:
 
     result = planned(held, RETIRING)
 
-    assert reasons(result) == {"orphan": "orphan", "child": "follows", "signature": "follows"}
+    assert reasons(result) == {"orphan": "orphaned", "child": "follows", "signature": "follows"}
     assert after(result, "child") == after(result, "signature") == {"orphan"}
 
 
@@ -269,9 +389,6 @@ def test_orphan_that_something_kept_needs_stays() -> None:
 
 # By what makes the cycle: its members, and what has to be kept with them.
 CYCLES: dict[str, tuple[list[Manifest], str]] = {
-    "signature of itself": ([manifest("x", tags=cosign("x"))], ""),
-    "referrers index of itself": ([manifest("x", tags=cosign("x", ""), children="child")], "child"),
-    "image that signs itself": ([manifest("x", tags=f"v1 {cosign('x')}", children="child")], "child"),
     "images that sign each other": (
         [manifest("x", tags=f"v1 {cosign('y')}"), manifest("y", tags=f"v2 {cosign('x')}", children="child")],
         "child",

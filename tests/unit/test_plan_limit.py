@@ -12,7 +12,9 @@ from tests.support.builders import (
     manifest,
     name_of,
     named,
+    one_rule,
     planned,
+    policy,
     reasons,
     retiring,
 )
@@ -38,7 +40,7 @@ def test_oldest_go_first_up_to_the_limit() -> None:
         "a1": "follows",
         "a2": "follows",
         "a3": "follows",
-        "orphan": "orphan",
+        "orphan": "orphaned",
         "b": "expired",
     }
     assert kept(result) == {"c": "over-limit", "c1": "needed"}
@@ -84,7 +86,7 @@ def test_kept_image_takes_nothing_from_the_limit() -> None:
     """Only what would go is counted."""
     held = [manifest("release", 99, tags="v1"), manifest("a", 9, tags="ci-1"), manifest("b", 8, tags="ci-2")]
 
-    assert set(deleted(planned(held, retiring(delete_tags=["ci-.*"], max_deletions=1)))) == {"a"}
+    assert set(deleted(planned(held, policy(**one_rule(match="ci-.*", delete_after="1d", max_deletions=1))))) == {"a"}
 
 
 def test_child_of_an_image_over_the_limit_stays() -> None:
@@ -162,7 +164,8 @@ def test_what_cannot_be_deleted_is_kept_for_its_own_reason(limit: int | None) ->
 
 
 @pytest.mark.parametrize(
-    ("undeletable", "reason"), [("image", "expired"), ("child", "follows"), ("sbom", "follows"), ("orphan", "orphan")]
+    ("undeletable", "reason"),
+    [("image", "expired"), ("child", "follows"), ("sbom", "follows"), ("orphan", "orphaned")],
 )
 def test_reason_of_what_cannot_be_deleted_is_that_of_its_class(undeletable: str, reason: str) -> None:
     """What it belongs to can still be deleted; its subject cannot."""
@@ -201,7 +204,7 @@ def test_nothing_but_what_was_chosen_is_deleted() -> None:
     held = [
         manifest("a", 9, children="own shared"),
         manifest("own"),
-        manifest("b", 8, children="shared"),
+        manifest("b", 8, tags="v1", children="shared"),
         manifest("shared"),
     ]
 

@@ -5,14 +5,30 @@ from __future__ import annotations
 import random
 from dataclasses import replace as replaced
 from datetime import timedelta
+from itertools import compress, permutations
 from typing import Any
 
 from hypothesis import assume, given, settings, strategies as st
+from msgspec.structs import replace
 
+from cleaner.core.manifest import NO_LINKS, Manifest
 from cleaner.core.plan import Plan
-from tests.support.builders import KINDS, NOW, deleted, kept, manifest, name_of, reasons
-from tests.support.plan_oracle import Event, Oracle
-from tests.support.strategies import NAMES, Case, cases, listed_cases, names
+from cleaner.core.relations import may_have_subject, must_be_read
+from cleaner.core.version import version_key
+from tests.support.builders import (
+    NOW,
+    RETIRING,
+    cosign,
+    deleted,
+    kept,
+    listing,
+    manifest,
+    name_of,
+    planned,
+    reasons,
+)
+from tests.support.plan_oracle import UNDERSTOOD, Event, Oracle, is_higher
+from tests.support.strategies import NAMES, Case, as_read, cases, contents, listed_cases, untagged_cases, version_tags
 
 limits = st.one_of(st.none(), st.integers(1, 4))
 
@@ -32,9 +48,12 @@ def test_every_reason_is_the_one_that_the_contract_says(case: Case) -> None:
     assert reasons(case.plan()) == Oracle(case).reasons()
 
 
-@given(listed_cases(), st.one_of(names(len(NAMES), NAMES)))
-def test_only_what_was_untagged_before_is_deleted_by_count(case: Case, before: list[str]) -> None:
+@given(st.one_of(untagged_cases(), listed_cases()), st.lists(st.booleans(), min_size=8, max_size=8))
+@settings(max_examples=2 * settings().max_examples)
+def test_only_what_was_untagged_before_is_deleted_by_count(case: Case, was: list[bool]) -> None:
     """And only that takes a place among the newest untagged images."""
+    before = list(compress(NAMES, was))
+
     assert reasons(case.plan(untagged_before=" ".join(before))) == Oracle(case, before).reasons()
 
 
@@ -48,7 +67,8 @@ def test_listing_is_its_own_listing_before(case: Case, limit: int | None) -> Non
     }
     assert case.plan(max_deletions=limit, untagged_before=" ".join(first.untagged)) == first
     if not first.is_by_count:
-        assert case.plan(max_deletions=limit, untagged_before="").delete == first.delete
+        other = case.plan(max_deletions=limit, untagged_before="")
+        assert (deleted(other), other.steps) == (deleted(first), first.steps)
 
 
 @given(listed_cases(), limits)
@@ -79,41 +99,86 @@ def test_shuffling_changes_nothing(case: Case, limit: int | None, seed: int) -> 
     assert replaced(case, held=tuple(order)).plan(max_deletions=limit) == case.plan(max_deletions=limit)
 
 
-@given(cases(), st.sampled_from(["keep", "keep_untagged"]))
-def test_keeping_one_more_never_deletes_more(case: Case, key: str) -> None:
-    """Of either pool."""
-    before = case.keys[key]
-    assert isinstance(before, int)
-    more: dict[str, Any] = {key: before + 1}
+@given(st.one_of(contents(), contents(is_expiring=True)))
+@settings(max_examples=4 * settings().max_examples)
+def test_documents_that_are_read_are_those_that_the_contract_says(held: tuple[Manifest, ...]) -> None:
+    """Without them a subject or a kind of content is not known; any other is a request too many."""
+    there = listing(*held)
+    read = {*must_be_read(there), *may_have_subject(there)}
 
-    assert deleted(case.plan(**more)).keys() <= deleted(case.plan()).keys()
+    assert as_read(held) == tuple(
+        each if each.digest in read else replace(each, links=NO_LINKS) for each in there.manifests.values()
+    )
 
 
-@given(cases(), st.sampled_from(NAMES))
-def test_another_reason_to_keep_never_deletes_more(case: Case, name: str) -> None:
-    """A digest that is pushed or runs, or a tag that is protected."""
-    going = deleted(case.plan()).keys()
+@given(version_tags, version_tags)
+@settings(max_examples=4 * settings().max_examples)
+def test_versions_are_compared_as_the_contract_says(one: str, other: str) -> None:
+    """Numbers as numbers, the rest as text, and ``-`` as what comes before the end."""
+    assert (version_key(one) > version_key(other)) == is_higher(one, other)
+    assert (version_key(one) == version_key(other)) == (not (is_higher(one, other) or is_higher(other, one)))
 
-    assert deleted(replaced(case, just_pushed=f"{case.just_pushed} {name}").plan()).keys() <= going - {name}
-    assert deleted(replaced(case, running=f"{case.running} {name}").plan()).keys() <= going - {name}
-    assert deleted(case.plan(protect_tags=[".*"])).keys() <= going
-    assert deleted(case.plan(delete_tags=[])).keys() <= going
+
+@given(listed_cases())
+def test_place_is_that_in_the_pool_that_decided(case: Case) -> None:
+    """Its rule, what that captured or the kind of content, and the rank; that of orphans decides nothing."""
+    oracle = Oracle(case)
+    result = case.plan()
+
+    for verdict in (*result.keep, *result.delete):
+        place, reason = verdict.place, verdict.reason.value
+        decides = reason in ("protected", "newest", "recent", "expired", "orphaned")
+        assert (place is not None) == decides
+        if place:
+            assert (place.rule, place.pool) in oracle.pools(verdict.manifest)
+            found = oracle.ruled_in(verdict.manifest, (place.rule, place.pool))
+            assert found == reason if verdict in result.keep else found is None
+            if place.rule != "orphans":
+                assert place.rank == oracle.rank(verdict.manifest, (place.rule, place.pool))
+
+
+@given(cases(), st.integers(0, 3))
+def test_keeping_one_more_never_deletes_more(case: Case, at: int) -> None:
+    """In whatever rule."""
+    tagged: list[dict[str, Any]] = [*case.keys.get("tagged", [])]  # type: ignore[misc]
+    untagged: dict[str, Any] = case.keys.get("untagged", {"keep": 5})  # type: ignore[assignment]
+    rule = [*tagged, untagged][at % (len(tagged) + 1)]
+    more = {**rule, "keep": rule["keep"] + 1 if isinstance(rule.get("keep", "all"), int) else "all"}
+    if rule is untagged:
+        wider = case.plan(untagged=more)
+    else:
+        wider = case.plan(tagged=[more if each is rule else each for each in tagged])
+
+    assert deleted(wider).keys() <= deleted(case.plan()).keys()
+
+
+@given(cases(), st.sampled_from(NAMES), st.sampled_from(["v.*", "main-.*", "(pr)-.*", "sha256-.*"]))
+def test_another_reason_to_keep_never_deletes_more(case: Case, name: str, pattern: str) -> None:
+    """A digest that is pushed or runs, a rule that keeps all before the others, or no rule."""
+    before = deleted(case.plan()).keys()
+    tagged: list[dict[str, object]] = [*case.keys.get("tagged", [])]  # type: ignore[misc]
+
+    assert deleted(replaced(case, just_pushed=f"{case.just_pushed} {name}").plan()).keys() <= before - {name}
+    assert deleted(replaced(case, running=f"{case.running} {name}").plan()).keys() <= before - {name}
+    assert deleted(case.plan(tagged=[{"match": pattern, "keep": "all"}, *tagged])).keys() <= before
+    assert deleted(case.plan(tagged=[])).keys() <= before
+    assert deleted(case.plan(untagged={"keep": "all"})).keys() <= before
+    assert deleted(case.plan(orphans={"keep": "all"})).keys() <= before
 
 
 @given(listed_cases(), limits)
-def test_young_protected_and_unknown_never_go(case: Case, limit: int | None) -> None:
+def test_young_unmatched_and_unknown_are_never_deleted(case: Case, limit: int | None) -> None:
     """Whatever else is to be said about them."""
     oracle = Oracle(case)
 
     for each in case.plan(max_deletions=limit).delete:
         one = each.manifest
-        assert one.media_type in KINDS.values()
+        assert one.media_type in UNDERSTOOD
         assert one.uploaded is not None
-        assert oracle.min_age is not None
         assert NOW - one.uploaded >= oracle.min_age
-        assert not any(oracle.any_match("protect_tags", tag) for tag in one.tags)
+        assert oracle.kind(one) != "tagged" or all(oracle.pool_of(tag) for tag in one.tags)
         assert not oracle.is_running(one)
-        assert name_of(one.digest) not in case.just_pushed.split()
+        assert not oracle.is_named(one)
 
 
 @given(listed_cases(), st.integers(1, 4), st.integers(0, 3))
@@ -185,6 +250,21 @@ def test_order_of_the_steps_is_the_one_that_the_contract_says(case: Case, limit:
 
     assert found == all_before(Oracle(case).order(doomed(result)))
     assert not [event for event, before in found.items() if event in before]
+
+
+def test_order_of_the_listing_changes_no_step() -> None:
+    """Not even the order of those that come before one."""
+    held = [
+        manifest("a", tags="v1"),
+        manifest("b", tags="v2"),
+        manifest("c", tags="v3"),
+        manifest("referrers", tags=" ".join(cosign(name, "") for name in "abc"), children="sbom"),
+        manifest("sbom", subject="a"),
+    ]
+    expected = planned(held, RETIRING).steps
+
+    for shuffled in permutations(held):
+        assert planned(shuffled, RETIRING).steps == expected
 
 
 @given(listed_cases(), limits)

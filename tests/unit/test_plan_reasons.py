@@ -19,10 +19,10 @@ from tests.support.builders import (
     kept,
     manifest,
     name_of,
+    one_rule,
     planned,
     policy,
     reasons,
-    retiring,
 )
 
 EARLIER_FIRST = (
@@ -31,15 +31,16 @@ EARLIER_FIRST = (
     "too-young",
     "just-pushed",
     "running",
-    "protected-tag",
-    "tagged",
+    "unmatched",
+    "protected",
     "newest",
+    "recent",
     "needed",
     "over-limit",
 )
 
 # No manifest can have both: one of unknown age is neither young nor in a pool.
-IMPOSSIBLE = {("unknown-age", "too-young"), ("unknown-age", "newest")}
+IMPOSSIBLE = {("unknown-age", reason) for reason in ("too-young", "protected", "newest", "recent")}
 
 
 def reason_of_one(*holding: str) -> str:
@@ -49,14 +50,20 @@ def reason_of_one(*holding: str) -> str:
         age_days = 0.01
     if "unknown-age" in holding:
         age_days = None
-    one = manifest("one", age_days, tags="v1", kind="application/x" if "unknown-type" in holding else "docker")
+    tags = {"unmatched": "other", "protected": "release", "newest": "new", "recent": "fresh", "": "v1"}
+    given = " ".join(tags[reason] for reason in tags if not reason or reason in holding)
+    one = manifest("one", age_days, given, kind="application/x" if "unknown-type" in holding else "docker")
     held = [one]
     if "needed" in holding:
         held.append(manifest("index", None, tags="latest", children="one"))
     by = policy(
-        delete_tags=[] if "tagged" in holding else [".*"],
-        protect_tags=["v1"] if "protected-tag" in holding else [],
-        max_age=None if "newest" in holding else "2h",
+        min_age="1h",
+        tagged=[
+            {"match": "release", "keep": "all"},
+            {"match": "new", "keep": 1},
+            {"match": "fresh", "keep_within": "60d"},
+            {"match": "v1", "keep": 0},
+        ],
         max_deletions=1 if "over-limit" in holding else None,
     )
     result = planned(
@@ -71,7 +78,7 @@ def reason_of_one(*holding: str) -> str:
 
 def test_reasons_are_those_of_the_readme_in_its_order() -> None:
     """Users and dashboards rely on the names."""
-    assert [reason.value for reason in Reason] == [*EARLIER_FIRST, "expired", "follows", "orphan"]
+    assert [reason.value for reason in Reason] == [*EARLIER_FIRST, "expired", "follows", "orphaned"]
 
 
 @pytest.mark.parametrize("reason", EARLIER_FIRST)
@@ -124,11 +131,11 @@ def test_rule_for_all_holds_for_every_class(
 
 
 def test_unknown_type_is_kept_in_every_class() -> None:
-    """What is not understood is not deleted; what it hangs on is judged without it."""
+    """What is not understood is not deleted; its index is judged without it."""
     held = [
         manifest("index", tags="v1", children="child"),
         manifest("child", kind="application/vnd.oci.artifact.manifest.v1+json"),
-        manifest("untagged", kind="application/vnd.docker.distribution.manifest.v1+json"),
+        manifest("untagged", kind="application/vnd.docker.distribution.manifest.v3+json"),
         manifest("typeless", kind="?"),
     ]
 
@@ -140,39 +147,67 @@ def test_unknown_type_is_kept_in_every_class() -> None:
     }
 
 
-def test_protected_tag_may_be_a_cosign_tag() -> None:
-    """It wins over everything that would let the manifest go, and keeps the subject with it."""
-    held = [manifest("image", 30, tags="ci-1"), manifest("signature", tags=cosign("image"))]
+@pytest.mark.parametrize("suffix", ["json", "prettyjws"])
+def test_manifest_of_schema_1_is_an_image(suffix: str) -> None:
+    """It is understood, and has neither children nor a subject."""
+    held = [manifest("x", kind=f"application/vnd.docker.distribution.manifest.v1+{suffix}")]
 
-    result = planned(held, retiring(protect_tags=[r"sha256-.*\.sig"]))
-
-    assert reasons(result) == {"image": "needed", "signature": "protected-tag"}
+    assert reasons(planned(held, RETIRING)) == {"x": "expired"}
 
 
 def test_one_protected_tag_of_many_is_enough() -> None:
     """Any of its tags, any of the patterns, matched whole."""
     held = [manifest("release", tags="ci-1 v1.4.2"), manifest("other", tags="ci-2 my-v1.4.2")]
+    rules = [
+        {"match": ["prod", r"v\d+\.\d+\.\d+"], "keep": "all"},
+        {"match": ".*", "keep": 0},
+    ]
 
-    assert reasons(planned(held, retiring(protect_tags=["prod", r"v\d+\.\d+\.\d+"]))) == {
-        "release": "protected-tag",
-        "other": "expired",
-    }
+    assert reasons(planned(held, policy(tagged=rules))) == {"release": "protected", "other": "expired"}
 
 
-def test_every_tag_has_to_match_delete_tags() -> None:
-    """One other tag keeps the image; by default every tagged image stays."""
+def test_every_tag_has_to_be_matched() -> None:
+    """One other tag keeps the image; by default every tagged image is kept."""
     held = [manifest("ci", tags="ci-1 pr-1"), manifest("latest", tags="ci-2 latest"), manifest("untagged")]
+    by = policy(**one_rule(match=["ci-.*", "pr-.*"], delete_after="1d"))
 
-    assert kept(planned(held, retiring(delete_tags=["ci-.*", "pr-.*"]))) == {"latest": "tagged"}
-    assert kept(planned(held, policy(max_age="1d"))) == {"ci": "tagged", "latest": "tagged"}
+    assert kept(planned(held, by)) == {"latest": "unmatched"}
+    assert kept(planned(held, policy(untagged={"keep": 0}))) == {"ci": "unmatched", "latest": "unmatched"}
 
 
-def test_cosign_tag_of_an_image_counts_among_its_tags() -> None:
+def test_referrer_tag_of_an_image_counts_among_its_tags() -> None:
     """Every tag of a tagged image has to match, whatever its spelling."""
     held = [manifest("image", tags=f"ci-1 {cosign('gone')}")]
 
-    assert reasons(planned(held, retiring(delete_tags=["ci-.*"]))) == {"image": "tagged"}
-    assert reasons(planned(held, retiring(delete_tags=["ci-.*", "sha256-.*"]))) == {"image": "expired"}
+    assert reasons(planned(held, policy(**one_rule(0, match="ci-.*")))) == {"image": "unmatched"}
+    assert reasons(planned(held, policy(**one_rule(0, match=["ci-.*", "sha256-.*"])))) == {"image": "expired"}
+
+
+def test_first_rule_that_matches_a_tag_decides() -> None:
+    """A later one has no say, whatever it would keep."""
+    held = [manifest("x", tags="v1")]
+    delete, keep = {"match": "v1", "keep": 0}, {"match": "v.*", "keep": "all"}
+
+    assert reasons(planned(held, policy(tagged=[delete, keep]))) == {"x": "expired"}
+    assert reasons(planned(held, policy(tagged=[keep, delete]))) == {"x": "protected"}
+
+
+def test_rule_that_keeps_all_protects_until_delete_after() -> None:
+    """Tagged and untagged images, and orphans."""
+    held = [
+        manifest("tagged", 8, tags="v1"),
+        manifest("untagged", 8),
+        manifest("orphan", 8, subject="gone"),
+        manifest("older", 9, tags="v1"),
+    ]
+    rule = {"keep": "all", "delete_after": "9d"}
+
+    assert reasons(planned(held, policy(tagged=[{"match": "v1", **rule}], untagged=rule, orphans=rule))) == {
+        "tagged": "protected",
+        "untagged": "protected",
+        "orphan": "protected",
+        "older": "expired",
+    }
 
 
 @pytest.mark.parametrize("tags", ["", "ci-1"])
@@ -180,7 +215,7 @@ def test_image_whose_tags_are_not_all_known_is_tagged(tags: str) -> None:
     """Artifact Registry's REST API names a hundred; one of the others may be a release."""
     held = [replace(manifest("image", tags=tags), has_unnamed_tags=True)]
 
-    assert reasons(planned(held, RETIRING)) == {"image": "tagged"}
+    assert reasons(planned(held, RETIRING)) == {"image": "unmatched"}
 
 
 def test_child_or_orphan_whose_tags_are_not_all_known_is_an_image() -> None:
@@ -191,7 +226,7 @@ def test_child_or_orphan_whose_tags_are_not_all_known_is_an_image() -> None:
         replace(manifest("orphan", tags=cosign("gone")), has_unnamed_tags=True),
     ]
 
-    assert reasons(planned(held, RETIRING)) == {"index": "expired", "child": "tagged", "orphan": "tagged"}
+    assert reasons(planned(held, RETIRING)) == {"index": "expired", "child": "unmatched", "orphan": "unmatched"}
 
 
 # --- just pushed, running

@@ -44,7 +44,7 @@ def test_both_parts_are_newest_first() -> None:
         manifest("o1", 7),
     ]
 
-    result = planned(held, policy(keep_untagged=0))
+    result = planned(held, policy(untagged={"keep": 0}))
 
     assert list(kept(result)) == ["unknown", "new", first, second, "old"]
     assert list(deleted(result)) == ["o1", "o2"]

@@ -1,4 +1,4 @@
-"""Names: the distribution spec's grammar, matched as a whole; allowed hosts; one canonical name for a repository."""
+"""Names: the grammars of Google and of the distribution spec; allowed hosts; one canonical name for a repository."""
 
 from __future__ import annotations
 
@@ -104,9 +104,33 @@ def test_insecure_host_is_allowed_if_it_is_passed() -> None:
 @pytest.mark.parametrize(
     "path", ["a", "0", "acme/api", "a.b/c_d/e__f/g-h/i---j", "acme/" + "/".join("abcdefgh"), "example.com/acme/api"]
 )
-def test_path_in_the_grammar_is_accepted(path: str) -> None:
+@pytest.mark.parametrize("host", ["gcr.io", "us-docker.pkg.dev", "localhost:5000"])
+def test_path_in_the_specs_grammar_is_accepted(host: str, path: str) -> None:
     """Components are of lower-case letters and digits, separated by a dot, one or two underscores or hyphens."""
-    assert str(parse_repository(f"gcr.io/{path}")) == f"gcr.io/{path}"
+    assert str(parse_repository(f"{host}/{path}", INSECURE)) == f"{host}/{path}"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "acme/gcf-artifacts/my___func",
+        "acme/apps/a..b",
+        "acme/apps/api.",
+        "acme/apps/a-",
+        "acme/apps/a_",
+        "acme/apps/a._b",
+        "acme/apps/a-_.-b",
+        "acme-/apps/api",
+        "0./0_",
+        "a..",
+    ],
+)
+def test_path_outside_the_specs_grammar_is_accepted_on_a_google_host(path: str) -> None:
+    """Google stores such names: each component begins with a letter or digit, then dots, underscores and hyphens."""
+    for host in ("gcr.io", "eu.gcr.io", "us-docker.pkg.dev"):
+        assert str(parse_repository(f"{host}/{path}")) == f"{host}/{path}"
+    with pytest.raises(InvalidReference, match="not a repository name"):
+        parse_repository(f"localhost:5000/{path}", INSECURE)
 
 
 @pytest.mark.parametrize(
@@ -121,14 +145,12 @@ def test_path_in_the_grammar_is_accepted(path: str) -> None:
         "acme/..",
         "acme/../other",
         "acme/./api",
+        "acme/.",
+        "acme/...",
         "acme/.api",
-        "acme/api.",
-        "acme/a..b",
-        "acme/a___b",
         "acme/_a",
         "acme/-a",
-        "acme/a-",
-        "acme/a._b",
+        ".acme/api",
         "Acme/api",
         "acme/api\n",
         "acme/api ",
@@ -144,10 +166,11 @@ def test_path_in_the_grammar_is_accepted(path: str) -> None:
         "acme/a\x00pi",
     ],
 )
-def test_path_outside_the_grammar_is_refused(path: str) -> None:
+@pytest.mark.parametrize("host", ["gcr.io", "us-docker.pkg.dev", "localhost:5000"])
+def test_path_outside_both_grammars_is_refused(host: str, path: str) -> None:
     """Some of these would change the URL of a request."""
     with pytest.raises(InvalidReference, match="not a repository name"):
-        parse_repository(f"gcr.io/{path}")
+        parse_repository(f"{host}/{path}", INSECURE)
 
 
 def test_host_without_a_path_is_not_a_repository() -> None:
@@ -175,6 +198,8 @@ def test_name_has_at_most_255_characters() -> None:
         ("us-docker.pkg.dev/acme/gcr.io/team/api", "gcr.io/acme/team/api"),
         ("us-docker.pkg.dev/example.com/acme/gcr.io/api", "gcr.io/example.com/acme/api"),
         ("asia-docker.pkg.dev/example.com/acme/asia.gcr.io/a/b", "asia.gcr.io/example.com/acme/a/b"),
+        ("us-docker.pkg.dev/acme/gcr.io/my___func", "gcr.io/acme/my___func"),
+        ("us-docker.pkg.dev/acme/gcr.io", "gcr.io/acme"),
         # The repository of that name elsewhere is not the one behind the host.
         ("europe-docker.pkg.dev/acme/gcr.io/api", "europe-docker.pkg.dev/acme/gcr.io/api"),
         ("us-docker.pkg.dev/acme/eu.gcr.io/api", "us-docker.pkg.dev/acme/eu.gcr.io/api"),

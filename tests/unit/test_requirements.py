@@ -93,5 +93,5 @@ def test_importing_the_function_loads_no_extra() -> None:
     assert not loaded & {"google.auth", "google.cloud.pubsub_v1"}
     packages = {name_of(line) for lines in EXTRAS.values() for line in lines}
     forbidden = {name for package in packages for name in imported_as(package)}
-    assert {"rich", "yaml", "shtab", "hypothesis"} <= forbidden
+    assert {"rich", "yaml", "shtab", "hypothesis", "jsonschema"} <= forbidden
     assert loaded & forbidden == set()

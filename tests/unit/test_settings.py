@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from cleaner.core.errors import ConfigurationError
 from cleaner.settings import Settings
 
-POLICIES = '[{"repositories": ["gcr.io/acme/*"], "keep": 3}]'
+POLICIES = '[{"repositories": ["gcr.io/acme/*"], "untagged": {"keep": 3}}]'
 
 
 def read(**environment: str) -> Settings:
@@ -25,7 +27,7 @@ def test_settings_other_than_policies_have_defaults() -> None:
     """A dry run is the default: nothing is deleted before the operator turns it off."""
     settings = read()
 
-    assert settings.policies[0].keep == 3
+    assert settings.policies[0].untagged.keep == 3
     assert settings.dry_run is True
     assert (settings.workers, settings.time_limit_s, settings.log_level) == (20, 500.0, "INFO")
     assert (settings.insecure_registries, settings.running_scopes, settings.requests_topic) == (frozenset(), (), "")
@@ -45,11 +47,36 @@ def test_missing_policies_are_refused(environment: dict[str, str]) -> None:
         Settings.from_environment(environment)
 
 
-def test_invalid_policy_is_refused_with_its_own_message() -> None:
-    """The message has the position, the key and the problem."""
-    message = refusal(POLICIES='[{"repositories": ["gcr.io/acme/*"], "keep": 0}]')
+def test_invalid_policies_are_refused_with_all_their_mistakes() -> None:
+    """The function does not start; each line has the position, the key and the problem."""
+    policies = [
+        {"repositories": ["gcr.io/acme/*"], "untagged": {"keep": -1}, "dry_run": "true"},
+        {"repositories": ["gcr.io/acme"], "tagged": [{"match": "*", "keep": "all"}]},
+    ]
 
-    assert message == "POLICIES[0].keep: must be an integer of at least 1, not the number 0"
+    assert refusal(POLICIES=json.dumps(policies)).splitlines() == [
+        "POLICIES[0].dry_run: must be true or false, not 'true'",
+        'POLICIES[0].untagged.keep: must be an integer of at least 0 or "all", not the number -1',
+        "POLICIES[1].repositories[0]: 'gcr.io/acme' has too few segments for an image's name; write gcr.io/acme/**",
+        "POLICIES[1].tagged[0].match: '*' looks like a glob; as a regex write '.*'",
+    ]
+
+
+def test_insecure_registries_are_allowed_in_globs() -> None:
+    """Other hosts than those and Google's are a mistake: nothing is ever deleted there."""
+    policies = '[{"repositories": ["localhost:5000/**", "registry.test:80/acme/*"]}]'
+
+    settings = read(POLICIES=policies, INSECURE_REGISTRIES="localhost:5000,registry.test:80")
+    assert [glob.text for glob in settings.policies[0].repositories] == [
+        "localhost:5000/**",
+        "registry.test:80/acme/*",
+    ]
+    assert refusal(POLICIES=policies, INSECURE_REGISTRIES="localhost:5000") == (
+        "POLICIES[0].repositories[1]: 'registry.test:80/acme/*' is on the host registry.test:80, which is not allowed"
+    )
+    assert refusal(POLICIES=policies).splitlines()[0] == (
+        "POLICIES[0].repositories[0]: 'localhost:5000/**' is on the host localhost:5000, which is not allowed"
+    )
 
 
 @pytest.mark.parametrize(

@@ -405,6 +405,14 @@ def test_image_is_begun_once_a_part_of_it_is_deleted(gone: str, lost_tags: dict[
     assert marked(result, "is_begun") == begun
 
 
+def test_redundant_index_is_begun_with_the_index_that_it_follows() -> None:
+    """Like a child."""
+    merged = manifest("merged", 30, tags="v1", children="amd64 arm64")
+    held = [manifest("helper", 30, children="amd64"), manifest("amd64", 30), manifest("arm64", 30)]
+
+    assert marked(planned(held, RETIRING, deleted=[merged]), "is_begun") == {"helper", "amd64", "arm64"}
+
+
 def test_tag_that_was_deleted_is_not_deleted_again() -> None:
     """The manifest is judged with it; the step deletes the others."""
     result = planned([manifest("image", tags="v2")], RETIRING, lost_tags={"image": "v1"})

@@ -92,8 +92,10 @@ class RepositoryClient:
                     f"{self.repository}: the listing is cut short, and the REST API has no such repository"
                 ) from error
 
-    def list_children(self) -> tuple[bool, tuple[Repository, ...]]:
-        """Return whether the repository has any manifest, and the repositories one level below it.
+    def list_children(self) -> tuple[bool, tuple[str, ...]]:
+        """Return whether the repository has any manifest, and the full names of those one level below it.
+
+        The names are as the registry gives them, also outside the grammar.
 
         Raises:
             RepositoryNotFound: The registry has no such repository.
@@ -110,11 +112,13 @@ class RepositoryClient:
         also: AbstractSet[Digest] = frozenset(),
         absent: AbstractSet[Digest] = frozenset(),
     ) -> Listing:
-        """Return ``listing`` with what its documents name: the children of indexes, and subjects.
+        """Return ``listing`` with what its documents say: children, subjects and the kind of their content.
 
-        Sends one request, by way of ``each``, per index, per untagged OCI manifest that no index lists, and per OCI
-        manifest among ``also``; none for what the process remembers.  A manifest that no longer exists is left out,
-        and so are the children of an index that are neither in the listing nor among ``absent``.
+        Reads every index; every untagged OCI manifest that no index lists, or that an index other than a referrers
+        index lists without a platform; every OCI manifest that a referrers index lists, whatever its tags; and every
+        OCI manifest among ``also``.  Sends one request for each, by way of ``each``; none for what the process
+        remembers.  A manifest that no longer exists is left out, and so are the children of an index that are neither
+        in the listing nor among ``absent``.
 
         Raises:
             InvalidManifest: A document matches its digest and is malformed.

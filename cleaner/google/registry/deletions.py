@@ -12,7 +12,7 @@ import msgspec
 
 from cleaner.core.errors import Unanswered, Unavailable
 from cleaner.core.reference import Digest, Tag
-from cleaner.google.registry.endpoint import Endpoint
+from cleaner.google.registry.endpoint import PREFERRED_TYPES, Endpoint
 from cleaner.google.registry.errors import REFUSAL_CODES, check_read, error_codes, read_denied
 from cleaner.google.transport import UNAUTHORIZED, Response
 
@@ -58,7 +58,7 @@ def delete_tag(
     what = f"{endpoint.repository}: {tag}"
 
     def check(token: str) -> DeletionResponse | None:
-        head = endpoint.once("HEAD", endpoint.manifest_url(tag), token)
+        head = endpoint.once("HEAD", endpoint.manifest_url(tag), token, accept=PREFERRED_TYPES)
         if head.status == 404:
             return NOT_FOUND
         if head.status == UNAUTHORIZED:

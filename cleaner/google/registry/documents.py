@@ -1,4 +1,4 @@
-"""What the documents of manifests name, read from the registry and remembered by the process.
+"""What the documents of manifests say, read from the registry and remembered by the process.
 
 A digest's content never changes, so a document is read once.  The cache belongs to the process; its own lock protects
 it, and the threads that read documents share it.
@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Set as AbstractSet
 import msgspec
 
 from cleaner.core.errors import InvalidManifest
-from cleaner.core.graph import may_have_subject, must_be_read
 from cleaner.core.manifest import NO_LINKS, Links, Listing, Manifest, decode_links
 from cleaner.core.reference import Digest
+from cleaner.core.relations import may_have_subject, must_be_read
 from cleaner.google.lru_cache import LruCache
 from cleaner.google.registry.endpoint import Endpoint
 from cleaner.google.registry.errors import check_read
@@ -43,12 +43,15 @@ def read_documents(
     also: AbstractSet[Digest],
     absent: AbstractSet[Digest],
 ) -> Listing:
-    """Return ``listing`` with what its documents name: the children of indexes, and subjects.
+    """Return ``listing`` with what its documents say: children, subjects and the kind of their content.
 
-    Sends one request, by way of ``each``, per index, per OCI manifest that ``may_have_subject`` returns, and per OCI
-    manifest among ``also``; none for a document in ``cache``.  A manifest that no longer exists is left out, and so
-    are the children of an index that are neither in the listing nor among ``absent``.  A manifest that is read for
-    ``also`` alone and is malformed names nothing.
+    First reads every index, then what may have a subject by what the indexes list: every untagged OCI manifest that
+    no index lists, or that an index other than a referrers index lists without a platform; every OCI manifest that a
+    referrers index lists, whether the index has a tag or not; and every OCI manifest among ``also``.
+
+    Sends one request for each, by way of ``each``; none for a document in ``cache``.  A manifest that no longer
+    exists is left out, and so are the children of an index that are neither in the listing nor among ``absent``.  A
+    manifest that is read for ``also`` alone and is malformed names nothing.
 
     Raises:
         InvalidManifest: A document matches its digest and is malformed.

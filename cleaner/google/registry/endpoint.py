@@ -17,6 +17,8 @@ MANIFEST_MAX_BYTES = 4 * 1024 * 1024
 # A registry answers 404 to a request for a manifest whose media type is not among these.
 UNDERSTOOD_TYPES = ", ".join(MEDIA_TYPES)
 ANY_TYPE = "*/*"
+# A tag may have moved to a manifest of any type; a registry may convert what it could give as it is.
+PREFERRED_TYPES = f"{UNDERSTOOD_TYPES}, {ANY_TYPE}"
 
 
 class Endpoint:

@@ -12,9 +12,9 @@ from urllib.parse import urljoin, urlsplit
 
 import msgspec
 
-from cleaner.core.errors import CutShort, IncompleteListing, InvalidReference, RepositoryNotFound
+from cleaner.core.errors import CutShort, IncompleteListing, RepositoryNotFound
 from cleaner.core.manifest import Listing, Manifest, TagsPage, decode_tags_page
-from cleaner.core.reference import Digest, Repository, parse_repository
+from cleaner.core.reference import Digest
 from cleaner.google.registry.endpoint import Endpoint
 from cleaner.google.registry.errors import check_read
 
@@ -62,21 +62,18 @@ def list_manifests(endpoint: Endpoint) -> Listing:
     return Listing(repository, manifests)
 
 
-def list_children(endpoint: Endpoint) -> tuple[bool, tuple[Repository, ...]]:
-    """Return whether the repository has any manifest, and the repositories one level below it.
+def list_children(endpoint: Endpoint) -> tuple[bool, tuple[str, ...]]:
+    """Return whether the repository has any manifest, and the full names of those one level below it.
+
+    The names are as the registry gives them, also outside the grammar.
 
     Raises:
         RepositoryNotFound: The registry has no such repository.
         IncompleteListing: The response is malformed.
         PermissionDenied, RequestRefused, Unavailable: It cannot be read.
     """
-    repository = endpoint.repository
     page, _ = _read_page(endpoint, _first_page(endpoint))
-    try:
-        children = tuple(parse_repository(f"{repository}/{child}", {repository.host}) for child in page.children)
-    except InvalidReference as error:
-        raise IncompleteListing(f"{repository}: the name of a child is malformed") from error
-    return bool(page.manifests), children
+    return bool(page.manifests), tuple(f"{endpoint.repository}/{child}" for child in page.children)
 
 
 def _first_page(endpoint: Endpoint) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 import functions_framework
 import pytest
 
-from cleaner.core.policy import policies_from_document
+from cleaner.core.policy_document import policies_from_document
 from cleaner.settings import Settings
-from tests.support.terraform import EVERYTHING, MINIMAL, ROOT, of_type, service_of
+from tests.support.terraform import EVERYTHING, MINIMAL, ROOT, of_type, service_of, without_nulls
 
 # Terraform starts every provider anew for every plan, and may have to download them first.
 pytestmark = pytest.mark.timeout(300)
@@ -30,10 +30,10 @@ def test_function_accepts_the_least_environment(minimal: dict[str, Any]) -> None
 
 
 def test_function_accepts_every_setting(everything: dict[str, Any]) -> None:
-    """What Terraform sets reaches the function as it was written."""
+    """What Terraform sets reaches the function as it was written, without nulls."""
     settings = Settings.from_environment(service_of(everything)["environment_variables"])
 
-    assert settings.policies == policies_from_document(EVERYTHING["policies"])
+    assert settings.policies == policies_from_document(without_nulls(EVERYTHING["policies"]))
     assert settings.dry_run is False
     assert settings.workers == 7
     assert settings.time_limit_s == 240

@@ -14,15 +14,20 @@ from typing import Any
 import pytest
 
 from cleaner.core.notification import PruneRequest, SweepRequest, parse_data
+from cleaner.core.policy_document import parse_policies
 from cleaner.core.reference import parse_repository
 from tests.support.terraform import (
+    EVERYTHING,
     SOURCE,
     environment_of,
     initialise,
     make_plan,
     of_type,
+    plan_policies,
     planned_resources,
+    service_of,
     terraform,
+    without_nulls,
 )
 
 # Terraform starts every provider anew for every plan, and may have to download them first.
@@ -69,11 +74,19 @@ def test_readme_names_every_permission_of_the_role(everything: dict[str, Any]) -
     assert sorted(_table("What the function may do")) == sorted(role["permissions"])
 
 
+def _example() -> tuple[str, str]:
+    """Return the example's policies and its configuration."""
+    (policies, *_) = re.findall(r"```yaml\n(.*?)```", _readme(), re.S)
+    (configuration, *_) = re.findall(r"```hcl\n(.*?)```", _readme(), re.S)
+    return policies, configuration
+
+
 def test_readme_example_plans(module: Path) -> None:
     """The minimal example is a whole configuration, and its plan warns of nothing."""
-    (example, *_) = re.findall(r"```hcl\n(.*?)```", _readme(), re.S)
+    policies, configuration = _example()
     home = module.parent
-    (home / "main.tf").write_text(example)
+    (home / "policies.yaml").write_text(policies)
+    (home / "main.tf").write_text(configuration)
     initialise(home)
     result = terraform(home, "plan", "-no-color", "-input=false")
     assert result.returncode == 0, result.stdout + result.stderr
@@ -84,14 +97,12 @@ def test_readme_example_plans(module: Path) -> None:
 @pytest.fixture(scope="session")
 def outputs(module: Path) -> Mapping[str, Any]:
     """The outputs of the README's example, but for two `repositories`, as a state keeps them."""
-    (example, *_) = re.findall(r"```hcl\n(.*?)```", _readme(), re.S)
+    policies, configuration = _example()
     home = module.parent
     one = 'repositories = ["us-docker.pkg.dev/acme-prod/apps"]'
-    assert one in example
-    two = example.replace(one, one[:-1] + ', "gcr.io/acme-prod"]').replace(
-        '"us-docker.pkg.dev/acme-prod/apps/**"', '"**"'
-    )
-    (home / "main.tf").write_text(two)
+    assert one in configuration
+    (home / "main.tf").write_text(configuration.replace(one, one[:-1] + ', "gcr.io/acme-prod"]'))
+    (home / "policies.yaml").write_text(policies.replace('"us-docker.pkg.dev/acme-prod/apps/**"', '"**"'))
     initialise(home)
     planned: dict[str, Any] = make_plan(home, {}, "example")["planned_values"]["outputs"]
     return {name: {"value": output["value"], "type": output["type"]} for name, output in planned.items()}
@@ -101,7 +112,7 @@ def outputs(module: Path) -> Mapping[str, Any]:
 def test_readme_commands_print_commands_that_work(outputs: Mapping[str, Any], tmp_path: Path, option: str) -> None:
     """What the README's commands print can be pasted into a shell, and says what the function understands."""
     commands = [line for block in re.findall(r"```sh\n(.*?)```", _readme(), re.S) for line in block.splitlines()]
-    commands = [line.split(" #")[0].strip() for line in commands if line.startswith("terraform output")]
+    commands = [line.split("#")[0].strip() for line in commands if re.match(r"terraform output .*#", line)]
     assert len(commands) == 3
     state = {"version": 4, "terraform_version": "1.9.0", "serial": 1, "lineage": "", "outputs": outputs}
     # With -chdir as the root module is called, without as a configuration that calls it.
@@ -143,9 +154,28 @@ def test_readme_commands_print_commands_that_work(outputs: Mapping[str, Any], tm
     assert {argument.split("=")[0] for argument in reading[3:]} == {"--project", "--freshness", "--format"}
 
 
+def test_readme_shows_the_mistakes_as_a_plan_does(tmp_path: Path) -> None:
+    """The messages are those of a plan, in its order."""
+    (shown,) = re.findall(r"```text\nMistakes in policies:\n(.*?)```", _readme(), re.S)
+    glob = "us-docker.pkg.dev/acme-prod/apps"
+    policy = {"repositories": [glob], "tagged": [{"match": "v*", "keep": "all"}], "untaged": {"keep": 5}}
+
+    (plan,) = plan_policies(tmp_path, [json.dumps([policy])])
+    assert plan.mistakes == [line.strip() for line in shown.splitlines()]
+
+
+def test_output_is_what_the_function_reads(everything: dict[str, Any]) -> None:
+    """``terraform output -raw policies`` can be given to the command line."""
+    text = everything["planned_values"]["outputs"]["policies"]["value"]
+
+    assert text == service_of(everything)["environment_variables"]["POLICIES"]
+    assert json.loads(text) == without_nulls(EVERYTHING["policies"])
+    assert parse_policies(text)
+
+
 def test_every_variable_and_output_is_described() -> None:
     """Each has a description, each variable a type."""
-    for file in SOURCE.glob("*.tf"):
+    for file in SOURCE.rglob("*.tf"):
         for kind, name, body in re.findall(r'^(variable|output) "(\w+)" \{\n(.*?)^\}', file.read_text(), re.M | re.S):
             assert re.search(r"^  description +=", body, re.M), name
             assert kind == "output" or re.search(r"^  type +=", body, re.M), name

@@ -1,4 +1,4 @@
-"""Fixtures: somebody in front of a registry."""
+"""Fixtures: calls of the command line for a registry."""
 
 from __future__ import annotations
 

@@ -132,7 +132,9 @@ def test_permission_denied(operator: Operator, command: str) -> None:
     ended = operator.call(command, operator.name, "--insecure", operator.emulator.host, *yes)
 
     assert ended.code == 1
-    assert "what is likely missing is artifactregistry.repositories.downloadArtifacts" in one_line(ended)
+    assert "the permission that is likely missing is artifactregistry.repositories.downloadArtifacts" in one_line(
+        ended
+    )
 
 
 def test_registry_that_does_not_answer(operator: Operator) -> None:

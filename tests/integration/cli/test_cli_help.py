@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cleaner.cli.explain import LEAST_HEX_DIGITS
+from cleaner.cli.policies import read_policies
 from tests.support.command_line import Operator, run
 from tests.support.processes import ROOT
 
@@ -23,8 +24,23 @@ def test_help_explains_every_flag(operator: Operator, command: str) -> None:
     assert f"{command} gcr.io/acme" in ended.out
     for flag in ("--policies", "--workers", "--time-limit", "--insecure", "--running-scopes", "--log-level"):
         assert flag in ended.out
+    for flag in ("--match", "--keep", "--keep-within", "--delete-after", "--keep-untagged", "--min-age"):
+        assert (f"{flag} " in ended.out) == (command != "sweep")
     assert "None" not in ended.out
     assert max(map(len, ended.out.splitlines())) <= 120
+
+
+def test_help_has_a_valid_policy(operator: Operator, tmp_path: Path) -> None:
+    """The file that the help shows can be given to ``--policies``."""
+    out = operator.call("--help").out
+    _, _, rest = out.partition("policies.yaml:\n")
+    path = tmp_path / "policies.yaml"
+    path.write_text(rest.partition("\n\n")[0])
+
+    policy, *others = read_policies(str(path))
+
+    assert not others
+    assert [rule.keep for rule in (*policy.tagged, policy.untagged)] == [None, 10, 5]
 
 
 def test_how_many_digits_explain_needs(operator: Operator) -> None:
@@ -58,7 +74,7 @@ def test_nothing_but_what_the_function_needs(operator: Operator, tmp_path: Path)
     """Neither rich nor shtab nor PyYAML has to be there for tables, documents, JSON policies and help."""
     operator.builds(3)
     path = tmp_path / "p.json"
-    path.write_text('[{"repositories": ["**"], "keep": 1, "delete_tags": [".*"]}]')
+    path.write_text('[{"repositories": ["**"], "tagged": [{"match": ".*", "keep": 1}]}]')
     given = ("plan", operator.name, "--insecure", operator.emulator.host, "--policies", str(path))
 
     table, document = run(*given, code=WITHOUT), run(*given, "--format", "json", code=WITHOUT)
@@ -102,6 +118,6 @@ def test_completion(tmp_path: Path) -> None:
         ).stdout.split()
 
     assert set(completed("registry-cleaner", "p")) == {"plan", "prune"}
-    assert "--delete-tags" in completed("registry-cleaner", "plan", "--del")
+    assert "--delete-after" in completed("registry-cleaner", "plan", "--del")
     for shell in ("zsh", "tcsh"):
         assert run("--print-completion", shell).stdout

@@ -41,7 +41,8 @@ def test_plan_as_a_document(operator: Operator) -> None:
     assert ended.document["dry_run"] is True
     assert ended.tags("keep") == ["build-0", "build-1"]
     assert ended.tags("delete") == ["build-2", "build-3"]
-    assert set(ended.document["keep"][0]) == {"digest", "tags", "uploaded", "reason"}
+    assert set(ended.document["keep"][0]) == {"digest", "tags", "uploaded", "reason", "rule", "rank", "pool"}
+    assert [one["rank"] for key in ("keep", "delete") for one in ended.document[key]] == [1, 2, 3, 4]
     assert datetime.fromisoformat(ended.document["keep"][0]["uploaded"]).utcoffset() == timedelta()
 
 
@@ -52,7 +53,7 @@ def test_plan_as_a_table(operator: Operator) -> None:
     lines = operator.plan(*RETIRING).out.splitlines()
 
     assert lines[0] == operator.name
-    assert lines[1] == "flags: keep 2, keep_untagged 2, min_age 1h, delete_tags .*"
+    assert lines[1] == "flags: min_age 1h; tagged[0] (.*): keep 2; untagged: keep 5; orphans: keep all"
     assert [line.split()[0] for line in lines[3:7]] == ["TAGS", "build-0", "build-1", "build-2"]
     assert lines[6].endswith("delete  expired")
     assert lines[8] == "keep    2 images: 2 newest"
@@ -60,16 +61,16 @@ def test_plan_as_a_table(operator: Operator) -> None:
     assert "\x1b" not in "".join(lines)
 
 
-def test_plan_without_a_policy_takes_the_defaults(operator: Operator) -> None:
-    """The function's defaults: tagged images stay, the five newest untagged ones too.  It says so."""
+def test_plan_without_a_policy_takes_the_default_policy(operator: Operator) -> None:
+    """Tagged images are kept, and the five newest untagged ones; the output says which policy it is."""
     for at in range(7):
         operator.load(image(f"untagged {at}"), days=1 + at)
     operator.builds(7)
 
     ended = operator.plan()
 
-    assert "defaults: keep 5, keep_untagged 5, min_age 1h" in ended.out
-    assert "keep    12 images: 7 tagged, 5 newest" in ended.out
+    assert "default policy: min_age 1h; tagged: no rules; untagged: keep 5; orphans: keep all" in ended.out
+    assert "keep    12 images: 7 unmatched, 5 newest" in ended.out
     assert "delete  2 images: " in ended.out
 
 
@@ -91,7 +92,7 @@ def test_plan_unfolds(operator: Operator) -> None:
 
     folded, unfolded = operator.plan().out, operator.plan("--all").out
 
-    assert "amd64, arm64  2 attestations, 1 signature  keep  tagged" in folded
+    assert "amd64, arm64  2 attestations, 1 signature  keep  unmatched" in folded
     assert "linux/arm64" not in folded
     assert [line.split()[0] for line in unfolded.splitlines() if line.startswith("  ")] == [
         "linux/amd64",
@@ -112,10 +113,13 @@ def test_plan_explains(operator: Operator) -> None:
 
     assert by_tag == by_digest
     assert by_tag.out.startswith(f"{operator.name}@{digest}\n")
-    assert "newest         It is number 4 of 4 tagged images; keep is 2." in by_tag.out
-    assert by_tag.out.endswith("\nIt is deleted, as expired: no rule keeps it.\n")
+    assert "newest         Its rank in tagged[0] (.*) is 4, and keep is 2." in by_tag.out
+    said = " ".join(by_tag.out.split())
+    assert said.endswith(
+        "It is deleted, as expired: no rule keeps it; its rank in tagged[0] (.*) is 4, and the rule has keep 2."
+    )
     operator.monkeypatch.setenv("COLUMNS", "80")
-    assert operator.plan("--explain", "build-3").out.startswith(f"{operator.name}@\n{digest}\ndefaults: ")
+    assert operator.plan("--explain", "build-3").out.startswith(f"{operator.name}@\n{digest}\ndefault policy: ")
     ended = operator.plan("--explain", "build-9")
     assert (ended.code, "no manifest has the tag or digest 'build-9'" in one_line(ended)) == (1, True)
 

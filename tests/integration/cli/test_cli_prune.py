@@ -24,7 +24,7 @@ def test_prune_without_a_terminal_needs_yes(operator: Operator) -> None:
     ended = operator.prune(*RETIRING)
 
     assert ended.code == 2
-    assert "--yes prunes without a question" in one_line(ended)
+    assert "use --yes to delete without a question" in one_line(ended)
     assert operator.emulator.log.total == 0
 
 
@@ -110,9 +110,8 @@ def test_prune_that_only_reports(operator: Operator, tmp_path: Path, by: str) ->
     """A policy with dry_run is reported, whatever is agreed to; it says why."""
     operator.builds(4)
     path = tmp_path / "p.json"
-    path.write_text(
-        json.dumps([{"repositories": ["**"], "keep": 2, "delete_tags": [".*"], "dry_run": by == "policy"}])
-    )
+    policy = {"repositories": ["**"], "tagged": [{"match": ".*", "keep": 2}], "dry_run": by == "policy"}
+    path.write_text(json.dumps([policy]))
     flags = ("--policies", str(path), *(("--dry-run",) if by == "flag" else ()))
 
     for more in ((), ("--yes",)):
@@ -154,7 +153,7 @@ def test_prune_where_something_fails(operator: Operator) -> None:
     assert "deleted 0 manifests, 0 B at most" in ended.out
     assert "kept    3 failed\n  failed   " in ended.out
     assert ended.err.endswith(
-        "deletions denied: what is likely missing is artifactregistry.repositories.deleteArtifacts\n"
+        "deletions denied: the permission that is likely missing is artifactregistry.repositories.deleteArtifacts\n"
     )
     assert ended.err.count("\n") == 1
 
@@ -214,8 +213,7 @@ def test_prune_that_is_cut_off_between_tags_and_image(operator: Operator) -> Non
     assert "\ndeleted 0 manifests, " in ended.out
     assert ended.out.endswith(
         "\nkept    4 left\n"
-        "lost    1 tag of 1 manifest still there: one without tags is judged as untagged the next time, by\n"
-        "        keep_untagged\n"
+        "lost    1 tag of 1 manifest not deleted; the next run judges one without a tag by untagged\n"
         f"  left     {digest[7:19]} without build-5\n"
     )
     assert "\n(untagged)" in operator.plan(*RETIRING).out
@@ -274,7 +272,7 @@ def test_prune_beyond_the_time_limit(operator: Operator) -> None:
 
     assert ended.code == 1
     assert "the time limit is reached" in ended.err
-    assert ended.err.endswith("the same command goes on from there\n")
+    assert ended.err.endswith("run the same command again to continue\n")
     assert 2 < len(operator.tags) < 12
 
 
@@ -306,7 +304,7 @@ def test_prune_where_something_is_wanted_after_all(operator: Operator) -> None:
 
     operator.answers(yes, release)
 
-    ended = operator.prune(*RETIRING, "--protect-tags", "v.*", "--format", "json")
+    ended = operator.prune("--match", "build-.*", "--keep", "2", "--format", "json")
 
     assert (ended.code, operator.tags) == (0, {"build-0", "build-1", "build-2", "v1"})
     assert [one.get("outcome") for one in ended.document["keep"]] == [None, None, "kept"]

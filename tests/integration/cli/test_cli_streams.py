@@ -156,10 +156,12 @@ def test_output_that_the_encoding_cannot_spell(operator: Operator) -> None:
         operator.name,
         "--insecure",
         operator.emulator.host,
-        "--protect-tags",
+        "--match",
         "\xe9",
+        "--keep",
+        "1",
         PYTHONIOENCODING="ascii",
     )
 
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert "protect_tags ?" in ended.stdout
+    assert "tagged[0] (?): keep 1" in ended.stdout

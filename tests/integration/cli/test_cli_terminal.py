@@ -28,7 +28,7 @@ from tests.support.command_line import Seat
 from tests.support.held import Held, assert_whole
 from tests.support.processes import DEADLINE_S, ROOT, wait_for
 
-RETIRING = ("--delete-tags", ".*", "--keep", "2", "--keep-untagged", "0")
+RETIRING = ("--keep", "2", "--keep-untagged", "0")
 CTRL_C = b"\x03"
 
 # Control sequences.
@@ -365,7 +365,7 @@ def test_interrupted_while_deleting(desk: Desk, interrupt: Callable[[Screen], No
     assert int(told[1]) == gone
     assert 12 <= gone < 112
     assert f"kept    {112 - gone} left" in screen.plain
-    assert "interrupted: what ran was finished" in screen.plain
+    assert "interrupted: deletions in progress were finished" in screen.plain
     assert "finishing" in screen.plain
     assert_whole(before, desk.emulator.store, desk.name, kept)
     with desk.call("prune", *RETIRING, "--yes") as screen:
@@ -412,7 +412,7 @@ def swept(desk: Desk, tmp_path: Path) -> tuple[list[str], Path]:
             uploaded = datetime.now(UTC) - timedelta(days=1 + build)
             load(desk.emulator.store, name, image(build), tags=f"build-{build}", uploaded=uploaded)
     policies = tmp_path / "policies.json"
-    policies.write_text('[{"repositories": ["**"], "keep": 2, "delete_tags": [".*"]}]')
+    policies.write_text('[{"repositories": ["**"], "tagged": [{"match": ".*", "keep": 2}]}]')
     return names, policies
 
 

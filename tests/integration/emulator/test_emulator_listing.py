@@ -216,6 +216,20 @@ def test_manifest_is_found_only_when_its_type_is_accepted(
     assert method == "HEAD" or code_of(left_out) == (404, "MANIFEST_UNKNOWN")
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("accept", ["*/*", f"{OCI_INDEX}, */*;q=0.5"])
+def test_manifest_of_any_type_is_found_when_any_is_accepted(
+    emulator: Emulator, client: Client, accept: str, method: str
+) -> None:
+    """Also one of a type that the registry does not know."""
+    content = raw(b"{}", "application/vnd.unknown")
+    load(emulator.store, emulator.name(PATH), content, tags="v1")
+
+    found = client(method, f"/v2/{PATH}/manifests/v1", headers={"Accept": accept})
+
+    assert (found.status_code, found.headers["Docker-Content-Digest"]) == (200, content.digest)
+
+
 @pytest.mark.parametrize("reference", ["v9", ABSENT])
 def test_unknown_manifest_is_404(emulator: Emulator, client: Client, reference: str) -> None:
     """Tag or digest, read or deleted: 404 ``MANIFEST_UNKNOWN``."""

@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 from tests.emulator import Emulator
-from tests.emulator.images import attestation, cosign_signature, image, index, load, multi_arch, referrer
+from tests.emulator.images import (
+    attestation,
+    cosign_signature,
+    image,
+    index,
+    load,
+    multi_arch,
+    referrer,
+    referrers_index,
+)
 from tests.emulator.names import digest_of
 from tests.emulator.store import OCI_INDEX, OCI_MANIFEST, Refusal, Store
 from tests.emulator.wire import Pusher
@@ -183,3 +192,16 @@ def test_attestation_stands_in_its_index_as_buildkit_writes_it() -> None:
         "vnd.docker.reference.digest": entries[0]["digest"],
         "vnd.docker.reference.type": "attestation-manifest",
     }
+
+
+def test_referrers_index_gives_the_type_of_each_referrer() -> None:
+    """As clients write it: the document's type, or else its config's; nothing else of the descriptors differs."""
+    listed = [referrer(image(1), artifact_type="application/x"), cosign_signature(image(1))]
+
+    made = referrers_index(listed)
+
+    entries = json.loads(made.body)["manifests"]
+    types = [one.pop("artifactType") for one in entries]
+    assert types == ["application/x", "application/vnd.oci.image.config.v1+json"]
+    assert entries == json.loads(index(listed).body)["manifests"]
+    assert [one.digest for one in made.children] == [one.digest for one in listed]

@@ -24,7 +24,7 @@ def test_attestation_stays_with_what_it_attests(world: World) -> None:
     named: set[Digest] = set()
     world.faults.add(After(lambda: named.add(Digest(platform.digest))), kind="manifest_delete", nth=1)
 
-    world.prune(workers=1, keep_untagged=0, named=lambda: Named(frozenset(named)))
+    world.prune(workers=1, named=lambda: Named(frozenset(named)))
 
     assert world.left == {platform.digest, about.digest}
     assert world.gone() == [top]
@@ -38,7 +38,7 @@ def test_attestation_that_names_its_platform_goes_before_it(world: World, code: 
     attesting = [attestation(platform, as_referrer=True) for platform in platforms]
     world.load(index([*platforms, *attesting], media_type=OCI_INDEX))
 
-    report = world.prune(keep_untagged=0)
+    report = world.prune()
 
     assert world.left == frozenset()
     assert (report.deleted, report.refused) == (7, 0)
@@ -72,7 +72,7 @@ def test_attestation_that_no_annotation_tells_goes_in_the_same_run(world: World,
         about = attestation(platform, as_referrer=True, is_annotated=False)
         world.load(index([platform, about], media_type=OCI_INDEX), age_days=20 + number)
 
-    report = world.prune(workers=workers, keep_untagged=0)
+    report = world.prune(workers=workers)
 
     assert world.left == frozenset()
     assert (report.deleted, report.refused) == (15, 0)
@@ -86,7 +86,7 @@ def test_platform_that_got_a_parent_stays_with_the_attestation_beside_it(world: 
     again = index([platform, about], media_type=OCI_INDEX, seed="again")
     world.faults.add(After(lambda: world.load(again, tags="v1", age_days=0)), kind="manifest_delete", nth=1)
 
-    world.prune(workers=1, keep_untagged=0)
+    world.prune(workers=1)
 
     assert world.left == {again.digest, platform.digest, about.digest}
 
@@ -95,20 +95,23 @@ def test_platform_that_got_a_parent_stays_with_the_attestation_beside_it(world: 
 @pytest.mark.parametrize("others", [0, 1])
 @pytest.mark.parametrize("is_listed", [True, False])
 def test_referrers_that_have_not_been_read_go(world: World, code: str, is_listed: bool, others: int) -> None:
-    """Of what has a cosign tag, or is listed in an index that has one, the subject is read once it matters.
+    """Of what has a referrer tag the subject is read once it matters, of what a referrers index lists for the plan.
 
     Clients that know of no referrers API list referrers in such an index, and others add to them.
     """
     world.store.referrer_code = code
     subject = world.load(image("subject"))
     about = referrer(subject)
-    world.load(index([about], media_type=OCI_INDEX) if is_listed else about, tags=cosign_tag(subject, ""))
+    if is_listed:
+        world.load(index([about], media_type=OCI_INDEX), tags=cosign_tag(subject, ""))
+    else:
+        world.load(about, tags=cosign_tag(subject, "sbom"))
     for seed in range(others):
         world.load(referrer(subject, seed=f"other {seed}"))
     for seed in range(5):
         world.load(image(f"not read {seed}", media_type=OCI_MANIFEST), tags=f"release-{seed}")
 
-    report = world.prune(keep_untagged=0, delete_tags=["sha256-.*"])
+    report = world.prune()
 
     assert len(world.left) == 5
     assert (report.deleted, report.refused) == (2 + is_listed + others, 0)

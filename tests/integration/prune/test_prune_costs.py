@@ -6,6 +6,7 @@ import pytest
 
 from tests.emulator.images import cosign_signature, cosign_tag, image, multi_arch, referrer
 from tests.emulator.store import OCI_MANIFEST
+from tests.support.builders import one_rule
 from tests.support.prune import ABSENT, ALL, costs
 from tests.support.world import World
 
@@ -18,7 +19,7 @@ def test_cost_of_untagged_images(world: World) -> None:
     for seed in range(7):
         world.load(image(seed), age_days=seed + 1)
 
-    report = world.prune(keep_untagged=3)
+    report = world.prune(untagged={"keep": 3})
 
     assert len(world.left) == 3
     costs(world, tags_list=2, manifest_delete=4)
@@ -30,7 +31,7 @@ def test_cost_of_tagged_images(world: World) -> None:
     for seed in range(6):
         world.load(image(seed), tags=[f"a{seed}", f"b{seed}"], age_days=seed + 1)
 
-    report = world.prune(keep=4, delete_tags=[".*"])
+    report = world.prune(**one_rule(4, 0))
 
     assert sorted(world.tags) == [f"{letter}{seed}" for letter in "ab" for seed in range(4)]
     costs(world, tags_list=1, manifest_head=4, tag_delete=4, manifest_delete=2)
@@ -42,7 +43,7 @@ def test_cost_of_indexes(world: World) -> None:
     for seed in range(3):
         world.load(multi_arch(seed, attestations=True), tags=f"v{seed}", age_days=seed + 1)
 
-    world.prune(keep=1, delete_tags=[".*"])
+    world.prune(**one_rule(1, 0))
 
     assert len(world.left) == 5
     costs(world, tags_list=1, manifest_get=3, manifest_head=2, tag_delete=2, manifest_delete=10)
@@ -55,7 +56,7 @@ def test_cost_of_signed_images(world: World) -> None:
         subject = world.load(image(seed), tags=f"v{seed}", age_days=seed + 1)
         world.load(cosign_signature(subject), tags=cosign_tag(subject))
 
-    world.prune(keep=1, delete_tags=["v.*"])
+    world.prune(**one_rule(1, 0, match="v.*"))
 
     assert len(world.left) == 2
     costs(world, tags_list=1, manifest_head=4, tag_delete=4, manifest_delete=4)
@@ -71,7 +72,7 @@ def test_cost_of_oci_referrers(world: World) -> None:
     for seed in range(5):
         world.load(image(f"not read {seed}", media_type=OCI_MANIFEST), tags=f"release-{seed}", age_days=9)
 
-    world.prune(keep=2, delete_tags=["v.*"])
+    world.prune(**one_rule(2, 0, match="v.*"))
 
     assert len(world.left) == 11
     costs(world, tags_list=1, manifest_get=6, manifest_head=1, tag_delete=1, manifest_delete=3)
@@ -83,7 +84,7 @@ def test_cost_of_orphans(world: World) -> None:
     world.load(referrer(ABSENT))
     world.load(cosign_signature(ABSENT), tags=cosign_tag(ABSENT))
 
-    world.prune(delete_tags=[".*"])
+    world.prune()
 
     assert world.left == frozenset()
     costs(world, tags_list=1, manifest_get=1, manifest_head=3, tag_delete=1, manifest_delete=2)
@@ -106,12 +107,12 @@ def test_push_that_changes_nothing_costs_one_request(google: World) -> None:
     google.load(multi_arch(1, attestations=True), tags="v1")
     subject = google.load(image("untagged", media_type=OCI_MANIFEST))
     google.load(referrer(subject))
-    first = google.prune(keep_untagged=5)
+    first = google.prune(untagged={"keep": 5})
     costs(google, token=1, tags_list=1, manifest_get=3)
     assert first.requests == 5
     google.log.clear()
 
-    report = google.prune(keep_untagged=5)
+    report = google.prune(untagged={"keep": 5})
 
     costs(google, tags_list=1)
     assert report.requests == 1

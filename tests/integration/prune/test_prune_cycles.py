@@ -13,8 +13,8 @@ from tests.support.world import World
 pytestmark = pytest.mark.timeout(60, method="thread")
 
 
-def test_loops_of_cosign_tags_end(world: World) -> None:
-    """Signatures that name one another, or themselves, hang on nothing else: they stay, and nobody hangs."""
+def test_signatures_that_sign_each_other_are_kept(world: World) -> None:
+    """They are in a cycle; a signature with a tag for its own digest is an image like any other."""
     first, second = cosign_signature(ABSENT, seed=1), cosign_signature(ABSENT, seed=2)
     world.load(first, tags=cosign_tag(second))
     world.load(second, tags=cosign_tag(first))
@@ -24,8 +24,8 @@ def test_loops_of_cosign_tags_end(world: World) -> None:
 
     report = world.prune(**ALL)
 
-    assert world.left == {first.digest, second.digest, own.digest}
-    assert report.reasons == {"needed": 3, "expired": 1}
+    assert world.left == {first.digest, second.digest}
+    assert report.reasons == {"needed": 2, "expired": 2}
 
 
 def test_cycle_that_belongs_to_an_image_keeps_it(world: World) -> None:
@@ -58,9 +58,21 @@ def test_loop_through_an_index_and_a_subject_ends(world: World) -> None:
     assert world.left in (frozenset(), {top.digest, *children(top), about.digest})
 
 
-def test_nothing_of_an_unknown_type_goes(world: World) -> None:
-    """What this program does not understand it does not judge."""
-    unknown = world.load(raw(b'{"schemaVersion":1}', "application/vnd.docker.distribution.manifest.v1+prettyjws"))
+def test_manifest_of_an_unknown_type_is_kept(world: World) -> None:
+    """What it refers to is not known."""
+    unknown = world.load(raw(b"{}", "application/vnd.unknown"))
 
     assert world.prune(**ALL).reasons == {"unknown-type": 1}
     assert world.left == {unknown}
+
+
+@pytest.mark.parametrize("tags", ["", "v1"])
+@pytest.mark.parametrize("suffix", ["json", "prettyjws"])
+def test_docker_schema_1_is_an_image_and_is_never_read(world: World, suffix: str, tags: str) -> None:
+    """It has neither children nor a subject; signed, its bytes do not match its digest."""
+    media_type = f"application/vnd.docker.distribution.manifest.v1+{suffix}"
+    world.load(raw(b'{"schemaVersion":1}', media_type), tags=tags.split())
+
+    assert world.prune(**ALL).reasons == {"expired": 1}
+    assert world.left == frozenset()
+    assert world.log.counts["manifest_get"] == 0

@@ -11,7 +11,8 @@ from cleaner.core.errors import CleanerError, TimeLimitReached, TransientError, 
 from tests.emulator.faults import After, Delay, DropAfter, DropBefore, Status
 from tests.emulator.images import image, multi_arch, referrer
 from tests.emulator.store import DANGLING_PARENT
-from tests.support.prune import PUSHED_OUT, children
+from tests.support.builders import one_rule
+from tests.support.prune import PUSHED_OUT, children, protecting
 from tests.support.world import World
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def test_children_of_a_deleted_index_displace_no_untagged_image(world: World, cu
     world.load(multi_arch("other"), tags="old-2", age_days=19)
     world.load(top, tags="old-1", age_days=20)
     newest = world.load(image("newest"), tags="new", age_days=1)
-    policy: dict[str, Any] = {"workers": workers, "keep": 1, "keep_untagged": 2, "delete_tags": ["old.*"]}
+    policy: dict[str, Any] = {"workers": workers, **one_rule(0, 2, match="old.*")}
     CUTS[cut](world, top.digest)
 
     for _ in range(3):
@@ -75,7 +76,7 @@ def test_children_displace_nobody_when_a_tag_has_moved(world: World) -> None:
     # The other worker finds the tag moved meanwhile.
     world.faults.add(Delay(0.2), kind="manifest_delete", path=top.digest)
 
-    world.prune(workers=2, keep=1, keep_untagged=2, delete_tags=["old.*"])
+    world.prune(workers=2, **one_rule(0, 2, match="old.*"))
 
     assert {*untagged, pushed.digest} <= world.left
     assert world.tags["old-2"] == pushed.digest
@@ -129,7 +130,7 @@ def test_image_that_got_a_tag_again_counts_again(world: World) -> None:
     with pytest.raises(Unavailable):
         world.prune(**PUSHED_OUT)
     world.store.tag(world.name, "keep-me", stripped)
-    world.prune(**PUSHED_OUT | {"protect_tags": ["keep-me"]})
+    world.prune(**protecting("keep-me", PUSHED_OUT))
     world.store.delete_tag(world.name, "keep-me")
 
     assert world.run(**PUSHED_OUT).prune().deleted == 1
@@ -143,7 +144,7 @@ def test_interrupted_run_leaves_nothing_that_the_next_cannot_finish(world: World
         top = multi_arch(number, attestations=True)
         world.load(top, tags=f"v{number}", age_days=number + 1)
         world.load(referrer(top), age_days=number + 1)
-    policy: dict[str, Any] = {"keep": 2, "delete_tags": [".*"]}
+    policy: dict[str, Any] = one_rule(2, 0)
     kept = world.kept(**policy)
     runs = 0
     while world.left != kept.digests:

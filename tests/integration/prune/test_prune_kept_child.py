@@ -11,7 +11,7 @@ from cleaner.core.errors import KeptManifestGone, PermissionDenied, Unavailable
 from tests.emulator.faults import After, Delay, Status
 from tests.emulator.images import image, index, multi_arch, raw
 from tests.emulator.store import OCI_INDEX
-from tests.support.prune import ALL
+from tests.support.prune import ALL, protecting
 from tests.support.world import World
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(60, method="thread")
 
 # Tags that begin with ``keep`` protect what has them.
-POLICY: dict[str, Any] = {"protect_tags": ["keep.*"], **ALL}
+POLICY: dict[str, Any] = protecting("keep.*", ALL)
 
 
 def load_shared(world: World, seed: object, *, age_days: float = 30, kept: int = 1) -> Content:

@@ -9,7 +9,7 @@ import pytest
 from cleaner.core.errors import CleanerError, TimeLimitReached
 from tests.emulator.faults import After, too_many_requests
 from tests.emulator.images import image, multi_arch
-from tests.support.prune import ALL
+from tests.support.prune import ALL, protecting
 from tests.support.world import World
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def test_new_plan_sees_what_has_changed(world: World) -> None:
 
     world.faults.add(After(change), kind="manifest_delete", nth=1)
 
-    report = world.prune(workers=1, protect_tags=["stable"], **ALL)
+    report = world.prune(workers=1, **protecting("stable", ALL))
 
     assert world.tags == {"stable": digests[2]}
     assert len(world.left) == 3

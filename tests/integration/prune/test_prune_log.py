@@ -11,6 +11,7 @@ import pytest
 from tests.emulator.faults import Status
 from tests.emulator.images import image, multi_arch, referrer
 from tests.emulator.store import DANGLING_PARENT
+from tests.support.builders import one_rule
 from tests.support.prune import ABSENT, ALL, costs
 from tests.support.world import World
 
@@ -45,8 +46,8 @@ def test_dry_run_tells_what_a_run_then_does(world: World, logged: Logged) -> Non
     world.load(image("lone"))
     facts = ["repository", "digest", "tags", "reason", "uploaded"]
 
-    would = world.prune(dry_run=True, keep=2, delete_tags=[".*"])
-    did = world.prune(keep=2, delete_tags=[".*"])
+    would = world.prune(dry_run=True, **one_rule(2, 0))
+    did = world.prune(**one_rule(2, 0))
 
     def told(message: str) -> list[list[object]]:
         return sorted([record[fact] for fact in facts] for record in logged(message))
@@ -71,7 +72,7 @@ def test_log_of_a_run(world: World, logged: Logged) -> None:
     kept = world.load(image("kept"), tags="v2", age_days=0)
     sizes = {digest: one.size for digest, one in world.store.manifests(world.name).items()}
 
-    world.prune(keep=1, delete_tags=[".*"])
+    world.prune(**one_rule(1, 0))
 
     name = world.name
     assert [facts_of(one) for one in logged("tag deleted")] == [
@@ -89,7 +90,7 @@ def test_log_of_a_run(world: World, logged: Logged) -> None:
         "repository": name,
         "digest": orphan,
         "tags": (),
-        "reason": "orphan",
+        "reason": "orphaned",
         "uploaded": uploaded,
     }
     (line,) = logged("manifest kept")
@@ -112,7 +113,7 @@ def test_log_of_a_run(world: World, logged: Logged) -> None:
         "bytes": sizes[old] + sizes[orphan],
         "requests": world.log.total,
         "seconds": 0.0,
-        "reasons": {"expired": 1, "orphan": 1, "too-young": 1},
+        "reasons": {"expired": 1, "orphaned": 1, "too-young": 1},
     }
     levels = {one["levelname"] for one in [*logged("tag deleted"), *lines.values(), summary]}
     assert levels == {"INFO"}

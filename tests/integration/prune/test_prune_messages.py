@@ -28,7 +28,7 @@ def test_nothing_goes_but_what_was_agreed_to(world: World, logged: Logged) -> No
     signed = world.load(multi_arch("not agreed"))
     before = world.left
 
-    report = world.run(keep_untagged=0).prune(only=frozenset(agreed))
+    report = world.run().prune(only=frozenset(agreed))
 
     assert world.left == before - agreed
     assert {other, signed} <= world.left
@@ -40,7 +40,7 @@ def test_run_that_is_stopped_begins_nothing_more(world: World, logged: Logged) -
     """What runs is finished, and what was done is told; no error."""
     for seed in range(6):
         world.load(image(seed))
-    run = world.run(keep_untagged=0, workers=1)
+    run = world.run(workers=1)
     world.faults.add(After(run.stop), kind="manifest_delete", nth=2)
 
     report = run.prune()

@@ -14,7 +14,8 @@ from cleaner.core.timing import TIMING
 from tests.emulator.faults import After, Before, Delay, Status
 from tests.emulator.images import cosign_signature, cosign_tag, image, multi_arch, referrer
 from tests.emulator.store import DANGLING_PARENT
-from tests.support.prune import ALL, children
+from tests.support.builders import one_rule
+from tests.support.prune import ALL, children, protecting
 from tests.support.world import World
 
 if TYPE_CHECKING:
@@ -272,7 +273,7 @@ def test_time_limit_that_is_reached_within_an_image(world: World, seconds: float
     assert len(world.left & children(top)) == left
     assert {other.digest, *children(other)} <= world.left
     assert world.log.counts["tags_list"] == 1
-    assert world.prune(workers=1, keep_untagged=5, **ALL).deleted == 3 + left
+    assert world.prune(workers=1, **one_rule(delete_after="1d")).deleted == 3 + left
 
 
 @pytest.mark.parametrize(
@@ -411,7 +412,7 @@ def test_nothing_but_what_was_agreed_to_is_deleted_by_any_plan(world: World) -> 
     world.faults.add(After(lambda: world.store.delete_tag(world.name, "keep")), kind="tags_list", nth=1)
     world.faults.add(After(lambda: world.load(image("new"), age_days=40)), kind="tags_list", nth=1)
 
-    report = world.run(workers=1, protect_tags=["keep"], **ALL).prune(only={*images[1:5]})
+    report = world.run(workers=1, **protecting("keep", ALL)).prune(only={*images[1:5]})
 
     assert world.left == {images[0], images[5], other, image("new").digest}
     assert report.deleted == 4
@@ -503,7 +504,7 @@ def test_history_is_kept_of_what_a_run_has_left_undone(world: World, fault: Stat
     newest = world.load(image("newest"), tags="new", age_days=1)
     undone = top.children[0].digest
     rule = world.faults.add(fault, kind="manifest_delete", path=undone)
-    policy: dict[str, Any] = {"keep": 1, "keep_untagged": 2, "delete_tags": ["old.*"]}
+    policy: dict[str, Any] = one_rule(0, 2, match="old.*")
 
     report = world.run(**policy).prune()
     assert world.left == {undone, newest, *untagged}

@@ -12,6 +12,7 @@ import pytest
 from cleaner.core.reference import Digest
 from tests.emulator.faults import After, Delay
 from tests.emulator.images import cosign_signature, cosign_tag, image, multi_arch, referrer
+from tests.support.builders import one_rule
 from tests.support.processes import wait_for
 from tests.support.prune import PUSHED_OUT
 from tests.support.world import World
@@ -80,11 +81,11 @@ def test_what_only_the_second_look_crowds_out_stays(world: World) -> None:
 @pytest.mark.parametrize(
     ("policy", "tags", "listings"),
     [
-        ({"keep_untagged": 1, "delete_tags": [".*"]}, "v1", 2),
-        ({"keep_untagged": 1, "delete_tags": [".*"]}, "", 2),
-        ({"keep_untagged": 1}, "", 2),
-        ({"keep_untagged": 0, "delete_tags": [".*"]}, "", 1),
-        ({"keep_untagged": 1, "delete_tags": [".*"], "max_age": "1d"}, "", 1),
+        (one_rule(1, 1), "v1", 2),
+        (one_rule(1, 1), "", 2),
+        ({"untagged": {"keep": 1}}, "", 2),
+        (one_rule(1, 0), "", 1),
+        (one_rule(1, 1, delete_after="1d"), "", 1),
     ],
 )
 def test_two_listings_are_made_where_an_untagged_image_is_deleted_by_count(
@@ -96,7 +97,7 @@ def test_two_listings_are_made_where_an_untagged_image_is_deleted_by_count(
     world.load(image("third"), age_days=60)
     world.load(image("newest"), tags="new", age_days=1)
 
-    assert world.run(keep=1, **policy).prune().deleted >= 1
+    assert world.run(**policy).prune().deleted >= 1
 
     assert world.log.counts["tags_list"] == listings
     assert sum(world.clock.slept) == pytest.approx(listings - 1)
@@ -111,7 +112,7 @@ def test_two_processes_at_once_leave_what_is_to_stay_untagged(world: World) -> N
     newest = world.load(image("newest"), tags="new", age_days=1)
     world.emulator.faults.latency_s = 0.01
     other = World(world.emulator, is_real_time=True)
-    policy: dict[str, Any] = {**PUSHED_OUT, "keep_untagged": 3, "workers": 20}
+    policy: dict[str, Any] = {**one_rule(1, 3), "workers": 20}
 
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(world.run(**policy).prune)
@@ -136,7 +137,7 @@ def test_two_runs_at_once(world: World, seed: int) -> None:
         world.load(cosign_signature(top), tags=cosign_tag(top), age_days=number + 1)
     for kind in ("manifest_delete", "tag_delete", "manifest_head"):
         world.faults.add(Delay(chance.random() / 50), kind=kind, probability=0.5)
-    policy: dict[str, Any] = {"keep": 4, "delete_tags": [".*"]}
+    policy: dict[str, Any] = one_rule(4, 0)
     kept = world.kept(**policy)
     barrier = threading.Barrier(2)
 

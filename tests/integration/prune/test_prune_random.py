@@ -1,4 +1,4 @@
-"""Random repositories, faults and pushes: what must stay stays, and runs end."""
+"""Random repositories, faults and pushes: what must be kept is kept, and runs end."""
 
 from __future__ import annotations
 
@@ -9,10 +9,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cleaner.core.errors import CleanerError
+from cleaner.core.manifest import Listing
 from tests.emulator.faults import After, CutBody, DropAfter, DropBefore, Status
-from tests.emulator.images import attestation, cosign_signature, cosign_tag, image, index, multi_arch, referrer
+from tests.emulator.images import (
+    attestation,
+    cosign_signature,
+    cosign_tag,
+    image,
+    index,
+    multi_arch,
+    referrer,
+    referrers_index,
+)
 from tests.emulator.store import DANGLING_PARENT, OCI_INDEX, OCI_MANIFEST, REFERRING_MANIFEST
-from tests.support.prune import ABSENT, children
+from tests.support.builders import one_rule
+from tests.support.prune import ABSENT, children, protecting
 from tests.support.world import World
 
 if TYPE_CHECKING:
@@ -23,11 +34,12 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(60, method="thread")
 
 PROFILES: list[dict[str, Any]] = [
-    {"keep": 1, "keep_untagged": 0, "delete_tags": [".*"]},
-    {"keep": 2, "keep_untagged": 1, "delete_tags": ["v.*", "sha256.*"], "protect_tags": ["v1"]},
-    {"keep": 1, "delete_tags": [".*"], "max_age": "20d", "max_deletions": 3},
-    {"keep": 1, "delete_tags": [".*"], "group_by": "(.).*", "protect_tags": [".*3"]},
-    {"keep": 3, "keep_untagged": 2},
+    one_rule(1, 0),
+    protecting("v1.", one_rule(2, 1, match=["v.*", "sha256.*"])),
+    one_rule(1, 5, delete_after="20d", max_deletions=3),
+    protecting(".*3.", one_rule(1, 5, match=["(v|w|x).*", ".*"])),
+    {"tagged": [{"match": "(v).*", "keep": 1, "order": "version"}, {"match": ".*", "keep_within": "20d"}]},
+    {"untagged": {"keep": 2}},
 ]
 
 
@@ -35,15 +47,7 @@ def populate(world: World, chance: random.Random) -> None:
     """Fill the repository with what CI leaves, of every kind and age."""
     parts: list[Content] = []
     for number in range(chance.randint(3, 9)):
-        kind = chance.choice(["image", "oci", "index", "nested", "shared"])
-        content = image(number, media_type=OCI_MANIFEST if kind == "oci" else image(0).media_type)
-        if kind == "index":
-            platform = image(f"{number}/p", media_type=OCI_MANIFEST)
-            content = index([platform, attestation(platform)])
-        elif kind == "nested":
-            content = index([index([image(f"{number}/a"), image(f"{number}/b")])])
-        elif kind == "shared" and parts:
-            content = index(chance.sample(parts, 1), seed=number)
+        content = _content(world, chance, number, parts)
         parts += content.children
         age_days = chance.choice([0.01, 1, 5, 10, 30, 60])
         tags = [f"{chance.choice('vwx')}{number}{letter}" for letter in "ab"[: chance.choice([0, 1, 1, 2])]]
@@ -55,8 +59,30 @@ def populate(world: World, chance: random.Random) -> None:
         if chance.random() < 0.4:
             signature = cosign_signature(content)
             world.load(signature, tags=cosign_tag(content), age_days=age_days)
+        if chance.random() < 0.2:
+            listed = [referrer(content, seed=seed) for seed in ("first", "second")]
+            world.load(referrers_index(listed[:1]), age_days=age_days)
+            world.load(referrers_index(listed), tags=cosign_tag(content, ""), age_days=age_days)
     if chance.random() < 0.3:
         world.load(referrer(ABSENT), age_days=30)
+
+
+def _content(world: World, chance: random.Random, number: int, parts: list[Content]) -> Content:
+    """Return something of any kind, maybe with some of the ``parts`` of others; its helper indexes are loaded."""
+    kind = chance.choice(["image", "oci", "index", "nested", "shared", "merged"])
+    if kind == "index":
+        platform = image(f"{number}/p", media_type=OCI_MANIFEST)
+        return index([platform, attestation(platform)])
+    if kind == "nested":
+        return index([index([image(f"{number}/a"), image(f"{number}/b")])])
+    if kind == "merged":
+        merged = multi_arch(number)
+        for platform in merged.children:
+            world.load(index([platform], seed=number), age_days=chance.choice([5, 30]))
+        return merged
+    if kind == "shared" and parts:
+        return index(chance.sample(parts, 1), seed=number)
+    return image(number, media_type=OCI_MANIFEST if kind == "oci" else image(0).media_type)
 
 
 class Pusher:
@@ -119,7 +145,7 @@ class Pusher:
 
 
 def prune_at_random(world: World, chance: random.Random) -> None:
-    """Prune a repository that changes meanwhile, with what each plan has to keep looked after until the next."""
+    """Prune a repository that changes meanwhile; what each listing has to keep must be there at the next."""
     policy = chance.choice(PROFILES)
     pusher = Pusher(world, chance)
     actions: list[Action] = [*(Status(code) for code in (403, 429, 503)), DropBefore(), DropAfter(), CutBody()]
@@ -132,18 +158,19 @@ def prune_at_random(world: World, chance: random.Random) -> None:
     if chance.random() < 0.3:
         world.faults.add(After(lambda: world.clock.turn(7)), path="manifests/")
     run = world.run(workers=chance.choice([1, 3, 8]), **policy)
-    planning = run._prepare
+    list_manifests = run._client.list_manifests
     kept = world.kept(**policy)
 
-    def prepare(*arguments: Any) -> Any:
+    def list_and_check() -> Listing:
         nonlocal kept
         kept.check(world)
         pusher.check()
         pusher.forget()
+        # What has been pushed while documents were read takes places in the plan of the next listing.
         kept = world.kept(**policy)
-        return planning(*arguments)
+        return list_manifests()
 
-    run._prepare = prepare  # type: ignore[method-assign,assignment]  # looks at the state, and calls the real one
+    run._client.list_manifests = list_and_check  # type: ignore[method-assign]  # checks, and calls the real one
     with contextlib.suppress(CleanerError):
         run.prune()
     kept.check(world)
@@ -152,7 +179,7 @@ def prune_at_random(world: World, chance: random.Random) -> None:
 
 @pytest.mark.parametrize("seed", range(150))
 def test_at_random(world: World, seed: int) -> None:
-    """Whatever is in the repository, goes wrong or is pushed meanwhile: what must stay stays, and runs end."""
+    """Whatever is in the repository, fails or is pushed meanwhile: what must be kept is kept, and runs end."""
     chance = random.Random(seed)
     world.faults.seed(seed)
     world.store.referrer_code = chance.choice([REFERRING_MANIFEST, DANGLING_PARENT])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,7 @@ from cleaner.core.reference import Digest
 from tests.emulator.faults import After, Before, Delay
 from tests.emulator.images import attestation, cosign_signature, cosign_tag, image, index, raw, referrer
 from tests.emulator.store import DANGLING_PARENT, OCI_INDEX, OCI_MANIFEST, REFERRING_MANIFEST
+from tests.support.builders import one_rule
 from tests.support.prune import ALL, costs
 from tests.support.world import World
 
@@ -261,7 +263,7 @@ def test_referrer_that_went_meanwhile_does_not_matter(world: World) -> None:
 @pytest.mark.parametrize("code", [REFERRING_MANIFEST, DANGLING_PARENT])
 @pytest.mark.parametrize("held_by", ["a tagged referrer", "a child of a kept index"])
 def test_subject_that_is_held_by_what_is_not_read_stays(world: World, held_by: str, code: str) -> None:
-    """A tag or a parent decides on it, and not its subject: the registry's refusal is honoured, twice."""
+    """A tag or a parent with a platform decides on it, and not its subject; the registry refuses it twice."""
     world.store.referrer_code = code
     subject = world.load(image("subject"))
     world.load(referrer(subject))
@@ -269,13 +271,30 @@ def test_subject_that_is_held_by_what_is_not_read_stays(world: World, held_by: s
     if held_by == "a tagged referrer":
         held = {world.load(holder, tags="keep-me")}
     else:
-        held = {world.load(index([holder], media_type=OCI_INDEX), tags="v1"), Digest(holder.digest)}
+        platform = {"architecture": "amd64", "os": "linux"}
+        listed = replace(holder, descriptor_extra=(("platform", platform),))
+        held = {world.load(index([listed], media_type=OCI_INDEX), tags="v1"), Digest(holder.digest)}
 
-    report = world.prune(keep_untagged=0)
+    report = world.prune()
 
     assert world.left == {subject, *held}
     assert (report.deleted, report.refused, report.failed) == (1, 1, 0)
     assert ("GET", holder.digest, 200) not in world.asked("manifest_get")
+
+
+def test_subject_of_a_child_that_a_kept_index_lists_without_a_platform_is_kept(world: World) -> None:
+    """Such a child may be a referrer, so it is read; its index keeps it, and it keeps all that its subject needs."""
+    subject = world.load(image("subject"))
+    about = world.load(referrer(subject))
+    holder = referrer(subject, seed="holder")
+    top = world.load(index([holder], media_type=OCI_INDEX), tags="v1")
+
+    report = world.prune()
+
+    assert world.left == {subject, about, top, holder.digest}
+    assert (report.deleted, report.refused) == (0, 0)
+    assert report.reasons == {"unmatched": 1, "needed": 3}
+    costs(world, tags_list=1, manifest_get=3)
 
 
 def test_referrer_that_is_held_by_what_is_not_read_does_not_hold_its_subject(world: World) -> None:
@@ -285,7 +304,7 @@ def test_referrer_that_is_held_by_what_is_not_read_does_not_hold_its_subject(wor
     about = world.load(referrer(subject))
     holder = world.load(referrer(signature), tags="keep-me")
 
-    report = world.prune(keep_untagged=0, delete_tags=["sha256-.*"])
+    report = world.prune()
 
     assert world.left == {signature, holder}
     assert {subject, about}.isdisjoint(world.left)
@@ -298,7 +317,7 @@ def test_referrers_that_go_first_go_next(world: World) -> None:
     about = [world.load(referrer(subject, seed=seed), age_days=90) for seed in range(2)]
     others = [world.load(image(seed), age_days=80 - seed) for seed in range(5)]
 
-    world.prune(workers=1, keep_untagged=0, delete_tags=[".*"], max_age="1d")
+    world.prune(workers=1, **ALL)
 
     assert world.gone()[:1] == ["v1"]
     assert set(world.gone()[1:3]) == set(about)
@@ -318,7 +337,7 @@ def test_nonsense_that_decides_nothing_keeps_nothing(world: World, is_signature:
     world.load(referrer(subject))
     nonsense = world.load(NONSENSE, tags=cosign_tag(subject) if is_signature else "keep-me")
 
-    report = world.prune(keep_untagged=0, delete_tags=["sha256-.*"])
+    report = world.prune()
 
     assert world.left == (set() if is_signature else {nonsense})
     assert (report.refused, report.failed) == (0, 0)
@@ -334,7 +353,7 @@ def test_referrer_that_comes_back_keeps_its_subject_whole(world: World, how: str
     again = back if how == "tagged" else index([back], media_type=OCI_INDEX)
     world.faults.add(Before(lambda: world.load(again, tags="again", age_days=0)), kind="tags_list", nth=2)
 
-    world.prune(workers=1, keep_untagged=0, delete_tags=["old"], max_age="1d")
+    world.prune(workers=1, **one_rule(0, 0, match="old"))
 
     assert {subject, back.digest} <= world.left
     assert about not in world.left
@@ -356,7 +375,7 @@ def test_owner_that_comes_back_keeps_its_child_whole(world: World, is_referrer: 
 
     world.faults.add(After(come_back), kind="manifest_delete", path=top.digest, nth=1)
 
-    world.prune(workers=1, keep_untagged=0)
+    world.prune(workers=1)
 
     assert {top.digest, platform.digest, about} <= world.left
 
@@ -377,7 +396,7 @@ def test_listed_referrers_stay_with_a_subject_that_stays(world: World) -> None:
     for one in listed:
         world.faults.add(Before(functools.partial(get_a_tag, one.digest)), kind="manifest_delete", path=one.digest)
 
-    report = world.prune(workers=1, keep_untagged=0, delete_tags=["sha256-.*"])
+    report = world.prune(workers=1)
 
     assert re.search(paths, asked[0])
     assert asked == [world.tags["mine"]]

@@ -10,7 +10,8 @@ import pytest
 from tests.emulator.faults import After, Before, Status
 from tests.emulator.images import cosign_signature, cosign_tag, image, index, multi_arch, referrer
 from tests.emulator.store import DANGLING_PARENT, DANGLING_TAG, REFERRING_MANIFEST
-from tests.support.prune import ALL, children
+from tests.support.builders import one_rule
+from tests.support.prune import ALL, children, protecting
 from tests.support.world import World
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def test_what_takes_a_refused_images_place_was_to_go_before(world: World) -> Non
     child = world.load(top.children[0], tags="v3", age_days=10)
     world.load(top, tags="v1", age_days=50)
     newest = world.load(image("newest"), tags="v2", age_days=20)
-    policy: dict[str, Any] = {"keep": 1, "keep_untagged": 0, "delete_tags": ["v.*"], "max_deletions": 2}
+    policy: dict[str, Any] = one_rule(1, 0, match="v.*", max_deletions=2)
 
     report = world.prune(**policy)
 
@@ -123,7 +124,7 @@ def test_subject_with_a_child_that_stays_goes(world: World, code: str) -> None:
     world.store.tag(world.name, "v1", child)
     about = world.load(referrer(top), age_days=40)
 
-    report = world.prune(keep=1, delete_tags=["pr-.*"], protect_tags=["v.*"], max_age="1d")
+    report = world.prune(**protecting("v.*", one_rule(0, 0, match="pr-.*")))
 
     assert world.left == {child}
     assert {top.digest, other, about}.isdisjoint(world.left)
@@ -175,4 +176,4 @@ def test_image_that_could_not_go_is_told_once(world: World) -> None:
     report = world.run(max_deletions=2).prune()
 
     assert (report.kept, report.deleted, report.failed) == (1, 1, 1)
-    assert report.reasons == {"tagged": 1, "expired": 1}
+    assert report.reasons == {"unmatched": 1, "expired": 1}

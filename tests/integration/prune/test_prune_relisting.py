@@ -9,6 +9,7 @@ import pytest
 from tests.emulator.faults import After, Before, Delay, Status
 from tests.emulator.images import image, multi_arch, referrer
 from tests.emulator.store import OCI_MANIFEST
+from tests.support.builders import one_rule
 from tests.support.prune import ALL, Peak, children, costs
 from tests.support.world import World
 
@@ -50,7 +51,7 @@ def test_documents_are_read_side_by_side(world: World) -> None:
     world.faults.add(After(reading.end), kind="manifest_get")
     world.faults.add(After(asking.end))
 
-    report = world.prune(keep_untagged=0, workers=4)
+    report = world.prune(workers=4)
 
     assert (report.deleted, world.log.counts["manifest_get"]) == (24, 24)
     assert 1 < reading.most <= asking.most <= 4
@@ -77,7 +78,7 @@ def test_index_that_no_longer_exists_when_it_is_read_has_the_repository_listed_a
 
     world.faults.add(After(delete), kind="tags_list", nth=1)
 
-    world.prune(keep=1, keep_untagged=2, delete_tags=[".*"])
+    world.prune(**one_rule(1, 2))
 
     assert world.left == {*untagged, newest}
     assert world.log.counts["tags_list"] == 2
@@ -92,7 +93,7 @@ def test_index_that_can_never_be_read_lets_nothing_be_deleted_by_count(world: Wo
     newest = world.load(image("newest"), tags="new", age_days=1)
     world.faults.add(Status(404, "MANIFEST_UNKNOWN"), kind="manifest_get", path=top.digest)
 
-    report = world.prune(keep=1, keep_untagged=2, delete_tags=["old", "new"])
+    report = world.prune(**one_rule(1, 2, match=["old", "new"]))
 
     assert world.left == {*untagged, newest, top.digest, *children(top)}
     assert report.deleted == 1

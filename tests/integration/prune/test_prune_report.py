@@ -15,7 +15,7 @@ from cleaner.engine.report import Undone
 from tests.emulator.faults import After, Before, Status
 from tests.emulator.images import image, index, multi_arch, referrer
 from tests.emulator.store import DANGLING_PARENT, DANGLING_TAG, OCI_INDEX, REFERRING_MANIFEST
-from tests.support.prune import ABSENT, ALL, children
+from tests.support.prune import ABSENT, ALL, children, protecting
 from tests.support.world import World
 
 if TYPE_CHECKING:
@@ -63,13 +63,13 @@ def test_counts_over_several_plans(world: World, logged: Logged) -> None:
     world.faults.add(After(lambda: world.load(image("new"), tags="new", age_days=0)), kind="tags_list", nth=2)
     grow_old(world, 3)
 
-    report = world.prune(workers=1, protect_tags=["keep"], **ALL)
+    report = world.prune(workers=1, **protecting("keep", ALL))
 
     assert world.log.counts["tags_list"] >= 3
     assert world.left == {kept.digest, *children(kept), *young, refused.digest, *children(refused), images[0]}
     # The kept index, its children, the two young ones, and the children of the refused one.
     assert (report.kept, report.deleted, report.refused, report.failed) == (7, 7, 1, 1)
-    assert report.reasons == {"protected-tag": 1, "needed": 4, "too-young": 2, "expired": 7}
+    assert report.reasons == {"protected": 1, "needed": 4, "too-young": 2, "expired": 7}
     (summary,) = logged("prune finished")
     assert {key: summary[key] for key in ("kept", "deleted", "refused", "failed", "reasons")} == {
         "kept": 7,
@@ -102,7 +102,7 @@ def test_reason_of_a_kept_manifest_is_the_last_plans(world: World) -> None:
     grow_old(world, 2)
     world.faults.add(Before(lambda: world.store.tag(world.name, "keep", images[3])), kind="tags_list", nth=2)
 
-    report = world.prune(workers=1, protect_tags=["keep"], **ALL)
+    report = world.prune(workers=1, **protecting("keep", ALL))
 
     assert report.reasons == {"expired": 3, "just-pushed": 1}
     assert (report.kept, report.deleted) == (1, 3)
@@ -167,7 +167,7 @@ def test_report_has_the_outcome_of_each_deletion(world: World) -> None:
     world.faults.add(DENIED, kind="manifest_delete", path=failed)
     world.faults.add(Status(200), kind="manifest_head", path=ABSENT)
 
-    report = world.prune(workers=1, protect_tags=["keep"], **ALL)
+    report = world.prune(workers=1, **protecting("keep", ALL))
 
     assert report.outcomes == {
         deleted.digest: Outcome.DELETED,
@@ -228,7 +228,7 @@ def test_image_whose_tag_has_moved_is_kept_and_not_undone(world: World, logged: 
     world.faults.add(Before(lambda: world.load(image("new"), tags="latest", age_days=0)), kind="manifest_head", nth=2)
     world.faults.add(Before(lambda: world.store.tag(world.name, "keep-2", old)), kind="tags_list", nth=2)
 
-    report = world.run(workers=1, protect_tags=["keep-2"], **ALL).prune()
+    report = world.run(workers=1, **protecting("keep-2", ALL)).prune()
 
     assert report.outcomes == {old: Outcome.KEPT}
     assert report.undone == {}
@@ -297,7 +297,7 @@ def test_subject_that_is_refused_after_its_tags_and_referrers_were_deleted(
 
     world.faults.add(Before(attach), kind="manifest_delete", path=about, nth=1)
 
-    report = world.prune(workers=1, protect_tags=["keep"], **ALL)
+    report = world.prune(workers=1, **protecting("keep", ALL))
 
     assert subject in world.left
     (record,) = logged("deletion refused")

@@ -12,6 +12,7 @@ from cleaner.core.notification import Named
 from cleaner.core.reference import Digest
 from tests.emulator.faults import After, Before, Delay, DropAfter, DropBefore, Status, too_many_requests
 from tests.emulator.images import cosign_signature, cosign_tag, image, multi_arch
+from tests.support.builders import one_rule
 from tests.support.prune import ALL, children
 from tests.support.world import World
 
@@ -66,7 +67,7 @@ def test_tag_that_moved_to_a_new_image(world: World) -> None:
     world.load(image("untagged"), age_days=29)
     world.faults.add(Before(lambda: world.load(image("new"), tags="latest", age_days=0)), kind="manifest_head", nth=1)
 
-    world.prune(keep=1, keep_untagged=2, delete_tags=[".*"], protect_tags=["new"], max_age="29d")
+    world.prune(**one_rule(1, 2, delete_after="29d"))
 
     assert world.tags.keys() == {"latest"}
     assert world.log.counts["tag_delete"] == 0

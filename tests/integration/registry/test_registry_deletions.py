@@ -13,8 +13,9 @@ from cleaner.core.errors import (
     RequestRefused,
     Unavailable,
 )
+from cleaner.core.manifest import MEDIA_TYPES
 from cleaner.core.reference import Tag
-from cleaner.google.registry.deletions import DELETED, NOT_FOUND, NOT_SENT, DeletionResponse
+from cleaner.google.registry.deletions import DELETED, NOT_SENT, DeletionResponse
 from tests.emulator.faults import Before, DropAfter, DropBefore, Status
 from tests.emulator.images import image, raw
 from tests.emulator.store import (
@@ -25,8 +26,9 @@ from tests.emulator.store import (
 from tests.support.readings import ABSENT, TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from cleaner.google.transport import RequestBudget, Response
     from tests.emulator.faults import Action
     from tests.support.world import World
 
@@ -50,8 +52,49 @@ def test_manifest_of_any_type_exists(world: World, media_type: str) -> None:
 
     assert client.exists(digest)
     assert not client.exists(ABSENT)
-    # What a tag names is asked with the types that are understood.
-    assert client.delete_tag(Tag("v1"), digest, lambda: True) == (DELETED if media_type in TYPES else NOT_FOUND)
+    assert client.delete_tag(Tag("v1"), digest, lambda: True) == DELETED
+
+
+@pytest.mark.parametrize("media_type", [*TYPES, "application/vnd.unknown"])
+def test_tag_that_moved_to_a_manifest_of_any_type_is_kept(world: World, media_type: str) -> None:
+    """A response of 404 for a type that is not accepted would say that the tag no longer exists."""
+    digest = world.load(image(1), tags="v1")
+    moved_to = world.load(raw(b"{}", media_type), tags="v1")
+
+    response = world.client().delete_tag(Tag("v1"), digest, lambda: True)
+
+    assert response == DeletionResponse(is_gone=False, current_digest=moved_to)
+    assert world.tags == {"v1": moved_to}
+    assert world.asked("tag_delete") == []
+
+
+def test_types_that_are_understood_are_preferred_where_a_tag_is_looked_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A registry that is asked for any type alone may convert a manifest, and give the digest of what it made."""
+    digest = world.load(image(1), tags="v1")
+    accepted = watch_accept(world, monkeypatch)
+    client = world.client()
+
+    client.delete_tag(Tag("v1"), digest, lambda: True)
+    client.exists(digest)
+
+    assert [types.split(", ") for types in accepted["HEAD"]] == [[*MEDIA_TYPES, "*/*"], ["*/*"]]
+
+
+def watch_accept(world: World, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """Return what each request accepts from now on, by method."""
+    accepted: dict[str, list[str]] = {}
+    once = world.transport.once
+
+    def watched(
+        budget: RequestBudget, method: str, url: str, headers: Mapping[str, str], *, max_bytes: int
+    ) -> Response:
+        accepted.setdefault(method, []).append(headers["Accept"])
+        return once(budget, method, url, headers, max_bytes=max_bytes)
+
+    monkeypatch.setattr(world.transport, "once", watched)
+    return accepted
 
 
 @pytest.mark.parametrize(

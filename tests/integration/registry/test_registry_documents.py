@@ -17,21 +17,33 @@ from cleaner.core.errors import (
     TimeLimitReached,
     Unavailable,
 )
-from cleaner.core.manifest import Links, Listing
+from cleaner.core.manifest import IMAGE, NO_DESCRIPTORS, Links, Listing
 from cleaner.core.reference import Digest, Tag
 from cleaner.google.registry.deletions import DELETED
 from cleaner.google.registry.documents import make_links_cache
 from cleaner.google.registry.endpoint import MANIFEST_MAX_BYTES
 from tests.emulator.faults import After, Before, Status
-from tests.emulator.images import attestation, cosign_signature, cosign_tag, image, index, multi_arch, raw, referrer
+from tests.emulator.images import (
+    attestation,
+    cosign_signature,
+    cosign_tag,
+    image,
+    index,
+    multi_arch,
+    raw,
+    referrer,
+    referrers_index,
+)
 from tests.emulator.store import (
     DOCKER_LIST,
     OCI_INDEX,
     OCI_MANIFEST,
 )
+from tests.support.prune import costs
 from tests.support.readings import ABSENT, TYPES, deletes_nothing, listed, read
 
 if TYPE_CHECKING:
+    from tests.emulator.images import Content
     from tests.support.world import World
 
 
@@ -57,13 +69,97 @@ def test_documents_that_are_read(world: World) -> None:
     world.load(cosign_signature(subject), tags=cosign_tag(subject))
     world.load(raw(b"{}", "application/vnd.unknown"))
 
-    listing = read(world)
-
-    known = {digest: replace(one.links, attestations=()) for digest, one in listing.manifests.items()}
-    assert known == {digest: one.links for digest, one in world.listing().manifests.items()}
-    asked = [reference for _, reference, _ in world.asked("manifest_get")]
+    assert read(world) == world.listing()
+    asked = documents_asked_for(world)
     assert sorted(asked[:2]) == sorted(indexes)
     assert sorted(asked[2:]) == sorted([subject, about])
+
+
+OCI = image("listed", media_type=OCI_MANIFEST)
+WITH_PLATFORM = image("listed", media_type=OCI_MANIFEST, platform="amd64")
+DOCKER = image("listed")
+SUBJECT = image("subject")
+
+
+@pytest.mark.parametrize(
+    ("listed", "tags", "parent", "parent_tags", "is_read"),
+    [
+        pytest.param(WITH_PLATFORM, "", index([WITH_PLATFORM]), "v1", False, id="with a platform"),
+        pytest.param(OCI, "", index([OCI]), "v1", True, id="without a platform"),
+        pytest.param(OCI, "", index([OCI], media_type=DOCKER_LIST), "v1", True, id="in a Docker index"),
+        pytest.param(OCI, "v2", index([OCI]), "v1", False, id="tagged, without a platform"),
+        pytest.param(DOCKER, "", index([DOCKER], media_type=OCI_INDEX), "v1", False, id="Docker, without a platform"),
+        pytest.param(OCI, "", referrers_index([OCI]), "", True, id="in an untagged referrers index"),
+        pytest.param(OCI, "v2", referrers_index([OCI]), "", True, id="tagged, in an untagged referrers index"),
+        pytest.param(OCI, "v2", referrers_index([OCI]), "v1", True, id="tagged, in a referrers index with a tag"),
+        pytest.param(
+            WITH_PLATFORM, "", referrers_index([WITH_PLATFORM]), "", True, id="with a platform, in a referrers index"
+        ),
+        pytest.param(OCI, "v2", index([OCI]), cosign_tag(SUBJECT, ""), True, id="in an index tagged as one"),
+        pytest.param(OCI, "v2", index([OCI]), cosign_tag(ABSENT, ""), False, id="in an index tagged for nobody"),
+        pytest.param(OCI, "v2", index([OCI]), cosign_tag(SUBJECT), False, id="in an index tagged as a signature"),
+        pytest.param(DOCKER, "", referrers_index([DOCKER]), "", False, id="Docker, in a referrers index"),
+    ],
+)
+def test_child_is_read_if_it_may_be_a_referrer(
+    world: World, listed: Content, tags: str, parent: Content, parent_tags: str, is_read: bool
+) -> None:
+    """A referrers index, or an index that gives no platform, may list referrers."""
+    world.load(SUBJECT, tags="subject")
+    world.load(listed, tags=tags.split())
+    world.load(parent, tags=parent_tags.split())
+
+    assert read(world) == world.listing()
+
+    assert documents_asked_for(world) == [parent.digest, listed.digest][: 1 + is_read]
+
+
+def test_what_several_referrers_indexes_list_is_read_once(world: World) -> None:
+    """A client replaces the index with each referrer that it adds; the process remembers all documents."""
+    subject = world.load(image("subject"), tags="v1")
+    listed = [referrer(subject, seed=seed) for seed in range(3)]
+    for count in (1, 2, 3):
+        world.load(referrers_index(listed[:count]), tags=[cosign_tag(subject, "")] if count == 3 else [])
+
+    first = read(world)
+
+    assert first == world.listing()
+    assert [first.manifests[Digest(one.digest)].links.subject for one in listed] == [subject] * 3
+    costs(world, tags_list=1, manifest_get=6)
+    world.log.clear()
+
+    assert read(world) == first
+    costs(world, tags_list=1)
+
+    fourth = referrer(subject, seed=3)
+    world.load(referrers_index([*listed, fourth]), tags=cosign_tag(subject, ""))
+    world.log.clear()
+
+    assert read(world) == world.listing()
+    costs(world, tags_list=1, manifest_get=2)
+
+
+def test_kind_of_content_is_read(world: World) -> None:
+    """Of untagged OCI manifests and of indexes; what is not read counts as an image."""
+    untagged, empty = world.load(chart("untagged")), world.load(index([]))
+    others = [image("docker"), image("oci", media_type=OCI_MANIFEST), chart("tagged")]
+    images = [world.load(one, tags=tags) for one, tags in zip(others, [(), (), "v1"], strict=True)]
+
+    contents = {digest: one.links.content for digest, one in read(world).manifests.items()}
+
+    assert contents.pop(untagged) == "application/vnd.cncf.helm.config.v1+json"
+    assert contents.pop(empty) == NO_DESCRIPTORS
+    assert contents == dict.fromkeys(images, IMAGE)
+
+
+def chart(seed: str) -> Content:
+    """Return an OCI manifest whose config is a Helm chart's."""
+    body = image(seed, media_type=OCI_MANIFEST).body.replace(b"oci.image.config.v1", b"cncf.helm.config.v1")
+    return raw(body, OCI_MANIFEST)
+
+
+def documents_asked_for(world: World) -> list[str]:
+    return [reference for _, reference, _ in world.asked("manifest_get")]
 
 
 def test_documents_are_remembered(world: World) -> None:
@@ -205,8 +301,8 @@ def test_children_that_are_no_digests_are_never_asked_for(world: World) -> None:
 
 
 def test_attestation_in_an_index_is_not_read(world: World) -> None:
-    """A child follows its index, whatever it is about."""
-    platform = image("amd64", media_type=OCI_MANIFEST)
+    """Its platform is ``unknown/unknown``, which is one: a child follows its index, whatever it is about."""
+    platform = image("amd64", media_type=OCI_MANIFEST, platform="amd64")
     world.load(index([platform, attestation(platform)]), tags="v1")
     read(world)
 

@@ -21,12 +21,12 @@ def test_command_lists_what_it_would_ask_for(emulator: Emulator, acme: str, poli
     assert ended.stderr == f"3 repositories under {acme} matched by {policies}; nothing was published\n"
 
 
-def test_command_is_told_that_nobody_asks(emulator: Emulator, acme: str, policies: str) -> None:
-    """``--yes`` answers a question of ``--local``; elsewhere that is said, and nothing else changes."""
+def test_yes_without_local_has_no_effect(emulator: Emulator, acme: str, policies: str) -> None:
+    """``--yes`` answers a question of ``--local``; elsewhere a note says that, and nothing else changes."""
     without, given = (call(emulator, acme, "--policies", policies, "--dry-run", *yes) for yes in ((), ("--yes",)))
 
     assert (given.returncode, given.stdout) == (0, without.stdout)
-    assert given.stderr == f"--yes says nothing here: only --local asks\n{without.stderr}"
+    assert given.stderr == f"--yes has no effect without --local\n{without.stderr}"
 
 
 def test_command_prunes_from_here(emulator: Emulator, acme: str, policies: str) -> None:
@@ -94,7 +94,7 @@ def test_command_needs_yes_to_prune_from_here(emulator: Emulator, acme: str, pol
     ended = call(emulator, acme, "--policies", policies, "--local")
 
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert "--yes prunes without a question" in ended.stderr
+    assert "use --yes to delete without a question" in ended.stderr
     assert ended.stderr.count("\n") == 1
     assert emulator.log.total == 0
 
@@ -123,8 +123,7 @@ def test_command_names_tags_that_went_for_nothing(emulator: Emulator, acme: str,
     assert tags(emulator, f"{acme}/api") == ["build-0", "build-1"]
     heading, *named = ended.stdout.splitlines()[-3:]
     assert heading == (
-        f"{acme}/api: lost 2 tags of 2 manifests still there: one without tags is judged as untagged the next time,"
-        " by keep_untagged"
+        f"{acme}/api: lost 2 tags of 2 manifests not deleted; the next run judges one without a tag by untagged"
     )
     assert sorted(named) == sorted(f"  {digest[7:19]} without {tag}" for tag, digest in digests.items())
 
@@ -175,14 +174,14 @@ def test_command_without_an_answer_of_the_topic(emulator: Emulator, acme: str, p
 def test_command_without_a_place_for_the_requests(emulator: Emulator, policies: str) -> None:
     """Exit code 2, and what could be meant."""
     for given, said in (
-        ((), "where do the requests go"),
+        ((), "specify --topic projects/P/topics/T, or --local"),
         (("--topic", "requests"), "must be projects/P/topics/T"),
         (("--topic", "projects/p/topics/ttt", "--local"), "not allowed with argument"),
     ):
         ended = call(emulator, "gcr.io/acme", "--policies", policies, *given)
         assert ended.returncode == 2
         assert said in ended.stderr
-        assert ended.stderr.endswith(" sweep --help tells more)\n")
+        assert ended.stderr.endswith(" sweep --help)\n")
         assert ended.stderr.count("\n") == 1
     ended = call(emulator, "gcr.io/acme", "--policies", policies, REQUESTS_TOPIC="requests")
     assert ended.stderr == "error: REQUESTS_TOPIC: must be projects/P/topics/T, not 'requests'\n"

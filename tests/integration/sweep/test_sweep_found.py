@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 
 from cleaner.core.errors import PermanentError, PermissionDenied, RepositoryNotFound, TimeLimitReached
-from cleaner.core.policy import policies_from_document
+from cleaner.core.policy_document import policies_from_document
 from cleaner.core.reference import Repository, parse_repository
 from cleaner.engine.sweep import BATCH, find_repositories, prune_request, request_prunes
 from cleaner.google.artifact_registry import ArtifactRegistry
@@ -19,6 +20,9 @@ from cleaner.google.transport import RequestBudget, Transport
 from tests.emulator import Emulator
 from tests.emulator.faults import Status
 from tests.support.sweeping import Requests, builds
+
+if TYPE_CHECKING:
+    from tests.support.prune import Logged
 
 
 class Searcher:
@@ -84,6 +88,61 @@ def test_repositories_of_google(emulator: Emulator, root: str, expected: list[st
         builds(emulator, name, 1)
 
     assert Searcher(emulator).found(root) == expected
+
+
+def skipped(logged: Logged) -> list[tuple[str, str]]:
+    """Return level and repository of each name that was skipped."""
+    return [(record["levelname"], record["repository"]) for record in logged("repository skipped")]
+
+
+def test_name_that_cannot_be_read_is_skipped_on_a_google_host(emulator: Emulator, logged: Logged) -> None:
+    """Each is logged once, and the others are found; Google's names have more characters than the spec's."""
+    root = "us-docker.pkg.dev/acme/apps"
+    unreadable = [f"{root}/{path}" for path in ("Upper", "-x", "a/_b", "a b", "x" * 250)]
+    for name in (*unreadable, f"{root}/api", f"{root}/my___func", f"{root}/a..b", f"{root}/c-"):
+        builds(emulator, name, 1)
+
+    found = Searcher(emulator).found(root)
+
+    assert found == [f"{root}/a..b", f"{root}/api", f"{root}/c-", f"{root}/my___func"]
+    assert sorted(skipped(logged)) == sorted(("WARNING", name) for name in unreadable)
+
+
+def test_name_that_cannot_be_read_is_skipped_on_another_host(emulator: Emulator, logged: Logged) -> None:
+    """The spec's grammar holds, and nothing is requested for such a name or what is below it."""
+    root = emulator.name("acme")
+    for path in ("b", "my___func", "c/Upper/d", "c/e"):
+        builds(emulator, f"{root}/{path}", 1)
+
+    found = Searcher(emulator).found(root)
+
+    assert found == [f"{root}/b", f"{root}/c/e"]
+    assert sorted(skipped(logged)) == [("WARNING", f"{root}/c/Upper"), ("WARNING", f"{root}/my___func")]
+    assert {one.path.split("?")[0] for one in emulator.log.entries} == {
+        f"/v2/{path}/tags/list" for path in ("acme", "acme/b", "acme/c", "acme/c/e")
+    }
+
+
+@pytest.mark.parametrize("host", ["us-docker.pkg.dev", ""])
+def test_name_that_is_listed_twice_is_skipped_or_found_once(emulator: Emulator, logged: Logged, host: str) -> None:
+    """In one page or in two, by whatever path a registry comes to it."""
+    root = f"{host}/acme/apps" if host else emulator.name("acme")
+    builds(emulator, f"{root}/api", 1)
+    if host:
+        package = "projects/acme/locations/us/repositories/apps/packages/"
+        body = {"packages": [{"name": f"{package}{one}"} for one in ("api", "Up", "api", "Up")]}
+        emulator.faults.add(Status(200, body=json.dumps(body).encode()), kind="rest_packages")
+    else:
+        children = json.dumps({"child": ["api", "Up", "api", "x", "Up", "x/Up"], "manifest": {}}).encode()
+        emulator.faults.add(Status(200, body=children), kind="tags_list", path="/acme/tags", times=1)
+        below = json.dumps({"child": ["Up"], "manifest": {}}).encode()
+        emulator.faults.add(Status(200, body=below), kind="tags_list", path="/acme/x/tags", times=1)
+
+    found = Searcher(emulator).found(root)
+
+    assert found == [f"{root}/api"]
+    assert skipped(logged) == [("WARNING", f"{root}/{path}") for path in (["Up"] if host else ["Up", "x/Up"])]
+    assert emulator.log.counts["tags_list"] == (0 if host else 3)
 
 
 def test_only_what_a_policy_is_about(emulator: Emulator) -> None:

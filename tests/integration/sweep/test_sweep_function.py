@@ -6,6 +6,7 @@ import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,6 +19,9 @@ from tests.emulator.faults import Delay
 from tests.support.deliveries import Event, envelope
 from tests.support.processes import wait_for
 from tests.support.sweeping import POLICY, REQUESTS, Requests, builds, many
+
+if TYPE_CHECKING:
+    from tests.support.prune import Logged
 
 
 def sweep_event(root: str, published: datetime | None = None) -> Event:
@@ -53,6 +57,23 @@ def test_ten_thousand_repositories(emulator: Emulator) -> None:
     assert requests.names == names
     assert len(requests.batches) == 10
     assert emulator.log.counts["rest_packages"] == 10
+
+
+def test_name_that_cannot_be_read_is_logged_and_the_others_are_requested(emulator: Emulator, logged: Logged) -> None:
+    """Once in each sweep; the message is acknowledged."""
+    root = "us-docker.pkg.dev/acme/apps"
+    for path in ("api", "Upper", "my___func"):
+        builds(emulator, f"{root}/{path}", 1)
+    requests = Requests()
+    function = sweeping(emulator, requests)
+
+    for sweeps in (1, 2):
+        function.handle(sweep_event(root, datetime.now(UTC) + timedelta(seconds=sweeps)))
+
+        assert requests.names == [f"{root}/api", f"{root}/my___func"] * sweeps
+        records = logged("repository skipped")
+        assert [(one["levelname"], one["repository"]) for one in records] == [("WARNING", f"{root}/Upper")] * sweeps
+        assert [one["repositories"] for one in logged("sweep finished")] == [2] * sweeps
 
 
 def test_sweeps_that_wait_together_are_one(emulator: Emulator) -> None:

@@ -1,0 +1,138 @@
+"""The flags of the command line: those for one rule, and how invalid ones are reported."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.command_line import Operator, one_line
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("", "default policy: min_age 1h; tagged: no rules; untagged: keep 5; orphans: keep all"),
+        ("--keep 10", "flags: min_age 1h; tagged[0] (.*): keep 10; untagged: keep 5; orphans: keep all"),
+        ("--keep 0", "flags: min_age 1h; tagged[0] (.*): keep 0; untagged: keep 5; orphans: keep all"),
+        ("--delete-after 30d", "flags: min_age 1h; tagged[0] (.*): keep all, delete_after 30d; untagged: keep 5;"),
+        ("--keep-within 36h", "flags: min_age 1h; tagged[0] (.*): keep 0, keep_within 36h; untagged: keep 5;"),
+        ("--keep-untagged 0", "flags: min_age 1h; tagged: no rules; untagged: keep 0; orphans: keep all"),
+        ("--keep-untagged all", "flags: min_age 1h; tagged: no rules; untagged: keep all; orphans: keep all"),
+        ("--min-age 2h", "flags: min_age 2h; tagged: no rules; untagged: keep 5; orphans: keep all"),
+        ("--max-deletions 9", "flags: min_age 1h; tagged: no rules; untagged: keep 5; orphans: keep all;"),
+        ("--match a.* b --keep 1", "flags: min_age 1h; tagged[0] (a.* or b): keep 1; untagged: keep 5;"),
+        (
+            "--match (a)-.* --match b --keep all --keep-within 1d --delete-after 2w --keep-untagged 3 --min-age 20m",
+            "min_age 20m; tagged[0] ((a)-.* or b): keep all, keep_within 1d, delete_after 2w; untagged: keep 3",
+        ),
+    ],
+)
+def test_flags_are_one_policy(operator: Operator, flags: str, said: str) -> None:
+    """The flags for tags are one rule, for all tags if no regex is given; the others are keys of the policy."""
+    operator.builds(1)
+
+    ended = operator.plan(*flags.split())
+
+    assert (ended.code, ended.err) == (0, "")
+    assert said in " ".join(ended.out.split())
+
+
+def test_match_counts_by_groups_and_keeps_other_tags(operator: Operator) -> None:
+    """``--keep`` counts for each value of the groups; a tag that no regex matches is kept."""
+    operator.builds(4)
+
+    by_group = operator.plan("--match", "(build)-[01]", "build-(2)", "--keep", "1", "--format", "json")
+
+    assert by_group.tags("delete") == ["build-1"]
+    assert {one["tags"][0]: (one["reason"], one["pool"]) for one in by_group.document["keep"]} == {
+        "build-0": ("newest", ["build"]),
+        "build-2": ("newest", ["2"]),
+        "build-3": ("unmatched", None),
+    }
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--keep", "-1"], 'argument --keep: must be an integer of at least 0 or "all", not the number -1'),
+        (["--keep", "many"], "argument --keep: must be an integer of at least 0 or \"all\", not 'many'"),
+        (["--keep-untagged", "-1"], "argument --keep-untagged: must be an integer of at least 0"),
+        (["--keep-within", "soon"], "argument --keep-within: must be a duration like 90m"),
+        (["--keep-within", "5"], "argument --keep-within: must be a duration like 90m"),
+        (["--min-age", "5m"], "argument --min-age: must be 10m or more, not 5m"),
+        (["--delete-after", "soon"], "argument --delete-after: must be a duration like 90m"),
+        (["--delete-after", "9d", "--keep", "0"], "argument --delete-after: has no effect where keep is 0"),
+        (["--delete-after", "2h", "--min-age", "2h"], "argument --delete-after: 2h must be longer than min_age"),
+        (["--match", "("], "argument --match: '(' is not a regex in RE2's syntax"),
+        (["--match", ".*", "--match", "[", "--keep", "1"], "argument --match: '[' is not a regex in RE2's syntax"),
+        (
+            ["--match", "v*", "--keep", "1"],
+            "argument --match: 'v*' looks like a glob; as a regex write 'v.*', or '(?:v)*'",
+        ),
+        (["--match", "v.*"], "argument --match: decides nothing: it needs keep, keep_within or delete_after"),
+        (["--match", "", "--keep", "1"], "argument --match: must be a regex of 1 to 1000 characters"),
+        (["--max-deletions", "0"], "argument --max-deletions: must be an integer of at least 1"),
+        (["--workers", "0"], "argument --workers: must be a number from 1 to 100"),
+        (["--time-limit", "0"], "argument --time-limit: must be more than 0 seconds"),
+        (["--time-limit", "soon"], "argument --time-limit: not a duration"),
+        (["--insecure", "localhost"], "argument --insecure: must be HOST:PORT"),
+        (["--insecure", "gcr.io:443"], "argument --insecure: 'gcr.io:443' is Google's"),
+        (["--policies", ""], "argument --policies: must be the name of a file, or - for stdin"),
+        (["--running-scopes", "acme"], "argument --running-scopes: must be projects/P"),
+        (["--format", "xml"], "argument --format: invalid choice: 'xml'"),
+        (["--kee", "1"], "unrecognized arguments: --kee 1"),
+        (
+            ["--policies", "p.json", "--keep", "3", "--min-age", "2h"],
+            "--policies cannot be combined with --keep, --min-age",
+        ),
+        (["--explain", "v1", "--format", "json"], "--explain does not support --format json"),
+    ],
+)
+def test_bad_flags(operator: Operator, flags: list[str], said: str) -> None:
+    """Exit code 2, and a line that names the flag and says what is wrong with it; no request is sent."""
+    ended = operator.plan(*flags)
+
+    assert (ended.code, ended.out) == (2, "")
+    assert f"error: {said}" in ended.err
+    assert all(line.startswith("error: ") for line in ended.err.splitlines())
+    assert ended.err.endswith(" plan --help)\n")
+    assert operator.emulator.log.total == 0
+
+
+def test_all_bad_flags_of_a_policy_are_reported(operator: Operator) -> None:
+    """One a line, each with its flag."""
+    ended = operator.plan("--keep", "x", "--match", "v*", "--min-age", "1m", "--keep-untagged", "y")
+
+    assert ended.code == 2
+    assert [line.partition(": ")[2].partition(": ")[0] for line in ended.err.splitlines()] == [
+        "argument --min-age",
+        "argument --keep",
+        "argument --match",
+        "argument --keep-untagged",
+    ]
+
+
+def test_repository_after_match(operator: Operator) -> None:
+    """``--match`` takes it for a regex; the line says so, and not that no repository is given."""
+    ended = operator.call("plan", "--keep", "2", "--match", "[^/]+", "gcr.io/acme/api")
+
+    assert ended.code == 2
+    assert "argument --match: 'gcr.io/acme/api' looks like a REPOSITORY; write that before" in one_line(ended)
+
+
+@pytest.mark.parametrize("flag", ["--max-age", "--delete-tags", "--protect-tags", "--group-by"])
+def test_flag_of_no_key(operator: Operator, flag: str) -> None:
+    """A flag is named as a key of the policy, and no other name is taken for one."""
+    ended = operator.plan(flag, "1d")
+
+    assert ended.code == 2
+    assert f"unrecognized arguments: {flag} 1d" in one_line(ended)
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("plan",), ("prune",), ("sweep", "gcr.io/p"), ("burn", "gcr.io/p/x"), ("plan", "a", "b")]
+)
+def test_missing_arguments(operator: Operator, arguments: tuple[str, ...]) -> None:
+    """One line, exit code 2."""
+    ended = operator.call(*arguments)
+
+    assert (ended.code, one_line(ended).count(" --help)")) == (2, 1)
