@@ -1,0 +1,121 @@
+"""Every policy of the documentation's recipes and translations deletes what is written under it, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+
+from cleaner.core.manifest import IMAGE, Listing, Manifest
+from cleaner.core.plan import plan
+from cleaner.core.policy import find_policy
+from cleaner.core.policy_document import policies_from_document
+from cleaner.core.reference import parse_repository
+from tests.support.builders import NOW, manifest, name_of
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+ROW = re.compile(r"\| (\d+)d ago \| (.*?) ?\| (.+?) \|")
+CONTENTS = {
+    "image": IMAGE,
+    "cache": "application/vnd.buildkit.cacheconfig.v0",
+    "chart": "application/vnd.cncf.helm.config.v1+json",
+}
+
+
+class Recipe(msgspec.Struct, frozen=True):
+    """A policy of the documentation, the repository it is shown on, and the names of what it deletes there."""
+
+    title: str
+    repository: str
+    rows: tuple[tuple[int, tuple[str, ...], str], ...]
+    policies: str
+    deleted: tuple[str, ...]
+
+
+def recipes(page: str) -> Iterator[Recipe]:
+    """Yield the recipes of a page; each has the repository and the table that stand nearest above it."""
+    title = repository = policies = ""
+    rows: list[tuple[int, tuple[str, ...], str]] = []
+    blocks = re.split(r"^```", (DOCS / page).read_text(), flags=re.MULTILINE)
+    for number, block in enumerate(blocks):
+        if number % 2:
+            language, _, text = block.partition("\n")
+            policies = text if language == "yaml" else policies
+            continue
+        for line in block.splitlines():
+            if line.startswith("#"):
+                title = line.strip("# ")
+            elif line.startswith("| uploaded "):
+                rows.clear()
+            elif match := ROW.match(line):
+                rows.append((int(match[1]), tuple(re.findall("`(.+?)`", match[2])), match[3]))
+            elif line.startswith("Deletes "):
+                yield Recipe(title, repository, tuple(rows), policies, tuple(re.findall("`(.+?)`", line)))
+            elif named := re.search(r"`([a-z-]+\.pkg\.dev/[a-z/]+)`", line):
+                repository = named[1]
+
+
+ALL = [pytest.param(recipe, id=recipe.title) for page in ("recipes.md", "coming-from.md") for recipe in recipes(page)]
+
+
+@pytest.mark.parametrize("recipe", ALL)
+def test_a_documented_policy_deletes_what_is_written_under_it(recipe: Recipe) -> None:
+    """What belongs to an image is deleted with it, and is not named there."""
+    repository = parse_repository(recipe.repository)
+    policy = find_policy(policies_from_document(yaml.safe_load(recipe.policies)), repository)
+    assert policy is not None
+    names = [names_of(tags, what) for _, tags, what in recipe.rows]
+
+    todo = plan(Listing.of(repository, manifests(recipe.rows)), policy, NOW)
+
+    deleted = {name_of(one.manifest.digest) for one in todo.delete}
+    assert [name for name in names if name in deleted] == list(recipe.deleted)
+    for (_, _, what), name in zip(recipe.rows, names, strict=True):
+        assert {part in deleted for part in parts_of(name, what)} <= {name in deleted}
+
+
+def test_the_pages_have_the_recipes_that_are_tested() -> None:
+    """No policy of a page is left out because the page's form has changed."""
+    for page in ("recipes.md", "coming-from.md"):
+        assert sum(1 for _ in recipes(page)) == (DOCS / page).read_text().count("```yaml")
+    assert len(list(recipes("recipes.md"))) >= 10
+    assert [recipe.title.partition(" ")[0] for recipe in recipes("coming-from.md")] == [
+        "Artifact",
+        "gcr-cleaner",
+        "Amazon",
+        "zot",
+        "Harbor's",
+    ]
+
+
+def names_of(tags: Sequence[str], what: str) -> str:
+    """Return the name by which the page speaks of an image: its first tag, or what stands behind the colon."""
+    return tags[0] if tags else what.partition(": ")[2]
+
+
+def parts_of(name: str, what: str) -> tuple[str, ...]:
+    """Return the names of what an index lists; they have no spaces."""
+    if match := re.fullmatch("index of all in (.+) and (.+)", what):
+        return tuple(f"{index}/{part}" for index in match.groups() for part in (index[-5:], "its-attestation"))
+    match = re.fullmatch("index of (.+) and (.+)", what)
+    return tuple(f"{name}/{part.replace(' ', '-')}" for part in match.groups()) if match else ()
+
+
+def manifests(rows: Sequence[tuple[int, tuple[str, ...], str]]) -> Iterator[Manifest]:
+    """Yield the manifests of a table."""
+    parts: dict[str, int] = {}
+    for age, tags, what in rows:
+        name, kind = names_of(tags, what), what.partition(": ")[0]
+        if listed := parts_of(name, what):
+            yield manifest(name, age, " ".join(tags), children=" ".join(listed))
+            parts |= dict.fromkeys(listed, age)
+        elif kind == "signature of an image elsewhere":
+            yield manifest(name, age, subject=f"subject of {name}")
+        else:
+            yield manifest(name, age, " ".join(tags), content=CONTENTS[kind])
+    for name, age in parts.items():
+        yield manifest(name, age)
