@@ -58,7 +58,9 @@ def blocked_subjects(manifest: Manifest, subjects: Iterable[Digest]) -> tuple[Di
         return tuple(one for one in subjects if one == manifest.links.subject)
     if not manifest.tags:
         return tuple(subjects)
-    return tuple(one for one in subjects if one == manifest.links.subject or _referrers_tag(one) in manifest.tags)
+    # Anyone who may push can give an index ten thousand tags.
+    tags = frozenset[str](manifest.tags)
+    return tuple(one for one in subjects if one == manifest.links.subject or _referrers_tag(one) in tags)
 
 
 def _referrers_tag(subject: Digest) -> str:

@@ -465,7 +465,8 @@ def test_what_is_not_deleted_by_count_needs_no_second_listing() -> None:
     """Its age alone decides, or there is nothing to count."""
     held = [manifest("part", 8), manifest("a", 9)]
 
-    for by in (policy(untagged=rule) for rule in ({"keep": 0}, {"keep_within": "7d"}, {"delete_after": "7d"})):
+    rules = ({"keep": 0}, {"keep_within": "7d"}, {"delete_after": "7d"}, {"keep": 5, "delete_after": "7d"})
+    for by in (policy(untagged=rule) for rule in rules):
         assert deleted(planned(held, by, untagged_before="")) == {"part": "expired", "a": "expired"}
         assert not planned(held, by).is_by_count
 

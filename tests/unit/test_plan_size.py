@@ -175,6 +175,30 @@ def attested_and_shared(depth: int) -> list[Manifest]:
     return [*attested(depth), *(manifest(f"x{n}", tags=f"v{n}", children="c") for n in range(3 * depth))]
 
 
+def redundant(depth: int) -> list[Manifest]:
+    """Return very many untagged indexes that list the same, and tagged ones that list a part of it and more."""
+    return [
+        *(manifest(f"u{n}", 30 + n, children="c d") for n in range(depth)),
+        *(manifest(f"w{n}", 30 + n, children="c") for n in range(depth)),
+        *(manifest(f"x{n}", 30, tags=f"v{n}", children=f"c p{n}") for n in range(depth)),
+        *map(manifest, ("c", "d")),
+        *(manifest(f"p{n}") for n in range(depth)),
+    ]
+
+
+def tagged_often(depth: int) -> list[Manifest]:
+    """Return images with long versions as tags, one of which has very many."""
+    many = " ".join(f"v{n}{'9' * 100}-rc.1" for n in range(4 * depth))
+    return [manifest("many", tags=many), *(manifest(f"m{n}", tags=f"v{'9' * 100}{n}") for n in range(depth))]
+
+
+def by_rules(rule: dict[str, object]) -> Callable[[int], Policy]:
+    """Return the policy of three rules, of which only the last matches."""
+    rules = [{"match": f"{other}.*", "keep": 1} for other in "wx"]
+    made = policy(tagged=[*rules, {"keep": 1, **rule}], untagged={"keep": 0})
+    return lambda _: made
+
+
 def limit(most: Callable[[int], int]) -> Callable[[int], Policy]:
     """Return the policy that deletes everything, but no more than this at a time, by the depth."""
     return lambda depth: retiring(max_deletions=most(depth))
@@ -215,6 +239,9 @@ def nothing(_: int) -> str:
         pytest.param(attested_and_shared, everything, nothing, id="attestations of a shared child"),
         pytest.param(flat, limit(lambda depth: 2 * depth - 1), nothing, id="limit on many images"),
         pytest.param(shared, limit(lambda depth: depth), nothing, id="limit on a shared child"),
+        pytest.param(redundant, everything, nothing, id="redundant indexes"),
+        pytest.param(tagged_often, by_rules({"match": "(v).*", "order": "version"}), nothing, id="long versions"),
+        pytest.param(tagged_often, by_rules({"match": "(v.*)"}), nothing, id="many pools"),
     ],
 )
 def test_size_of_a_repository_costs_no_more_than_itself(
