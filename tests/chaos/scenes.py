@@ -83,11 +83,17 @@ class Scene:
         self._snapshot()
         self.wait(0.01)
 
-    def also(self, digest: str) -> None:
+    def also(self, digest: str | None = None) -> Delivery:
         """Let another message arrive, which waits for the run."""
         self._number += 1
         message = Message(self._number, REPOSITORY, digest, None, "INSERT", self._now - 0.001)
-        self.records.deliveries.append(Delivery(message, self.process, self._now, outcome="failed"))
+        delivery = Delivery(message, self.process, self._now, outcome="failed")
+        self.records.deliveries.append(delivery)
+        return delivery
+
+    def end(self, delivery: Delivery) -> None:
+        """Let a message that waits fail now."""
+        delivery.ended = self._now
 
     def kill(self) -> None:
         """Kill the process."""

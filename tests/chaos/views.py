@@ -27,6 +27,9 @@ class Known:
     deleted: dict[str, Held] = field(default_factory=dict)
     tags: dict[str, frozenset[str]] = field(default_factory=dict)
 
+    def __bool__(self) -> bool:
+        return bool(self.deleted or self.tags)
+
     def copy(self) -> Known:
         return Known(dict(self.deleted), dict(self.tags))
 
@@ -68,8 +71,9 @@ class View:
     """One complete listing that a process was given, and what the process had deleted by then.
 
     ``end`` is when it knew all that it may have read for it.  ``is_whole``: no index of it was found missing.
-    ``states`` are the listing as if the run had deleted nothing yet: with all that the process has deleted, and with
+    ``known`` is what makes it a listing as if the run had deleted nothing yet: all that the process has deleted, and
     what it has deleted since a message was last acknowledged, as a run that ends well leaves nothing to the next.
+    Both are there without and with the deletions that were not answered.
     """
 
     def __init__(self, pages: Sequence[Asked], versions: Sequence[Version], policy: Mapping[str, object]) -> None:
@@ -181,6 +185,8 @@ class _Follower:
         self._pages: list[Asked] = []
         self._all = Known()
         self._recent = Known()
+        # What was not answered: for all that the process knows, it has deleted it.
+        self._doubtful = Known()
         self._documents: set[str] = set()
         self._open: View | None = None
 
@@ -202,7 +208,9 @@ class _Follower:
             case "manifest_delete" | "tag_delete":
                 self.close()
                 if entry.status in (ACCEPTED, NOT_FOUND):
-                    self._delete(entry)
+                    self._delete(entry, (self._all, self._recent))
+                elif entry.answered == 0 or entry.answered >= requests.codes.server_error:
+                    self._delete(entry, (self._doubtful,))
 
     def _read(self, entry: Asked) -> None:
         if entry.status == requests.codes.ok:
@@ -221,17 +229,19 @@ class _Follower:
         previous = self.views[-2].listed if len(self.views) > 1 else 0.0
         if self._has_ended_well(previous, view.begin):
             self._recent = Known()
-        for known in (self._all, self._recent):
+        for known in (self._all, self._recent, self._doubtful):
             known.observe(view.raw)
         view.known = [self._all.copy(), self._recent.copy()]
+        if self._doubtful:
+            view.known += [self._all.joined(self._doubtful), self._recent.joined(self._doubtful)]
         view.documents = frozenset(self._documents)
 
-    def _delete(self, entry: Asked) -> None:
+    def _delete(self, entry: Asked, knowns: Sequence[Known]) -> None:
         judged = self.views[-1].state if self.views else {}
         before = self._versions[entry.before].state
         if entry.kind == "manifest_delete":
             held = judged.get(entry.reference) or before.get(entry.reference)
-            for known in (self._all, self._recent):
+            for known in knowns:
                 if held is not None:
                     known.add_manifest(held)
         elif entry.kind == "tag_delete":
@@ -239,7 +249,7 @@ class _Follower:
             owners = [digest for digest, held in judged.items() if entry.reference in held.tags]
             if entry.named in owners or not owners:
                 owners = [entry.named]
-            for known in (self._all, self._recent):
+            for known in knowns:
                 for digest in filter(None, owners):
                     known.add_tag(digest, entry.reference)
 

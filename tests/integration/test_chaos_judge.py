@@ -291,6 +291,21 @@ def test_child_before_its_index_is_found() -> None:
     assert "is asked to go before an index that it follows" in found(images.scene)
 
 
+@pytest.mark.parametrize("waits", [True, False])
+def test_redundant_index_is_deleted_after_the_index_that_it_follows(waits: bool) -> None:
+    """Although the registry would delete it at any time."""
+    images = Images()
+    scene = images.scene
+    redundant = scene.load(index(images.children[:1], media_type=OCI_INDEX), days=9)
+    scene.open()
+    scene.list()
+    scene.delete_tag("old-1")
+    for digest in (images.index, redundant) if waits else (redundant, images.index):
+        scene.delete(digest)
+
+    assert ("before an index that it follows" in found(scene)) is not waits
+
+
 # Time.
 
 
@@ -425,6 +440,26 @@ def test_tag_that_was_moved_to_an_image_while_the_run_was_on_keeps_it() -> None:
     scene.delete(images.untagged)
 
     assert "just-pushed" in found(scene)
+
+
+def test_subject_of_what_got_a_tag_is_not_left_alone() -> None:
+    """A run knows it from the earlier listing, in which what names it had no tag and was read."""
+    scene = Scene()
+    scene.load(oci("newest"), "old-0", days=2)
+    orphan = referrer(oci("absent"))
+    scene.load(orphan)
+    about = scene.load(referrer(orphan), days=20)
+    scene.open()
+    scene.list()
+    # It may have been the run that this message was for.
+    waiting = scene.also()
+    scene.tag("old-7", about)
+    scene.end(waiting)
+    scene.wait(1)
+    scene.list()
+    scene.close("acked")
+
+    assert found(scene) == ""
 
 
 def test_what_a_waiting_message_names_is_kept() -> None:
