@@ -21,7 +21,7 @@ locals {
   # Which call needs which permission, after Artifact Registry's page on audit logging, which has every method of the
   # registry's own protocol with the permission that it checks.
   reading_permissions = [
-    # GET /v2/token for pulling, GET tags/list, GET and HEAD of a manifest.
+    # GET tags/list, GET and HEAD of a manifest.
     "artifactregistry.repositories.downloadArtifacts",
     # REST repositories.get: a sweep leaves out repositories that are remote or virtual.
     "artifactregistry.repositories.get",
@@ -34,9 +34,6 @@ locals {
     # DELETE of a tag and of a manifest.  (tags.delete and versions.delete are what the REST API checks; the function
     # does not delete by it.)
     "artifactregistry.repositories.deleteArtifacts",
-    # GET /v2/token for deleting: there is no scope for that alone, it is asked for as `push,pull`, and a scope is
-    # refused whose permission is missing.  The function uploads nothing.
-    "artifactregistry.repositories.uploadArtifacts",
   ]
 
   # Another project may hold the roles of several cleaners of the same name.

@@ -16,6 +16,7 @@ from cleaner.google.transport import (
     ANONYMOUS,
     FORBIDDEN,
     UNAUTHORIZED,
+    RefusedToken,
     RequestBudget,
     Response,
     Transport,
@@ -115,4 +116,7 @@ class GoogleApi:
             headers = self._credentials.headers(token) if token else {}
             return self._transport.send(budget, "GET", url, headers, max_bytes=PAGE_MAX_BYTES)
 
-        return with_fresh_token(self._credentials.access_token, send) if self._is_secure else send(ANONYMOUS)
+        def access_token(refused: RefusedToken | None) -> str:
+            return self._credentials.access_token(refused.token if refused else None)
+
+        return with_fresh_token(access_token, send) if self._is_secure else send(ANONYMOUS)

@@ -1,4 +1,7 @@
-"""The registry's own tokens: exchanged for Google's access token at ``/v2/token``, one per repository and access.
+"""The tokens of requests to registries: Google's access token, and the registry's own where a host asks for one.
+
+Google's hosts accept the access token as it is.  A host that answers 401 with a challenge is sent the registry's own
+token from then on, one per repository and access, exchanged for the access token at ``/v2/token``.
 
 State: the cache of slots, which its own lock protects, and each slot's token, which the slot's lock protects.  That
 lock is held during the request for the token, so that threads that want the same token send one request.  Any thread
@@ -11,6 +14,7 @@ import math
 import threading
 from collections.abc import Callable, Set as AbstractSet
 from enum import Enum
+from functools import partial
 from urllib.parse import urlencode
 
 import msgspec
@@ -23,6 +27,7 @@ from cleaner.google.transport import (
     ANONYMOUS,
     FORBIDDEN,
     UNAUTHORIZED,
+    RefusedToken,
     RequestBudget,
     Response,
     Transport,
@@ -44,7 +49,7 @@ _UPLOAD_PERMISSION = "artifactregistry.repositories.uploadArtifacts"
 
 
 class Access(Enum):
-    """The scope of a run's token: a preview's token cannot delete."""
+    """The scope of an exchanged token: a preview's cannot delete."""
 
     READ = "pull"
     DELETE = "push,pull"
@@ -67,7 +72,10 @@ _decoder = msgspec.json.Decoder(_TokenResponse)
 
 
 class _Slot(msgspec.Struct):
-    """One repository's token for one access; ``expires`` is in seconds of the transport's clock."""
+    """One repository's exchanged token for one access; None before the host's first challenge.
+
+    ``expires`` is in seconds of the transport's clock.
+    """
 
     token: str | None = None
     expires: float = math.inf
@@ -78,7 +86,7 @@ class Tokens:
     """Returns tokens for repositories.
 
     ``access_token`` returns Google's access token, another one than the given one that was refused.  The hosts in
-    ``insecure`` are sent no access token; they are requested a token anonymously, after their first 401.
+    ``insecure`` are never sent it: they are sent no token, and after a challenge one that they give anonymously.
     """
 
     def __init__(
@@ -92,23 +100,31 @@ class Tokens:
         self._insecure = insecure
         self._slots: LruCache[tuple[Repository, Access], _Slot] = LruCache(_TOKENS_MAX)
 
-    def get(self, budget: RequestBudget, repository: Repository, access: Access, refused: str | None = None) -> str:
+    def get(
+        self, budget: RequestBudget, repository: Repository, access: Access, refused: RefusedToken | None = None
+    ) -> str:
         """Return a token for ``repository`` other than ``refused``; ``ANONYMOUS`` if its host has required none.
 
         Raises:
-            PermissionDenied: The token is refused.
+            NoCredentials: There is no access token.
+            PermissionDenied: The token service refuses the access token.
             RequestRefused: The token service responds with another 4xx.
-            Unavailable: It does not respond, or not with a token.
+            Unavailable: It, or the service that gives access tokens, does not respond, or not with a token.
         """
-        first = ANONYMOUS if repository.host in self._insecure else None
-        slot = self._slots.setdefault((repository, access), _Slot(first))
+        slot = self._slots.setdefault((repository, access), _Slot())
         with slot.lock:
+            if slot.token is None and not (refused and refused.is_challenged):
+                return self._direct(repository.host, refused)
             now = self._transport.clock()
-            if slot.token is None or slot.token == refused or now >= slot.expires:
+            if slot.token is None or now >= slot.expires or (refused and slot.token == refused.token):
                 response = self._exchange(budget, repository, access)
                 margin_s = min(_MARGIN_S, response.expires_in * _MARGIN_SHARE)
                 slot.token, slot.expires = response.token, now + response.expires_in - margin_s
             return slot.token
+
+    def _direct(self, host: str, refused: RefusedToken | None) -> str:
+        """Return what a host is sent that has not asked for a token of its own."""
+        return ANONYMOUS if host in self._insecure else self._access_token(refused.token if refused else None)
 
     def _exchange(self, budget: RequestBudget, repository: Repository, access: Access) -> _TokenResponse:
         what = f"{repository}: no token for {access.value}"
@@ -135,4 +151,4 @@ class Tokens:
             headers = {"Authorization": f"Bearer {token}"} if token else {}
             return self._transport.send(budget, "GET", url, headers, max_bytes=_RESPONSE_MAX_BYTES)
 
-        return send(ANONYMOUS) if is_insecure else with_fresh_token(self._access_token, send)
+        return with_fresh_token(partial(self._direct, repository.host), send)

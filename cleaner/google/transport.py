@@ -50,6 +50,12 @@ class Response(msgspec.Struct, frozen=True):
     headers: Mapping[str, str]
     body: bytearray
 
+    @property
+    def is_challenged(self) -> bool:
+        """Whether it is a 401 that says where a token is to be had (RFC 6750, "WWW-Authenticate")."""
+        challenge = self.headers.get("WWW-Authenticate", "")
+        return self.status == UNAUTHORIZED and challenge.lower().startswith("bearer ")
+
 
 class HasStatus(Protocol):
     """A response, or what was made of one."""
@@ -58,19 +64,30 @@ class HasStatus(Protocol):
     def status(self) -> int:
         """The HTTP status; 0 if there was no response."""
 
+    @property
+    def is_challenged(self) -> bool:
+        """Whether it is a 401 that says where a token is to be had."""
+
+
+class RefusedToken(msgspec.Struct, frozen=True):
+    """A token that was answered 401; ``is_challenged``: with where another one is to be had."""
+
+    token: str
+    is_challenged: bool
+
 
 T = TypeVar("T")
 WithStatus = TypeVar("WithStatus", bound=HasStatus)
 
 # Returns a token other than the given one, which was refused; ``ANONYMOUS`` if there is none to be had.
-TokenSource = Callable[[str | None], str]
+TokenSource = Callable[[RefusedToken | None], str]
 
 
 def with_fresh_token(token_source: TokenSource, act: Callable[[str], WithStatus]) -> WithStatus:
     """Return what ``act`` returns with a token; if its status is 401, what it returns with a fresh token."""
     token = token_source(None)
     result = act(token)
-    if result.status == UNAUTHORIZED and (fresh := token_source(token)):
+    if result.status == UNAUTHORIZED and (fresh := token_source(RefusedToken(token, result.is_challenged))):
         return act(fresh)
     return result
 

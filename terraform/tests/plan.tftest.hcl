@@ -481,7 +481,6 @@ run "deleting_and_observed" {
       "artifactregistry.repositories.deleteArtifacts",
       "artifactregistry.repositories.downloadArtifacts",
       "artifactregistry.repositories.get",
-      "artifactregistry.repositories.uploadArtifacts",
       "artifactregistry.versions.list",
     ])
     error_message = "what reading needs, and what deleting needs"

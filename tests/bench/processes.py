@@ -47,6 +47,9 @@ class Emulator:
         assert self._process.stdout is not None
         self.host = self._process.stdout.readline().strip()
         self.control = f"http://{self.host}/_emulator"
+        # A host that is not Google's gets no credential.
+        behaviour = {"anonymous": ["pull", "push"]}
+        requests.post(f"{self.control}/behaviour", json=behaviour, timeout=60).raise_for_status()
 
     def counts(self) -> Counter[str]:
         """Requests by kind."""

@@ -109,6 +109,7 @@ class Round:
         emulator.store.referrer_code = case.referrer_code
         behaviour = emulator.behaviour
         behaviour.auth, behaviour.expires_in = case.auth, case.expires_in
+        behaviour.anonymous = frozenset({"pull", "push"})
         behaviour.style, behaviour.page_size = case.style, case.page_size
         self._records = Records(emulator.store)
         for repository in case.repositories:

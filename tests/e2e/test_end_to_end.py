@@ -420,7 +420,7 @@ def test_invalid_policy_does_not_start() -> None:
 
 def test_no_credential_goes_to_an_insecure_host(chain: Chain, tmp_path: Path) -> None:
     """A registry of ``INSECURE_REGISTRIES`` that wants a token gives it to anybody; Google's is not even fetched."""
-    chain.emulator.behaviour.auth = True
+    chain.emulator.behaviour.auth, chain.emulator.behaviour.anonymous = True, frozenset({"pull", "push"})
     history = fill(chain)
     credentials = tmp_path / "credentials.json"
     secret = {

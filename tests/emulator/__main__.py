@@ -23,7 +23,7 @@ def main() -> None:
     )
     parser.add_argument("--port", type=int, default=0, help="0, the default: one that is free")
     parser.add_argument("--latency-ms", type=float, default=0)
-    parser.add_argument("--auth", action="store_true", help="want a token for everything but the token endpoint")
+    parser.add_argument("--auth", action="store_true", help="want an access token, or one exchanged for it")
     parser.add_argument("--style", choices=("gcr", "ar"), default="gcr")
     parser.add_argument("--page-size", type=int)
     parser.add_argument("--cut-at", type=int, help="list only the first so many manifests")

@@ -97,4 +97,5 @@ def _behave(registry: Registry, document: dict[str, object]) -> None:
     for key, value in document.items():
         if key not in known:
             raise KeyError(key)
-        setattr(behaviour, key, set(value) if key.startswith("denied") and isinstance(value, list) else value)
+        kind = type(getattr(behaviour, key))
+        setattr(behaviour, key, kind(value) if kind in (set, frozenset) and isinstance(value, list) else value)

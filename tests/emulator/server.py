@@ -22,6 +22,7 @@ from aiohttp import web
 
 from tests.emulator import control, credentials, rest
 from tests.emulator.answer import Answer, google_error, json_answer, registry_error
+from tests.emulator.authorization import Authorization, authorization_kind
 from tests.emulator.faults import (
     After,
     Before,
@@ -53,11 +54,7 @@ _FIXED: Final = {
     "/v2/": "ping",
     "/v2/token": "token",
 }
-# What needs no authorisation, because it gives it.
-_OPEN_KINDS: Final = frozenset({"token", "oauth", "metadata"})
 _READ_ONLY_KINDS: Final = frozenset({"tags_list", "blob", "referrers", "ping", "metadata"})
-# What the registry's own tokens begin with, and no credential of Google's does.
-_ISSUED: Final = "emulator-token-"
 _GOOGLE_KINDS: Final = ("rest_", "assets")
 _MANIFEST_KINDS: Final = {"GET": "manifest_get", "HEAD": "manifest_head", "PUT": "manifest_put"}
 
@@ -113,9 +110,12 @@ class Log:
 class Behaviour:
     """How the registry behaves.  Any field may be changed while it runs.
 
-    ``auth``: everything but the token endpoint wants a token for its repository.
+    ``auth``: everything but the token endpoint wants Google's access token or a token for its repository.
+    ``takes_access_token``: ``/v2/`` accepts ``access_token`` as bearer; else only what ``/v2/token`` gives for it.
+    ``anonymous``: what a token may be for that is asked for without a credential.
     ``expires_in``: seconds; None leaves it out of the answer, which then means 60.
-    ``denied``: paths (``acme/api``) whose token is refused with 403; ``*`` is all of them.
+    ``denied``: paths (``acme/api``) for which the caller has no permission; ``*`` is all of them.
+    ``lacking``: permissions that the caller has for no path.
     ``style``: ``gcr`` or ``ar``, the two spellings of a listing and of a deletion's answer.
     ``numbers``: times and sizes as numbers.  ``foreign``: neither ``manifest`` nor ``child``, as other registries.
     ``page_size``: at most this many manifests in a page, or ``n`` if that is less; None ignores ``n``.
@@ -127,8 +127,11 @@ class Behaviour:
     """
 
     auth: bool = False
+    takes_access_token: bool = True
+    anonymous: frozenset[str] = frozenset({"pull"})
     expires_in: int | None = 3600
     denied: set[str] = field(default_factory=set)
+    lacking: set[str] = field(default_factory=set)
     style: str = "gcr"
     numbers: bool = False
     foreign: bool = False
@@ -140,17 +143,6 @@ class Behaviour:
     aliases: dict[str, str] = field(default_factory=dict)
     assets: dict[str, list[dict[str, object]]] = field(default_factory=dict)
     denied_scopes: set[str] = field(default_factory=set)
-
-
-@dataclass(frozen=True, slots=True)
-class _Token:
-    # Path -> what may be done there.
-    grants: Mapping[str, frozenset[str]]
-    expires: float
-
-    def allows(self, path: str, wanted: str, method: str) -> bool:
-        held = self.grants.get(path, frozenset())
-        return wanted in held or "*" in held or (method == "DELETE" and "delete" in held)
 
 
 class Route(NamedTuple):
@@ -193,20 +185,19 @@ class Registry:
         self.behaviour = behaviour
         self.default_host = default_host
         self.scheme = "http"
-        self._tokens: dict[str, _Token] = {}
+        self._authorization = Authorization(behaviour)
         self._uploads: dict[str, bytearray] = {}
         # (repository, tag) -> client -> its last look at the tag.
         self._looks: dict[tuple[str, str], dict[str, _Look]] = {}
 
     def reset(self) -> None:
-        self._tokens.clear()
+        self._authorization.reset()
         self._uploads.clear()
         self._looks.clear()
 
     def expire_tokens(self) -> None:
         """No token issued so far is good any more."""
-        for text, token in list(self._tokens.items()):
-            self._tokens[text] = _Token(token.grants, 0.0)
+        self._authorization.expire()
 
     # The way of a request.
 
@@ -218,7 +209,7 @@ class Registry:
         if path.startswith("/_emulator/"):
             return _response(control.answer(self, method, path, query, await _read(request)))
         route = _route(method, path)
-        kind = self._authorization_kind(request.headers.get("Authorization", ""))
+        kind = authorization_kind(request.headers.get("Authorization", ""))
         actions = self.faults.choose(method, raw, route.kind)
         wait = self.faults.latency_s + sum(one.seconds for one in actions if isinstance(one, Delay) and not one.after)
         if wait > 0:
@@ -271,10 +262,11 @@ class Registry:
     def _work(self, request: web.BaseRequest, route: Route, query: str, body: bytes) -> Answer:
         google = route.kind.startswith(_GOOGLE_KINDS)
         try:
-            if self.behaviour.auth and route.kind not in _OPEN_KINDS:
-                refused = self._refuse(request, route)
-                if refused is not None:
-                    return refused
+            header = request.headers.get("Authorization", "")
+            address = f"{self.scheme}://{request.headers.get('Host', '')}"
+            refused = self._authorization.refuse(request.method, route, header, address)
+            if refused is not None:
+                return refused
             if (google or route.kind in _READ_ONLY_KINDS) and request.method not in ("GET", "HEAD"):
                 raise Refusal(405, "UNSUPPORTED", f"{request.method} is not supported here")
             if google:
@@ -283,62 +275,6 @@ class Registry:
         except Refusal as refusal:
             made = google_error if google else registry_error
             return made(refusal.status, refusal.code, refusal.message)
-
-    # Authorisation.
-
-    def _authorization_kind(self, header: str) -> str:
-        if not header:
-            return ""
-        scheme, _, value = header.partition(" ")
-        if scheme.lower() == "bearer":
-            return "token" if value.startswith(_ISSUED) else "credential"
-        return "basic" if scheme.lower() == "basic" else "credential"
-
-    def _refuse(self, request: web.BaseRequest, route: Route) -> Answer | None:
-        scheme, _, value = request.headers.get("Authorization", "").partition(" ")
-        token = self._tokens.get(value) if scheme.lower() == "bearer" else None
-        if route.kind.startswith(_GOOGLE_KINDS):
-            # Google's other services take Google's credentials, never a registry's token.
-            if scheme.lower() == "bearer" and not value.startswith(_ISSUED):
-                return None
-            return google_error(401, "UNAUTHENTICATED", "Request had invalid authentication credentials.")
-        host = request.headers.get("Host", "")
-        challenge = f'Bearer realm="{self.scheme}://{host}/v2/token",service="{host}"'
-        anywhere = route.kind in ("ping", "other")
-        wanted = "pull" if request.method in ("GET", "HEAD") else "push"
-        if not anywhere:
-            challenge += f',scope="repository:{route.name}:{wanted}"'
-        if token is None or token.expires <= time.monotonic():
-            return registry_error(401, "UNAUTHORIZED", "authentication required", {"WWW-Authenticate": challenge})
-        if anywhere or token.allows(route.name, wanted, request.method):
-            return None
-        challenge += ',error="insufficient_scope"'
-        return registry_error(401, "UNAUTHORIZED", "insufficient scope", {"WWW-Authenticate": challenge})
-
-    def _token(self, query: str, body: bytes) -> Answer:
-        asked = parse_qs(query)
-        # The specification's newer way sends a form.
-        form = parse_qs(body.decode("latin-1"))
-        grants: dict[str, frozenset[str]] = {}
-        denied = self.behaviour.denied
-        for scope in " ".join(asked.get("scope", []) + form.get("scope", [])).split():
-            kind, _, rest_of = scope.partition(":")
-            path, _, actions = rest_of.rpartition(":")
-            if kind != "repository" or not path:
-                raise Refusal(400, "UNSUPPORTED", f"invalid scope: {scope}")
-            if path in denied or "*" in denied:
-                missing = "artifactregistry.repositories.downloadArtifacts"
-                raise Refusal(
-                    403, "DENIED", f'Permission "{missing}" denied on resource "{path}" (or it may not exist)'
-                )
-            grants[path] = frozenset(actions.split(","))
-        text = _ISSUED + secrets.token_hex(16)
-        expires_in = self.behaviour.expires_in
-        self._tokens[text] = _Token(grants, time.monotonic() + (60 if expires_in is None else expires_in))
-        document: dict[str, object] = {"token": text, "issued_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-        if expires_in is not None:
-            document["expires_in"] = expires_in
-        return json_answer(document)
 
     # The distribution API.
 
@@ -360,7 +296,7 @@ class Registry:
             case "manifest_get" | "manifest_head":
                 return self._manifest(request, repository, route.reference)
             case "token":
-                return self._token(query, body)
+                return self._authorization.issue(request.headers.get("Authorization", ""), query, body)
             case "tags_list":
                 return self._tags_list(repository, route.name, query)
             case "manifest_put":

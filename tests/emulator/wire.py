@@ -7,6 +7,7 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 
+from tests.emulator.credentials import ACCESS_TOKEN
 from tests.emulator.images import Content
 from tests.emulator.names import digest_of
 from tests.emulator.store import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
@@ -50,7 +51,9 @@ class Pusher:
         if self._token:
             scope = f"repository:{path}:push,pull"
             params = {"service": self._host, "scope": scope}
-            answer = self._session.get(f"{self._url}/v2/token", params=params, timeout=_TIMEOUT_S)
+            credential = {"Authorization": f"Bearer {ACCESS_TOKEN}"}
+            url = f"{self._url}/v2/token"
+            answer = self._session.get(url, params=params, headers=credential, timeout=_TIMEOUT_S)
             answer.raise_for_status()
             self._session.headers["Authorization"] = f"Bearer {answer.json()['token']}"
         try:

@@ -26,11 +26,12 @@ from cleaner.google.registry.client import Registry
 from cleaner.google.rest import GoogleApi
 from cleaner.google.transport import RequestBudget, Transport
 from tests.emulator import Emulator
+from tests.emulator.credentials import ACCESS_TOKEN
 from tests.emulator.faults import Before, BrokenJson, CutBody, Status
 from tests.emulator.images import image, load, multi_arch, referrer
 from tests.emulator.store import DANGLING_PARENT
 from tests.support.builders import one_rule, policy
-from tests.support.world import GOOGLE_TOKEN, NOW, Clock, World
+from tests.support.world import NOW, Clock, World
 
 API = parse_repository("gcr.io/acme/api")
 # The REST API tells an upload's time to the microsecond.
@@ -43,7 +44,7 @@ class Account:
     more: Mapping[str, str] = MappingProxyType({})
 
     def access_token(self, refused: str | None = None) -> str:
-        return GOOGLE_TOKEN if refused is None else "ya29.fresh"
+        return ACCESS_TOKEN if refused is None else "ya29.fresh"
 
     def headers(self, token: str) -> dict[str, str]:
         return {"authorization": f"Bearer {token}", **self.more}
@@ -77,9 +78,9 @@ def rest() -> Iterator[Rest]:
 def long(google: World) -> World:
     """A Google host whose tags list is cut before its first entry, and whose REST API has them all."""
     google.emulator.behaviour.cut_at = 0
-    google.emulator.behaviour.access_token = GOOGLE_TOKEN
+    google.emulator.behaviour.access_token = ACCESS_TOKEN
     api = ArtifactRegistry(GoogleApi(google.transport, Account(), "https://artifactregistry.googleapis.com/"))
-    google.registry = Registry(google.transport, lambda _refused: GOOGLE_TOKEN, frozenset(), lambda: api)
+    google.registry = Registry(google.transport, lambda _refused: ACCESS_TOKEN, frozenset(), lambda: api)
     return google
 
 

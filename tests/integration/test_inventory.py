@@ -33,7 +33,7 @@ from cleaner.google.registry.client import Registry
 from cleaner.google.rest import GoogleApi
 from cleaner.google.running import ASSET_TYPES
 from cleaner.google.transport import RequestBudget, Response, Transport
-from tests.emulator import Emulator
+from tests.emulator import Behaviour, Emulator
 from tests.emulator.faults import Before, BrokenJson, CutBody, Delay, DropBefore, Status
 from tests.emulator.images import image, load
 from tests.emulator.tls import make_tls
@@ -148,7 +148,7 @@ def credentials() -> Credentials:
 def google(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, credentials: Credentials) -> Iterator[World]:
     """The inventory at Google's own address: HTTPS, and nothing without a token."""
     tls = make_tls(["cloudasset.googleapis.com"], tmp_path)
-    with Emulator(tls=tls, auth=True) as emulator:
+    with Emulator(tls=tls, behaviour=Behaviour(auth=True, access_token="token-1")) as emulator:  # noqa: S106
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tls.ca_file))
         monkeypatch.setenv("HTTPS_PROXY", emulator.proxy_url)
         monkeypatch.setenv("NO_PROXY", "")
@@ -224,7 +224,7 @@ def test_google_is_asked_with_the_access_token(google: World, credentials: Crede
 
 def test_refused_token_is_replaced_once(google: World, credentials: Credentials) -> None:
     """A 401 gets one fresh token, and the page is asked for again."""
-    google.faults.add(Status(401, "UNAUTHENTICATED"), kind="assets", nth=1)
+    google.emulator.behaviour.access_token = "token-2"  # noqa: S105  # opens nothing
 
     running = google.ask(google.inventory(), SHOP)
 

@@ -7,21 +7,24 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
 
 from cleaner.core.errors import CleanerError, PermissionDenied, RequestRefused, Unavailable
 from cleaner.core.reference import Digest, Repository
 from cleaner.google.registry.client import Registry
 from cleaner.google.tokens import Access
 from cleaner.google.transport import RequestBudget, Transport
-from tests.emulator import Emulator
+from tests.emulator import Behaviour, Emulator
+from tests.emulator.credentials import ACCESS_TOKEN
 from tests.emulator.faults import Before, CutBody, DropBefore, Status
 from tests.emulator.images import image
 from tests.support.prune import ALL
-from tests.support.world import GOOGLE_TOKEN, World
+from tests.support.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+UPLOAD = "artifactregistry.repositories.uploadArtifacts"
 ABSENT = Digest("sha256:" + "0" * 64)
 
 
@@ -30,122 +33,224 @@ def no_credentials(_refused: str | None) -> str:
 
 
 @pytest.fixture
+def exchanging(google: World) -> World:
+    """A host of Google's that takes only a token of its own."""
+    google.emulator.behaviour.takes_access_token = False
+    return google
+
+
+@pytest.fixture
 def wary() -> Iterator[World]:
     """A registry that is not Google's, and wants a token."""
-    with Emulator(auth=True) as emulator:
+    behaviour = Behaviour(auth=True, anonymous=frozenset({"pull", "push"}))
+    with Emulator(behaviour=behaviour) as emulator:
         made = World(emulator)
         made.registry = Registry(made.transport, no_credentials, frozenset({emulator.host}))
         yield made
         made.close()
 
 
-def test_one_token_is_kept_for_all_requests_of_a_repository(google: World) -> None:
-    """However many runs and requests, the repository's token is asked for once."""
+class AccessTokens:
+    """Google's access tokens: a new one for each that is refused, and the registry takes the new one alone."""
+
+    def __init__(self, world: World) -> None:
+        self.refused: list[str] = []
+        self._behaviour = world.emulator.behaviour
+        self._token = self._behaviour.access_token
+        world.registry = Registry(world.transport, self)
+
+    def __call__(self, refused: str | None) -> str:
+        if refused is not None:
+            self.refused.append(refused)
+            self._token = self._behaviour.access_token = f"ya29.fresh-{len(self.refused)}"
+        return self._token
+
+    def revoke(self) -> None:
+        """The present token is good for nothing from now on."""
+        self._behaviour.access_token = "ya29.nobody-has-it"  # noqa: S105  # opens nothing
+
+
+# Google's access token.
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_access_token_goes_to_the_registry_as_it_is(google: World, dry_run: bool) -> None:
+    """No token is exchanged where the host takes this one, and no right to upload is needed."""
+    google.emulator.behaviour.lacking = {UPLOAD}
     google.load(image(1))
+    google.load(image(2), tags="v1")
+
+    assert google.prune(dry_run=dry_run, **ALL).deleted == 2
+
+    assert {one.authorization for one in google.log.entries} == {"credential"}
+    deletions = {} if dry_run else {"manifest_head": 1, "tag_delete": 1, "manifest_delete": 2}
+    assert google.log.counts == {"tags_list": 1, **deletions}
+
+
+def test_access_token_as_gcr_cleaner_sends_it(google: World) -> None:
+    """Its documented way: ``-token "$(gcloud auth print-access-token)"``, sent as the bearer of every request."""
+    digest = google.load(image(1), tags="v1")
+    session = requests.Session()
+    session.headers["Authorization"] = f"Bearer {ACCESS_TOKEN}"
+    url = "https://gcr.io/v2/acme/api"
+
+    assert session.get(f"{url}/tags/list?n=10000", timeout=5).json()["tags"] == ["v1"]
+    assert session.delete(f"{url}/manifests/v1", timeout=5).status_code == 202
+    assert session.delete(f"{url}/manifests/{digest}", timeout=5).status_code == 202
+    assert google.left == frozenset()
+
+
+def test_refused_access_token_is_replaced_once(google: World) -> None:
+    """A 401 that names no token service gets a fresh access token."""
+    tokens = AccessTokens(google)
+    google.faults.add(Status(401), kind="tags_list", nth=1)
+    google.store.repository(google.name)
+
+    google.client().list_manifests()
+
+    assert tokens.refused == [ACCESS_TOKEN]
+    assert [(one.kind, one.status) for one in google.log.entries] == [("tags_list", 401), ("tags_list", 200)]
+
+
+def test_access_token_that_is_refused_again(google: World) -> None:
+    """After a fresh one the permission is missing."""
+    tokens = AccessTokens(google)
+    google.faults.add(Status(401), kind="tags_list")
+
+    with pytest.raises(PermissionDenied):
+        google.client().list_manifests()
+
+    assert len(tokens.refused) == 1
+    assert google.log.counts == {"tags_list": 2}
+
+
+def test_access_token_that_ends_in_a_run(google: World) -> None:
+    """The challenge leads to the token service, and that to a fresh access token; nothing is left over."""
+    tokens = AccessTokens(google)
+    google.load(image(1))
+    google.load(image(2))
+    google.faults.add(Before(tokens.revoke), kind="manifest_delete", nth=1)
+
+    assert google.prune(workers=1).deleted == 2
+
+    assert tokens.refused == [ACCESS_TOKEN]
+    assert [(one.kind, one.status) for one in google.log.entries] == [
+        ("tags_list", 200),
+        ("manifest_delete", 401),
+        ("token", 401),
+        ("token", 200),
+        ("manifest_delete", 202),
+        ("manifest_delete", 202),
+    ]
+
+
+# The registry's own token.
+
+
+def test_token_is_exchanged_where_the_host_asks_for_it(exchanging: World) -> None:
+    """One request shows it, the repository's token is asked for once, and serves all runs and requests."""
+    exchanging.load(image(1))
     for _ in range(3):
-        client = google.client()
+        client = exchanging.client()
         client.list_manifests()
         client.exists(ABSENT)
 
-    assert google.log.counts == {"token": 1, "tags_list": 3, "manifest_head": 3}
+    assert exchanging.log.counts == {"token": 1, "tags_list": 4, "manifest_head": 3}
+    assert [(one.kind, one.status, one.authorization) for one in exchanging.log.entries[:3]] == [
+        ("tags_list", 401, "credential"),
+        ("token", 200, "credential"),
+        ("tags_list", 200, "token"),
+    ]
+    assert {one.authorization for one in exchanging.log.entries[2:]} == {"token"}
 
 
-def test_each_repository_has_its_own_token(google: World) -> None:
+def test_each_repository_has_its_own_token(exchanging: World) -> None:
     """A token opens the one repository that it was asked for."""
     for path in ("acme/api", "acme/web", "acme/api"):
-        google.store.repository(google.emulator.name(path))
+        exchanging.store.repository(exchanging.emulator.name(path))
         repository = Repository("gcr.io", path)
-        google.registry.open(repository, Access.READ, RequestBudget(1e9)).list_manifests()
+        exchanging.registry.open(repository, Access.READ, RequestBudget(1e9)).list_manifests()
 
-    assert google.log.counts == {"token": 2, "tags_list": 3}
-    assert google.log.statuses == {200: 5}
-
-
-def test_googles_credential_goes_to_the_token_service_alone(google: World) -> None:
-    """Everybody else sees the registry's token."""
-    google.load(image(1))
-    google.prune()
-
-    assert [one.kind for one in google.log.credentials()] == ["token"]
-    assert {one.authorization for one in google.log.entries if one.kind != "token"} == {"token"}
+    assert exchanging.log.counts == {"token": 2, "tags_list": 5}
+    assert exchanging.log.statuses == {401: 2, 200: 5}
 
 
 @pytest.mark.parametrize(("dry_run", "actions"), [(True, "pull"), (False, "push,pull")])
-def test_scope_is_what_the_run_may_do(google: World, dry_run: bool, actions: str) -> None:
-    """A preview's token could not delete even by mistake."""
-    google.load(image(1))
+def test_scope_is_what_the_run_may_do(exchanging: World, dry_run: bool, actions: str) -> None:
+    """A preview's exchanged token could not delete even by mistake."""
+    exchanging.load(image(1))
 
-    google.prune(dry_run=dry_run)
+    exchanging.prune(dry_run=dry_run)
 
-    assert [one.path for one in google.log.of("token")] == [
+    assert [one.path for one in exchanging.log.of("token")] == [
         f"/v2/token?service=gcr.io&scope=repository:acme/api:{actions}"
     ]
 
 
-def test_preview_and_run_have_two_tokens(google: World) -> None:
+def test_preview_and_run_have_two_tokens(exchanging: World) -> None:
     """A run does not go with a preview's token, nor a preview with a run's."""
-    google.load(image(1))
-    google.prune(dry_run=True)
-    google.prune()
-    google.prune(dry_run=True)
+    exchanging.load(image(1))
+    exchanging.prune(dry_run=True)
+    exchanging.prune()
+    exchanging.prune(dry_run=True)
 
-    assert google.log.counts["token"] == 2
-    assert google.log.statuses[401] == 0
-    assert google.left == frozenset()
+    assert exchanging.log.counts["token"] == 2
+    assert exchanging.log.statuses[401] == 2
+    assert exchanging.left == frozenset()
 
 
 @pytest.mark.parametrize(
     ("expires_in", "good_s", "over_s"), [(3600, 3500, 3541), (600, 539, 541), (50, 44, 46), (None, 53, 55), (1, 0, 1)]
 )
 def test_token_is_kept_until_shortly_before_its_end(
-    google: World, expires_in: int | None, good_s: float, over_s: float
+    exchanging: World, expires_in: int | None, good_s: float, over_s: float
 ) -> None:
     """A minute before, or a tenth of a short life; without a word it lives a minute."""
-    google.emulator.behaviour.expires_in = expires_in
-    client = google.client()
+    exchanging.emulator.behaviour.expires_in = expires_in
+    client = exchanging.client()
     client.exists(ABSENT)
-    google.clock.turn(good_s)
+    exchanging.clock.turn(good_s)
     client.exists(ABSENT)
-    assert google.log.counts["token"] == 1
+    assert exchanging.log.counts["token"] == 1
 
-    google.clock.turn(over_s - good_s)
+    exchanging.clock.turn(over_s - good_s)
     client.exists(ABSENT)
-    assert google.log.counts["token"] == 2
-    assert google.log.statuses[401] == 0
+    assert exchanging.log.counts["token"] == 2
+    assert exchanging.log.statuses[401] == 1
 
 
-def test_refused_token_is_replaced_once(google: World) -> None:
+def test_refused_token_is_replaced_once(exchanging: World) -> None:
     """A 401 gets one fresh token, and the request goes again."""
-    google.load(image(1))
-    client = google.client()
+    exchanging.load(image(1))
+    client = exchanging.client()
     client.list_manifests()
-    google.emulator.expire_tokens()
+    exchanging.emulator.expire_tokens()
 
     client.list_manifests()
 
-    assert [(one.kind, one.status) for one in google.log.entries[2:]] == [
+    assert [(one.kind, one.status) for one in exchanging.log.entries[3:]] == [
         ("tags_list", 401),
         ("token", 200),
         ("tags_list", 200),
     ]
 
 
-def test_deletion_is_repeated_with_a_fresh_token(google: World) -> None:
+def test_deletion_is_repeated_with_a_fresh_token(exchanging: World) -> None:
     """The same for a deletion that is refused in mid-run."""
-    digest = google.load(image(1))
-    google.faults.add(Before(google.emulator.expire_tokens), kind="manifest_delete", nth=1)
+    digest = exchanging.load(image(1))
+    exchanging.faults.add(Before(exchanging.emulator.expire_tokens), kind="manifest_delete", nth=1)
 
-    assert google.prune().deleted == 1
+    assert exchanging.prune().deleted == 1
 
-    assert digest not in google.left
-    assert google.log.counts == {"token": 2, "tags_list": 1, "manifest_delete": 2}
+    assert digest not in exchanging.left
+    assert exchanging.log.counts == {"token": 2, "tags_list": 2, "manifest_delete": 2}
 
 
-def test_many_threads_share_a_fresh_token(google: World) -> None:
+def test_many_threads_share_a_fresh_token(exchanging: World) -> None:
     """Twenty workers are refused at once, and one token is asked for."""
-    client = google.client()
+    client = exchanging.client()
     client.exists(ABSENT)
-    google.emulator.expire_tokens()
+    exchanging.emulator.expire_tokens()
     barrier = threading.Barrier(20)
 
     def ask(_: int) -> bool:
@@ -155,16 +260,17 @@ def test_many_threads_share_a_fresh_token(google: World) -> None:
     with ThreadPoolExecutor(20) as pool:
         assert set(pool.map(ask, range(20))) == {False}
 
-    assert google.log.counts["token"] == 2
+    assert exchanging.log.counts["token"] == 2
 
 
-def test_many_threads_share_the_first_token(google: World) -> None:
+def test_many_threads_share_the_first_token(exchanging: World) -> None:
     """Nor is it asked for twenty times at the start."""
-    client = google.client()
+    client = exchanging.client()
     with ThreadPoolExecutor(20) as pool:
         list(pool.map(lambda _: client.exists(ABSENT), range(40)))
 
-    assert google.log.counts == {"token": 1, "manifest_head": 40}
+    assert exchanging.log.counts["token"] == 1
+    assert exchanging.log.statuses[401] <= 20
 
 
 @pytest.mark.parametrize(
@@ -174,28 +280,29 @@ def test_many_threads_share_the_first_token(google: World) -> None:
         (Access.DELETE, "artifactregistry.repositories.deleteArtifacts"),
     ],
 )
-def test_denied_token_names_the_missing_permission(google: World, access: Access, permission: str) -> None:
+def test_denied_token_names_the_missing_permission(exchanging: World, access: Access, permission: str) -> None:
     """DENIED at the token service is final."""
-    google.emulator.behaviour.denied = {"acme/api"}
+    exchanging.emulator.behaviour.denied = {"acme/api"}
 
     with pytest.raises(PermissionDenied) as caught:
-        google.client(access).list_manifests()
+        exchanging.client(access).list_manifests()
 
     assert permission in caught.value.permission
-    assert google.log.counts == {"token": 1}
+    assert exchanging.log.counts == {"token": 1, "tags_list": 1}
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_reading_denied_in_spite_of_a_fresh_token(google: World, status: int) -> None:
+def test_reading_denied_in_spite_of_a_fresh_token(exchanging: World, status: int) -> None:
     """One fresh token, for a 401 alone, and then no more."""
-    google.faults.add(Status(status, "DENIED"), kind="tags_list")
+    challenge = (("WWW-Authenticate", 'Bearer realm="https://gcr.io/v2/token",service="gcr.io"'),)
+    exchanging.faults.add(Status(status, "DENIED", headers=challenge), kind="tags_list")
 
     with pytest.raises(PermissionDenied) as caught:
-        google.client().list_manifests()
+        exchanging.client().list_manifests()
 
     assert "artifactregistry.repositories.downloadArtifacts" in caught.value.permission
     again = status == 401
-    assert google.log.counts == {"token": 1 + again, "tags_list": 1 + again}
+    assert exchanging.log.counts == ({"token": 1, "tags_list": 2} if again else {"tags_list": 1})
 
 
 def test_anonymous_host_is_sent_nothing(world: World) -> None:
@@ -241,36 +348,36 @@ def test_anonymous_host_that_wants_a_token_gives_one(wary: World) -> None:
         *(b'{"token":"secret\\n"}', b'{"token":"secret\\r\\nX-Evil: 1"}', '{"token":"secret\u0416"}'.encode()),
     ],
 )
-def test_answer_that_is_no_token(google: World, body: bytes) -> None:
+def test_answer_that_is_no_token(exchanging: World, body: bytes) -> None:
     """It is a transient error of the service, without the answer's text in it."""
-    google.faults.add(Status(200, body=body), kind="token")
+    exchanging.faults.add(Status(200, body=body), kind="token")
 
     with pytest.raises(Unavailable) as caught:
-        google.client().list_manifests()
+        exchanging.client().list_manifests()
 
     assert "secret" not in str(caught.value)
-    assert google.log.counts["tags_list"] == 0
+    assert exchanging.log.counts["tags_list"] == 1
 
 
 @pytest.mark.parametrize("fault", [Status(503), DropBefore(), CutBody()], ids=repr)
-def test_token_service_that_does_not_answer(google: World, fault: Status | DropBefore | CutBody) -> None:
+def test_token_service_that_does_not_answer(exchanging: World, fault: Status | DropBefore | CutBody) -> None:
     """It is asked again like everything, and then transient."""
-    rule = google.faults.add(fault, kind="token")
+    rule = exchanging.faults.add(fault, kind="token")
 
     with pytest.raises(Unavailable):
-        google.client().list_manifests()
+        exchanging.client().list_manifests()
 
-    assert google.log.counts == {"token": 6}
-    google.faults.remove(rule)
-    google.client().exists(ABSENT)
+    assert exchanging.log.counts == {"token": 6, "tags_list": 1}
+    exchanging.faults.remove(rule)
+    exchanging.client().exists(ABSENT)
 
 
-def test_token_service_that_refuses_otherwise(google: World) -> None:
+def test_token_service_that_refuses_otherwise(exchanging: World) -> None:
     """Another 4xx is final."""
-    google.faults.add(Status(404), kind="token")
+    exchanging.faults.add(Status(404), kind="token")
 
     with pytest.raises(RequestRefused) as caught:
-        google.client().list_manifests()
+        exchanging.client().list_manifests()
 
     assert caught.value.status == 404
 
@@ -280,7 +387,7 @@ def test_certificate_of_another_authority_is_refused(google: World, monkeypatch:
     monkeypatch.delenv("REQUESTS_CA_BUNDLE")
     monkeypatch.delenv("CURL_CA_BUNDLE", raising=False)
     transport = Transport(clock=google.clock, sleep=google.clock.sleep)
-    registry = Registry(transport, lambda _refused: GOOGLE_TOKEN)
+    registry = Registry(transport, lambda _refused: ACCESS_TOKEN)
 
     with pytest.raises(Unavailable):
         registry.open(google.repository, Access.READ, RequestBudget(1e9)).list_manifests()
@@ -319,5 +426,5 @@ def test_tokens_are_in_no_log_and_no_exception(
     texts += [repr(vars(record)) for record in caplog.records]
     for text in texts:
         assert "emulator-token-" not in text
-        assert GOOGLE_TOKEN not in text
+        assert ACCESS_TOKEN not in text
         assert "Bearer" not in text

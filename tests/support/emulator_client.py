@@ -6,6 +6,7 @@ import json
 
 import requests
 
+from tests.emulator.credentials import ACCESS_TOKEN
 from tests.emulator.wire import ACCEPT
 from tests.support.processes import ROOT
 
@@ -34,7 +35,8 @@ class Client:
         return self("DELETE", f"/v2/{path}/manifests/{reference}")
 
     def token(self, path: str = PATH, actions: str = "push,pull") -> str:
-        answer = self("GET", f"/v2/token?service=here&scope=repository:{path}:{actions}")
+        query = f"service=here&scope=repository:{path}:{actions}"
+        answer = self("GET", f"/v2/token?{query}", headers={"Authorization": f"Bearer {ACCESS_TOKEN}"})
         assert answer.status_code == 200, answer.text
         return str(answer.json()["token"])
 

@@ -25,6 +25,7 @@ from cleaner.google.registry.client import Registry, RepositoryClient
 from cleaner.google.tokens import Access
 from cleaner.google.transport import RequestBudget, Transport
 from tests.emulator import Emulator
+from tests.emulator.credentials import ACCESS_TOKEN
 from tests.emulator.images import load
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from tests.emulator.images import Content
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-GOOGLE_TOKEN = "ya29.the-access-token"  # noqa: S105  # opens nothing
 
 
 class Clock:
@@ -89,7 +89,7 @@ class World:
             self.transport = Transport(clock=self.clock, sleep=self.clock.sleep, timing=timing)
         insecure_hosts = frozenset({self.repository.host} if insecure else ())
         self.histories = make_histories()
-        self.registry = Registry(self.transport, lambda _refused: GOOGLE_TOKEN, insecure_hosts)
+        self.registry = Registry(self.transport, lambda _refused: ACCESS_TOKEN, insecure_hosts)
 
     def load(self, content: Content, *, tags: Iterable[str] | str = (), age_days: float = 30) -> Digest:
         """Put ``content`` and what it lists into the repository."""

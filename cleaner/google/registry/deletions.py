@@ -23,7 +23,8 @@ class DeletionResponse(msgspec.Struct, frozen=True):
     ``is_gone`` says that it no longer exists, ``was_sent`` that this deletion sent a DELETE for it.  If it exists,
     ``status`` and ``codes`` are the registry's response, or ``current_digest`` is the other digest that the tag names
     now (empty if the registry does not say which).  With none of these the precondition was False; if ``was_sent``,
-    the DELETE of an earlier attempt may have succeeded without a response.
+    the DELETE of an earlier attempt may have succeeded without a response.  ``is_challenged``: the response is a 401
+    that says where a token is to be had.
     """
 
     is_gone: bool
@@ -31,6 +32,7 @@ class DeletionResponse(msgspec.Struct, frozen=True):
     status: int = 0
     codes: tuple[str, ...] = ()
     current_digest: str | None = None
+    is_challenged: bool = False
 
     @property
     def is_refused(self) -> bool:
@@ -62,7 +64,7 @@ def delete_tag(
         if head.status == 404:
             return NOT_FOUND
         if head.status == UNAUTHORIZED:
-            return DeletionResponse(is_gone=False, status=head.status)
+            return DeletionResponse(is_gone=False, status=head.status, is_challenged=head.is_challenged)
         check_read(head, what)
         current = head.headers.get("Docker-Content-Digest", "")
         return None if current == expected_digest else DeletionResponse(is_gone=False, current_digest=current)
@@ -126,4 +128,10 @@ def _ended(response: Response) -> DeletionResponse:
     """Return how the response to a DELETE ends the deletion."""
     if response.status == 404 or 200 <= response.status < 300:
         return DELETED
-    return DeletionResponse(is_gone=False, was_sent=True, status=response.status, codes=error_codes(response.body))
+    return DeletionResponse(
+        is_gone=False,
+        was_sent=True,
+        status=response.status,
+        codes=error_codes(response.body),
+        is_challenged=response.is_challenged,
+    )

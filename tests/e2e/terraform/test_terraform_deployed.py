@@ -193,14 +193,5 @@ def test_dry_run_cannot_delete(minimal: dict[str, Any], everything: dict[str, An
     for deleting in of_type(everything, "google_project_iam_custom_role"):
         assert set(deleting["permissions"]) - set(reading["permissions"]) == {
             "artifactregistry.repositories.deleteArtifacts",
-            "artifactregistry.repositories.uploadArtifacts",
         }
     assert not [name for name in reading["permissions"] if re.search("delete|upload|update|create|setIam", name)]
-
-
-def test_right_to_upload_is_there_only_because_the_token_is_asked_for_with_it() -> None:
-    """Should the function ever get its token without ``push``, the role can do without uploading."""
-    from cleaner.google.tokens import Access
-
-    assert "push" in Access.DELETE.value.split(",")
-    assert "push" not in Access.READ.value.split(",")

@@ -19,6 +19,8 @@ from tests.emulator.tls import make_tls
 from tests.emulator.wire import ACCEPT
 from tests.support.emulator_client import PATH, Client, code_of
 
+GOOGLE = {"Authorization": f"Bearer {ACCESS_TOKEN}"}
+
 
 def test_without_a_token_everything_is_challenged(emulator: Emulator, client: Client) -> None:
     """401 with a ``WWW-Authenticate`` that names the token endpoint and the repository's scope."""
@@ -28,7 +30,7 @@ def test_without_a_token_everything_is_challenged(emulator: Emulator, client: Cl
 
     assert code_of(answer) == (401, "UNAUTHORIZED")
     assert answer.headers["WWW-Authenticate"] == (
-        f'Bearer realm="{emulator.url}/v2/token",service="{emulator.host}",scope="repository:{PATH}:push"'
+        f'Bearer realm="{emulator.url}/v2/token",service="{emulator.host}",scope="repository:{PATH}:push,pull"'
     )
     assert client("GET", "/v2/").status_code == 401
 
@@ -80,6 +82,77 @@ def test_denied_repository_fails_at_the_token(emulator: Emulator, client: Client
     assert client.token("acme/other")
 
 
+def test_denied_repository_fails_with_the_access_token(emulator: Emulator, client: Client) -> None:
+    """The same without an exchange: ``DENIED``, with the permission that is missing."""
+    emulator.behaviour.auth, emulator.behaviour.denied = True, {PATH}
+
+    for method, reference, permission in (
+        ("GET", "tags/list", "downloadArtifacts"),
+        ("DELETE", "manifests/v1", "deleteArtifacts"),
+        ("PUT", "manifests/v1", "uploadArtifacts"),
+    ):
+        answer = client(method, f"/v2/{PATH}/{reference}", headers=GOOGLE)
+        assert code_of(answer) == (403, "DENIED")
+        message = answer.json()["errors"][0]["message"]
+        assert message.startswith(f'Permission "artifactregistry.repositories.{permission}" denied')
+
+
+def test_permission_that_is_lacking_is_asked_for_the_access_token_and_the_exchange(
+    emulator: Emulator, client: Client
+) -> None:
+    """Who may delete and not upload deletes with the access token, and gets no token for ``push``."""
+    emulator.behaviour.auth = True
+    emulator.behaviour.lacking = {"artifactregistry.repositories.uploadArtifacts"}
+    digest = load(emulator.store, emulator.name(PATH), image(1))
+
+    exchanged = client("GET", f"/v2/token?scope=repository:{PATH}:push,pull", headers=GOOGLE)
+
+    assert code_of(exchanged) == (403, "DENIED")
+    assert client.token(actions="pull")
+    assert client("DELETE", f"/v2/{PATH}/manifests/{digest}", headers=GOOGLE).status_code == 202
+
+
+def test_access_token_opens_everything_where_it_is_taken(emulator: Emulator, client: Client) -> None:
+    """Google's own clients send it as it is.  The switch is for the other way."""
+    emulator.behaviour.auth = True
+    emulator.store.repository(emulator.name(PATH))
+
+    def ask(headers: dict[str, str]) -> int:
+        return client("GET", f"/v2/{PATH}/tags/list", headers=headers).status_code
+
+    assert ask(GOOGLE) == 200
+    assert ask({"Authorization": "Bearer ya29.of-somebody-else"}) == 401
+    emulator.behaviour.takes_access_token = False
+    assert ask(GOOGLE) == 401
+    assert ask({"Authorization": f"Bearer {client.token()}"}) == 200
+
+
+def test_anonymous_caller_may_pull_at_most(emulator: Emulator, client: Client) -> None:
+    """A client that forgot its credential cannot push or delete, whatever it asks for."""
+    emulator.behaviour.auth = True
+    digest = load(emulator.store, emulator.name(PATH), image(1))
+    token = client("GET", f"/v2/token?scope=repository:{PATH}:push,pull").json()["token"]
+    headers = {"Authorization": f"Bearer {token}"}
+
+    assert client("GET", f"/v2/{PATH}/tags/list", headers=headers).status_code == 200
+    answer = client("DELETE", f"/v2/{PATH}/manifests/{digest}", headers=headers)
+    assert code_of(answer) == (401, "UNAUTHORIZED")
+    assert 'error="insufficient_scope"' in answer.headers["WWW-Authenticate"]
+
+
+def test_credential_that_is_not_good_gets_no_token(client: Client) -> None:
+    """Docker's ways of sending one are understood: basic authorisation, and a form."""
+    secret = {"Authorization": "Bearer ya29.of-somebody-else"}
+    path = f"/v2/token?scope=repository:{PATH}:push,pull"
+
+    assert code_of(client("GET", path, headers=secret)) == (401, "UNAUTHORIZED")
+    assert client("GET", path, headers={}, auth=("oauth2accesstoken", "wrong")).status_code == 401
+    assert client("GET", path, headers={}, auth=("oauth2accesstoken", ACCESS_TOKEN)).status_code == 200
+    form = {"grant_type": "password", "username": "oauth2accesstoken", "scope": f"repository:{PATH}:pull"}
+    assert client("POST", "/v2/token", data={**form, "password": "wrong"}).status_code == 401
+    assert client("POST", "/v2/token", data={**form, "password": ACCESS_TOKEN}).status_code == 200
+
+
 def test_log_tells_a_google_credential_from_a_token(emulator: Emulator, client: Client) -> None:
     """A test can say that no credential was sent, and where one was."""
     emulator.store.repository(emulator.name(PATH))
@@ -89,7 +162,7 @@ def test_log_tells_a_google_credential_from_a_token(emulator: Emulator, client: 
         client("GET", f"/v2/{PATH}/tags/list", headers={"Authorization": header} if header else {})
 
     assert [entry.authorization for entry in emulator.log.of("tags_list")] == ["", "token", "credential", "basic"]
-    assert [entry.path for entry in emulator.log.credentials()] == [f"/v2/{PATH}/tags/list"]
+    assert [entry.kind for entry in emulator.log.credentials()] == ["token", "tags_list"]
     assert emulator.log.counts == {"token": 1, "tags_list": 4}
     assert "ya29" not in repr(emulator.log.entries)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.emulator import Emulator
+from tests.emulator.credentials import ACCESS_TOKEN
 from tests.emulator.images import cosign_signature, image, load
 from tests.emulator.store import OCI_MANIFEST
 from tests.support.emulator_client import ABSENT, Client
@@ -121,7 +122,7 @@ def test_repositories_are_listed_with_their_modes(emulator: Emulator, client: Cl
 
 
 def test_rest_wants_a_google_credential_and_no_token(emulator: Emulator, client: Client) -> None:
-    """With authorisation on: a bearer that is not the registry's own."""
+    """With authorisation on: Google's access token, and not the registry's own."""
     load(emulator.store, "gcr.io/acme/api", image(1))
     emulator.behaviour.auth = True
     path = "/v1/projects/acme/locations/us/repositories/gcr.io/packages"
@@ -131,7 +132,8 @@ def test_rest_wants_a_google_credential_and_no_token(emulator: Emulator, client:
 
     assert ask({}) == 401
     assert ask({"Authorization": f"Bearer {client.token()}"}) == 401
-    assert ask({"Authorization": "Bearer ya29.secret"}) == 200
+    assert ask({"Authorization": "Bearer ya29.of-somebody-else"}) == 401
+    assert ask({"Authorization": f"Bearer {ACCESS_TOKEN}"}) == 200
 
 
 # Cloud Asset Inventory.
