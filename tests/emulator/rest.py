@@ -27,6 +27,34 @@ _REST: Final = re.compile(
     r"(?:/(?P<repository>[^/]+)(?:/packages(?P<packages>)(?:/(?P<package>[^/]+)/versions)?)?)?"
 )
 _ASSETS: Final = re.compile(r"/v1/(?P<scope>(?:projects|folders|organizations)/[^/]+)/assets")
+# What runs containers, or keeps what ran, of the documentation's table "Resource types", and one that does neither.
+_ASSET_TYPES: Final = frozenset(
+    {
+        "aiplatform.googleapis.com/CustomJob",
+        "aiplatform.googleapis.com/Model",
+        "aiplatform.googleapis.com/ReasoningEngine",
+        "appengine.googleapis.com/Version",
+        "apps.k8s.io/DaemonSet",
+        "apps.k8s.io/Deployment",
+        "apps.k8s.io/ReplicaSet",
+        "apps.k8s.io/StatefulSet",
+        "batch.googleapis.com/Job",
+        "batch.k8s.io/CronJob",
+        "batch.k8s.io/Job",
+        "clouddeploy.googleapis.com/Release",
+        "dataflow.googleapis.com/Job",
+        "k8s.io/Pod",
+        "k8s.io/PodTemplate",
+        "k8s.io/ReplicationController",
+        "run.googleapis.com/Execution",
+        "run.googleapis.com/Job",
+        "run.googleapis.com/Revision",
+        "run.googleapis.com/Service",
+        "run.googleapis.com/WorkerPool",
+        "storage.googleapis.com/Bucket",
+        "workstations.googleapis.com/WorkstationConfig",
+    }
+)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # These APIs tell a time to the microsecond, and the registry to the millisecond.
 _FINER_US: Final = 321
@@ -48,7 +76,7 @@ def answer(registry: Registry, kind: str, path: str, query: str) -> Answer:
     """Answer a GET.
 
     Raises:
-        Refusal: 403 or 404, with the status word of Google's APIs as its code.
+        Refusal: 400, 403 or 404, with the status word of Google's APIs as its code.
     """
     asked = parse_qs(query)
     if kind == "assets":
@@ -195,6 +223,8 @@ def _assets(registry: Registry, scope: str, asked: dict[str, list[str]]) -> Answ
     if scope not in behaviour.assets:
         raise Refusal(404, "NOT_FOUND", f"{scope} was not found")
     types = asked.get("assetTypes")
+    if unknown := set(types or ()) - _ASSET_TYPES:
+        raise Refusal(400, "INVALID_ARGUMENT", f"unsupported asset types: {sorted(unknown)}")
     assets = [one for one in behaviour.assets[scope] if types is None or one.get("assetType") in types]
     size = _size(asked)
     try:

@@ -164,6 +164,18 @@ def test_inventory_is_filtered_by_type_and_paged(emulator: Emulator, client: Cli
     assert emulator.log.counts["assets"] == 2
 
 
+@pytest.mark.parametrize("unknown", ["k8s.io/pod", "run.googleapis.com/Workerpool"])
+def test_inventory_refuses_an_asset_type_that_it_does_not_know(
+    emulator: Emulator, client: Client, unknown: str
+) -> None:
+    """However many others the query has."""
+    emulator.behaviour.assets["projects/acme"] = []
+
+    refused = client("GET", "/v1/projects/acme/assets", params={"assetTypes": ["k8s.io/Pod", unknown]})
+
+    assert (refused.status_code, refused.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
+
+
 def test_inventory_of_an_unknown_or_forbidden_scope_fails(emulator: Emulator, client: Client) -> None:
     """404 for a scope that does not exist, 403 where the permission is missing."""
     emulator.behaviour.denied_scopes.add("folders/1")
