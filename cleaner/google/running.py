@@ -16,18 +16,36 @@ from cleaner.core.reference import Digest, Repository, Tag, is_google_host, pack
 
 # Asset type -> its prominence and its name.  A deployment, its replica sets and its pods name the same image; an
 # operator knows the deployment, which is therefore the most prominent.
+#
+# The inventory refuses a query with a type that it does not know; these are in the table "Resource types" of its
+# documentation.  What has run, like a job's executions, is left out: it would keep every image that ever ran.
 _KINDS: Mapping[str, tuple[int, str]] = {
     "run.googleapis.com/Revision": (3, "Cloud Run revision"),
     "run.googleapis.com/Job": (3, "Cloud Run job"),
+    "run.googleapis.com/WorkerPool": (3, "Cloud Run worker pool"),
     "apps.k8s.io/Deployment": (3, "Deployment"),
     "apps.k8s.io/StatefulSet": (3, "StatefulSet"),
     "apps.k8s.io/DaemonSet": (3, "DaemonSet"),
+    "k8s.io/ReplicationController": (3, "ReplicationController"),
     "batch.k8s.io/CronJob": (3, "CronJob"),
     "batch.k8s.io/Job": (2, "Job"),
     "apps.k8s.io/ReplicaSet": (1, "ReplicaSet"),
+    "k8s.io/PodTemplate": (1, "PodTemplate"),
     "k8s.io/Pod": (0, "Pod"),
+    "appengine.googleapis.com/Version": (3, "App Engine version"),
+    "aiplatform.googleapis.com/Model": (3, "Vertex AI model"),
+    "aiplatform.googleapis.com/ReasoningEngine": (3, "Vertex AI reasoning engine"),
+    "workstations.googleapis.com/WorkstationConfig": (3, "Workstation configuration"),
 }
 ASSET_TYPES = tuple(_KINDS)
+
+# The first of these collections that a resource name has, and the runner's name with its member.  The names of
+# Kubernetes have a location as well, and those of Cloud Run a service.
+_NAME_FORMS = (
+    ("namespaces", "{kind} {value}/{last}"),
+    ("locations", "{kind} {last} ({value})"),
+    ("services", "{kind} {value}/{last}"),
+)
 
 # What Docker and Kubernetes pull if a reference has neither tag nor digest.
 _DEFAULT_TAG = Tag("latest")
@@ -91,12 +109,13 @@ class Deployed(msgspec.Struct, frozen=True):
 class _Node(msgspec.Struct):
     """Any object on the path to an image reference.
 
-    The schemas of Cloud Run's two API versions and of Kubernetes' workloads nest the same few keys, so one type
-    decodes them all, whichever schema the inventory has for an asset type.  The decoder skips other keys: a pod has
-    some ten kilobytes, its image references a hundred bytes.
+    The schemas of all asset types, Cloud Run's in two API versions, nest the same few keys, so one type decodes them
+    all, whichever schema the inventory has for an asset type.  The decoder skips other keys: a pod has some ten
+    kilobytes, its image references a hundred bytes.
     """
 
     image: str | _Node | None = None
+    image_uri: str | None = msgspec.field(default=None, name="imageUri")
     # A volume's image.
     reference: str | None = None
     image_id: str | None = msgspec.field(default=None, name="imageID")
@@ -106,6 +125,9 @@ class _Node(msgspec.Struct):
     status: _Node | None = None
     template: _Node | None = None
     job_template: _Node | None = msgspec.field(default=None, name="jobTemplate")
+    deployment: _Node | None = None
+    container: _Node | None = None
+    container_spec: _Node | None = msgspec.field(default=None, name="containerSpec")
 
     containers: list[_Node] | None = None
     init_containers: list[_Node] | None = msgspec.field(default=None, name="initContainers")
@@ -184,7 +206,7 @@ def runner_of(asset_type: str, name: str) -> Runner:
     """
     prominence, kind = _KINDS.get(asset_type, (0, asset_type))
     parts = name.split("/")
-    for parent, form in (("namespaces", "{kind} {value}/{last}"), ("locations", "{kind} {last} ({value})")):
+    for parent, form in _NAME_FORMS:
         if parent in parts[:-2]:
             value = parts[parts.index(parent) + 1]
             return Runner(prominence, form.format(kind=kind, value=value, last=parts[-1]))
@@ -194,9 +216,10 @@ def runner_of(asset_type: str, name: str) -> Runner:
 def _images_of(asset: _Asset) -> Iterator[tuple[str, Runner]]:
     """Yield the image references of one asset.
 
-    Every asset type that is queried names an image.  If none is found, or the data has an unknown schema, each string
-    in it counts that could be a reference: failing instead would let one unusual asset of an organization end all
-    pruning, and skipping it could delete its image.
+    If none is found, or the data has an unknown schema, each string in it counts that could name an image that can be
+    pruned: failing instead would let one unusual asset of an organization end all pruning, and skipping it could
+    delete its image.  An asset that names none, like a version of App Engine's standard environment, has no such
+    string either.
     """
     data = asset.resource.data if asset.resource else msgspec.UNSET
     if data is msgspec.UNSET:
@@ -220,15 +243,23 @@ def _named_images(root: _Node) -> Iterator[str]:
     while pending:
         node = pending.pop()
         image = node.image
-        for text in (image if isinstance(image, str) else None, node.reference, node.image_id, node.image_digest):
-            if text:
-                yield text
+        texts = (
+            image if isinstance(image, str) else None,
+            node.image_uri,
+            node.reference,
+            node.image_id,
+            node.image_digest,
+        )
+        yield from filter(None, texts)
         below = (
             image if isinstance(image, _Node) else None,
             node.spec,
             node.status,
             node.template,
             node.job_template,
+            node.deployment,
+            node.container,
+            node.container_spec,
         )
         pending += [one for one in below if one]
         for group in (
@@ -256,10 +287,16 @@ def _strings(root: object) -> Iterator[str]:
 
 
 def _could_be_image(text: str) -> bool:
+    """Return whether ``text`` could name an image that can be pruned.
+
+    Its repository is at a Google host, or at the ``HOST:PORT`` of an insecure registry; a digest counts in every
+    repository.  Other hosts are left out: most are in URLs, and a version of App Engine may have one for each file.
+    """
     if any(character.isspace() for character in text):
         return False
     reference = parse_image(text)
-    return bool(reference.name or reference.digest)
+    host = reference.name.partition("/")[0]
+    return reference.digest is not None or is_google_host(host) or ":" in host
 
 
 def _digest(text: str) -> Digest | None:

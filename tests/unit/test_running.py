@@ -44,7 +44,14 @@ def page_of(*files: str) -> AssetsPage:
     return decode_assets_page(json.dumps({"assets": [one for each in documents for one in each["assets"]]}).encode())
 
 
-RECORDED = ("assets-kubernetes.json", "assets-run-v1.json", "assets-run-v2.json")
+RECORDED = (
+    "assets-kubernetes.json",
+    "assets-run-v1.json",
+    "assets-run-v2.json",
+    "assets-app-engine.json",
+    "assets-vertex-ai.json",
+    "assets-workstations.json",
+)
 
 
 def images_by_runner(page: AssetsPage) -> Mapping[str, set[str]]:
@@ -189,6 +196,16 @@ ASSET_NAMES = {
         "//run.googleapis.com/projects/p/locations/us-central1/jobs/nightly",
         "Cloud Run job nightly (us-central1)",
     ),
+    "worker pool": (
+        "run.googleapis.com/WorkerPool",
+        "//run.googleapis.com/projects/p/locations/us-central1/workerPools/consumer",
+        "Cloud Run worker pool consumer (us-central1)",
+    ),
+    "version": (
+        "appengine.googleapis.com/Version",
+        "//appengine.googleapis.com/apps/p/services/default/versions/v1",
+        "App Engine version default/v1",
+    ),
     "unknown form": ("k8s.io/Pod", "//elsewhere/api", "Pod //elsewhere/api"),
     "unknown type": ("example.com/Thing", "//example.com/locations/l/things/t", "example.com/Thing t (l)"),
     "cut short": ("k8s.io/Pod", "x/namespaces", "Pod x/namespaces"),
@@ -197,7 +214,7 @@ ASSET_NAMES = {
 
 @pytest.mark.parametrize(("asset_type", "name", "expected"), ASSET_NAMES.values(), ids=ASSET_NAMES)
 def test_runner_has_a_short_name(asset_type: str, name: str, expected: str) -> None:
-    """Kind, namespace and name for Kubernetes; kind, name and location for Cloud Run; all of it where that fails."""
+    """Kind and name, with the namespace, the location or App Engine's service; all of it where that fails."""
     assert runner_of(asset_type, name).name == expected
 
 
@@ -229,7 +246,11 @@ def test_of_several_revisions_the_last_is_named() -> None:
 
 
 def test_every_asset_type_of_the_recorded_answers_names_its_images() -> None:
-    """Containers, init and ephemeral containers, resolved IDs, volumes, templates; nothing of the environment."""
+    """Containers, init and ephemeral containers, resolved IDs, volumes, templates; nothing of the environment.
+
+    The recorded answers also have a version of App Engine's standard environment, a model and a reasoning engine
+    without an image.
+    """
     images = images_by_runner(page_of(*RECORDED))
 
     assert images == {
@@ -244,6 +265,8 @@ def test_every_asset_type_of_the_recorded_answers_names_its_images() -> None:
         "DaemonSet prod/agent": {"us-docker.pkg.dev/acme/gcr.io/agent:v3"},
         "Job prod/report-29013120": {f"{APPS}/report:2026-01"},
         "CronJob prod/report": {f"{APPS}/report:2026-02"},
+        "ReplicationController prod/ledger": {f"{APPS}/ledger:v3"},
+        "PodTemplate prod/train": {f"{APPS}/train:v1", f"{APPS}/prepare"},
         "Pod prod/api-7c9d6b5f4-x2x7q": {
             f"{APPS}/api:v7",
             f"{APPS}/api@{digest('api-amd64')}",
@@ -264,8 +287,16 @@ def test_every_asset_type_of_the_recorded_answers_names_its_images() -> None:
         "Cloud Run revision shop-00043-def (europe-west1)": {
             f"{APPS}/shop@{digest('shop-43')}",
             f"{APPS}/sidecar:v2",
+            f"{APPS}/sidecar@{digest('sidecar-v2')}",
         },
         "Cloud Run job nightly (europe-west1)": {f"{APPS}/nightly:v1", f"{APPS}/nightly:v2"},
+        "Cloud Run worker pool consumer (europe-west1)": {f"{APPS}/consumer:v1", f"{APPS}/consumer:v2"},
+        "App Engine version reports/20260110t101112": {
+            f"eu.gcr.io/acme/appengine/reports.20260110t101112@{digest('reports')}"
+        },
+        "Vertex AI model 4567890123456789012 (europe-west1)": {f"{APPS}/ranker:v3"},
+        "Vertex AI reasoning engine 7890123456789012345 (europe-west1)": {f"{APPS}/support:v5"},
+        "Workstation configuration go (europe-west1)": {f"{APPS}/workstation:2026-01"},
     }
 
 
@@ -305,6 +336,43 @@ def test_prose_in_data_of_another_shape_is_no_image() -> None:
     """What could never be a reference is not held."""
     page = decode_assets_page(
         body({"spec": 7, "status": {"message": "Back-off pulling gcr.io/p/i:v1", "phase": "Pending"}})
+    )
+
+    assert page.images == ()
+
+
+COUNTED = {
+    "at Google": "gcr.io/acme/api:v1",
+    "at Google, with the port": "GCR.io:443/acme/api:v1",
+    "behind a scheme": "https://gcr.io/acme/api:v1",
+    "at an insecure registry": "127.0.0.1:5000/acme/api:v1",
+    "a mirror's, by digest": f"mirror.example/hub/api@{DIGEST}",
+    "a digest alone": DIGEST,
+}
+LEFT_OUT = {
+    "a file of App Engine": "https://storage.googleapis.com/staging.acme.appspot.com/0123456789abcdef",
+    "a file of Vertex AI": "gs://acme.example.com/models/1",
+    "an account": "acme@appspot.gserviceaccount.com",
+    "a resource": "apps/acme/services/default/versions/v1",
+    "a mirror's, by tag": "mirror.example/hub/api:v1",
+}
+
+
+@pytest.mark.parametrize("text", COUNTED.values(), ids=COUNTED)
+def test_string_that_may_name_an_image_to_prune_counts(text: str) -> None:
+    """In an asset whose images are not found."""
+    page = decode_assets_page(
+        body({"deployment": {"kit": {"ref": text}}}, asset_type="appengine.googleapis.com/Version")
+    )
+
+    assert [image for image, _ in page.images] == [text]
+
+
+@pytest.mark.parametrize("text", LEFT_OUT.values(), ids=LEFT_OUT)
+def test_string_that_names_no_image_to_prune_is_not_held(text: str) -> None:
+    """A version of App Engine may have ten thousand of them, and an application two hundred versions."""
+    page = decode_assets_page(
+        body({"deployment": {"files": {"a": {"sourceUrl": text}}}}, asset_type="appengine.googleapis.com/Version")
     )
 
     assert page.images == ()
