@@ -50,6 +50,7 @@ _V2: Final = re.compile(
 _FIXED: Final = {
     "/": "metadata",
     "/oauth/token": "oauth",
+    "/token": "oauth",
     "/v2": "ping",
     "/v2/": "ping",
     "/v2/token": "token",

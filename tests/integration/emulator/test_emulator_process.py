@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import requests
@@ -54,6 +55,40 @@ def test_process_serves_is_controlled_and_ends_cleanly() -> None:
             client("POST", f"{control}/clear")
             client("POST", f"{control}/load", json=state)
             assert client("GET", f"{control}/state?bodies").json() == state
+        finally:
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == 0
+
+
+def test_process_with_tls_poses_as_google_for_clients_that_use_its_proxy(tmp_path: Path) -> None:
+    """Its second line is the proxy; ``ca.pem`` vouches for Google's hosts and for each ``--host``, and no other."""
+    directory = tmp_path / "made" / "tls"
+    command = [sys.executable, "-m", "tests.emulator", "--scenario", "demo", "--tls", str(directory)]
+    command += ["--host", "eu.pkg.example", "--host", "other.example"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stdout is not None
+    with process, requests.Session() as session:
+        try:
+            address, proxy = process.stdout.readline().strip(), process.stdout.readline().strip()
+            assert address.startswith("127.0.0.1:")
+            assert proxy.startswith("http://127.0.0.1:")
+            session.trust_env = False
+            session.verify = str(directory / "ca.pem")
+            session.proxies = {"https": proxy}
+
+            def get(url: str) -> requests.Response:
+                return session.get(url, timeout=10)
+
+            assert "jib-service" in get("https://gcr.io/v2/acme/tags/list").json()["child"]
+            assert get("https://us-docker.pkg.dev/v2/acme/gcr.io/jib-service/tags/list").json()["manifest"]
+            assert get("https://artifactregistry.googleapis.com/v1/projects/acme/locations/us/repositories").ok
+            assert session.post("https://oauth2.googleapis.com/token", timeout=10).json()["access_token"]
+            for host in ("us.gcr.io", "eu.gcr.io", "asia.gcr.io", "europe-docker.pkg.dev", "asia-docker.pkg.dev"):
+                assert get(f"https://{host}/v2/").ok
+            for host in ("cloudasset.googleapis.com", "eu.pkg.example", "other.example"):
+                assert get(f"https://{host}/v2/").ok
+            with pytest.raises(requests.exceptions.SSLError):
+                get("https://docker.io/v2/")
         finally:
             process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=10) == 0
