@@ -104,6 +104,9 @@ class Authorization:
         grants: dict[str, frozenset[str]] = {}
         for scope in " ".join(asked.get("scope", []) + form.get("scope", [])).split():
             kind, _, rest_of = scope.partition(":")
+            if kind == "registry":
+                # Asked for with the catalog; the token grants nothing there.
+                continue
             path, _, actions = rest_of.rpartition(":")
             if kind != "repository" or not path:
                 raise Refusal(400, "UNSUPPORTED", f"invalid scope: {scope}")

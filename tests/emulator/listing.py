@@ -3,12 +3,40 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tests.emulator.store import Manifest
+
+
+def tags_of(manifests: Mapping[str, Manifest], digests: Iterable[str]) -> list[str]:
+    """The tags of these manifests in lexical order, as the specification wants them."""
+    return sorted(tag for one in digests for tag in manifests[one].tags)
+
+
+def page_by_digest(
+    manifests: Mapping[str, Manifest], order: Sequence[str], limit: int | None, last: str
+) -> tuple[Sequence[str], list[str], str | None]:
+    """A page's digests, their tags, and the digest that the next page comes after; None if there is none."""
+    start = bisect_right(order, last)
+    digests = order[start:] if limit is None else order[start : start + limit]
+    has_more = start + len(digests) < len(order)
+    return digests, tags_of(manifests, digests), digests[-1] if digests and has_more else None
+
+
+def page_by_tag(
+    manifests: Mapping[str, Manifest], order: Sequence[str], limit: int | None, last: str
+) -> tuple[Sequence[str], list[str], str | None]:
+    """What the tags after ``last`` name, these tags, and the tag that the next come after, as the standard pages."""
+    following = tags_of(manifests, order)
+    following = following[bisect_right(following, last) :]
+    tags = following[:limit]
+    shown = set(tags)
+    digests = [one for one in order if not shown.isdisjoint(manifests[one].tags)]
+    return digests, tags, tags[-1] if tags and len(tags) < len(following) else None
 
 
 def listing_body(

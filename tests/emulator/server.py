@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import secrets
 import socket
 import struct
 import time
@@ -37,6 +36,7 @@ from tests.emulator.faults import (
 )
 from tests.emulator.names import is_digest
 from tests.emulator.store import OCI_INDEX, Gap, Manifest, Refusal, Store
+from tests.emulator.uploads import Uploads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,6 +55,9 @@ _FIXED: Final = {
     "/v2/": "ping",
     "/v2/token": "token",
 }
+_CATALOG: Final = "/v2/_catalog"
+# What clients tell the protocol by.
+_API_VERSION: Final = {"Docker-Distribution-Api-Version": "registry/2.0"}
 _READ_ONLY_KINDS: Final = frozenset({"tags_list", "blob", "referrers", "ping", "metadata"})
 _GOOGLE_KINDS: Final = ("rest_", "assets")
 _MANIFEST_KINDS: Final = {"GET": "manifest_get", "HEAD": "manifest_head", "PUT": "manifest_put"}
@@ -119,7 +122,7 @@ class Behaviour:
     ``lacking``: permissions that the caller has for no path.
     ``style``: ``gcr`` or ``ar``, the two spellings of a listing and of a deletion's answer.
     ``numbers``: times and sizes as numbers.  ``foreign``: neither ``manifest`` nor ``child``, as other registries.
-    ``page_size``: at most this many manifests in a page, or ``n`` if that is less; None ignores ``n``.
+    ``page_size``: at most this many manifests in a page, or ``n`` if that is less; None ignores ``n`` and ``last``.
     ``link``: what the ``Link`` header of a page says; ``{next}`` is the relative address of the next page.
     ``access_token``: the Google credential that the metadata server and ``/oauth/token`` give out.
     ``cut_at``: only the first so many manifests by digest are listed; ``cut_tags`` cuts ``tags`` alike.
@@ -187,7 +190,7 @@ class Registry:
         self.default_host = default_host
         self.scheme = "http"
         self._authorization = Authorization(behaviour)
-        self._uploads: dict[str, bytearray] = {}
+        self._uploads = Uploads(store)
         # (repository, tag) -> client -> its last look at the tag.
         self._looks: dict[tuple[str, str], dict[str, _Look]] = {}
 
@@ -249,6 +252,8 @@ class Registry:
             return None
         body = await _read(request) if request.method in ("PUT", "POST", "PATCH") else b""
         answer = self._work(request, route, query, body)
+        if route.kind == "ping":
+            answer = answer._replace(headers={**answer.headers, **_API_VERSION})
         for action in actions:
             if isinstance(action, After):
                 action.callback()
@@ -309,7 +314,10 @@ class Registry:
     ) -> Answer:
         match route.kind:
             case "upload":
-                return self._upload(repository, route, request.method, query, body)
+                chunk = request.headers.get("Content-Range")
+                return self._uploads.answer(
+                    request.method, repository, route.name, route.reference, query, chunk, body
+                )
             case "blob":
                 content = self.store.get_blob(repository, route.reference)
                 headers = {"Content-Type": "application/octet-stream", "Docker-Content-Digest": route.reference}
@@ -318,6 +326,9 @@ class Registry:
                 return self._referrers(repository, route.reference, query)
             case "ping":
                 return json_answer({})
+            case "other" if route.name == _CATALOG:
+                # No credential of the emulator has Google's right to list a whole host.
+                raise Refusal(403, "DENIED", "Permission denied on the catalog")
             case "oauth" | "metadata":
                 return credentials.answer(route.kind, route.name, self.behaviour.access_token)
         raise Refusal(404, "NAME_UNKNOWN", f"no such path: {route.name}")
@@ -331,7 +342,7 @@ class Registry:
         accept = {
             one.partition(";")[0].strip() for line in request.headers.getall("Accept", ()) for one in line.split(",")
         }
-        found = self.store.get_manifest(repository, reference, None if "*/*" in accept else accept)
+        found = self.store.get_manifest(repository, reference, accept)
         if reference != found.digest:
             look = _Look(found.digest, time.monotonic(), 0)
             self._looks.setdefault((repository, reference), {})[_client(request)] = look
@@ -396,41 +407,6 @@ class Registry:
             headers["OCI-Subject"] = manifest.subject
         return Answer(201, b"", headers)
 
-    def _upload(self, repository: str, route: Route, method: str, query: str, body: bytes) -> Answer:
-        """The ways of pushing a blob: in one POST, or POST, any number of PATCHes, PUT."""
-        digest = parse_qs(query).get("digest", [None])[0]
-        upload = route.reference
-        if method == "POST":
-            if digest is not None:
-                return self._blob_created(repository, route.name, body, digest)
-            # A mount falls back to an upload, as the specification lets a registry do.
-            upload = secrets.token_hex(16)
-            self._uploads[upload] = bytearray()
-        elif upload not in self._uploads:
-            raise Refusal(404, "BLOB_UPLOAD_UNKNOWN", "no such upload")
-        content = self._uploads[upload]
-        if method == "PUT":
-            if digest is None:
-                raise Refusal(400, "DIGEST_INVALID", "no digest")
-            answer = self._blob_created(repository, route.name, bytes(content) + body, digest)
-            del self._uploads[upload]
-            return answer
-        if method == "DELETE":
-            del self._uploads[upload]
-            return Answer(204, b"", {})
-        if method == "PATCH":
-            content += body
-        headers = {
-            "Location": f"/v2/{route.name}/blobs/uploads/{upload}",
-            "Docker-Upload-UUID": upload,
-            "Range": f"0-{max(len(content) - 1, 0)}",
-        }
-        return Answer(204 if method == "GET" else 202, b"", headers)
-
-    def _blob_created(self, repository: str, name: str, content: bytes, digest: str) -> Answer:
-        self.store.put_blob(repository, content, digest)
-        return Answer(201, b"", {"Location": f"/v2/{name}/blobs/{digest}", "Docker-Content-Digest": digest})
-
     def _referrers(self, repository: str, digest: str, query: str) -> Answer:
         if not is_digest(digest):
             raise Refusal(400, "DIGEST_INVALID", "not a digest")
@@ -481,7 +457,9 @@ def _fault_answer(fault: Status, *, registry: bool) -> Answer:
 
 
 def _response(answer: Answer) -> web.Response:
-    return web.Response(body=answer.body, status=answer.status, headers=answer.headers)
+    # Said here: aiohttp leaves the length of an empty body out of the answer to HEAD.
+    headers: Mapping[str, str] = {**answer.headers, "Content-Length": str(len(answer.body))}
+    return web.Response(body=answer.body, status=answer.status, headers=headers)
 
 
 async def _read(request: web.BaseRequest) -> bytes:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import threading
 import time
-from bisect import bisect_right
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from tests.emulator.bodies import blobs_of, children_of, content_size, created_ms_of, subject_of
-from tests.emulator.listing import listing_body
+from tests.emulator.listing import listing_body, page_by_digest, page_by_tag, tags_of
 from tests.emulator.names import canonical, digest_of
 
 if TYPE_CHECKING:
@@ -236,7 +235,7 @@ class Store:
             return [held.manifests[one] for one in sorted(held.referrers.get(digest, ()))]
 
     def get_manifest(self, repository: str, reference: str, accept: Iterable[str] | None = None) -> Manifest:
-        """Look a manifest up by tag or digest.  With ``accept``, a type that is not in it is not found.
+        """Look a manifest up by tag or digest.  With ``accept``, which may have wildcards, other types are not found.
 
         Raises:
             Refusal: 404 ``MANIFEST_UNKNOWN``.
@@ -248,7 +247,8 @@ class Store:
                 found = held.manifests.get(held.tags.get(reference, reference))
             if found is None:
                 raise Refusal(404, "MANIFEST_UNKNOWN", f'Failed to fetch "{reference}"')
-            if accept is not None and found.media_type not in accept:
+            wanted = {found.media_type, f"{found.media_type.partition('/')[0]}/*", "*/*"}
+            if accept is not None and wanted.isdisjoint(accept):
                 message = f"{found.media_type} found, but accept header does not support it"
                 raise Refusal(404, "MANIFEST_UNKNOWN", message)
             return found
@@ -286,10 +286,10 @@ class Store:
         cut_at: int | None = None,
         cut_tags: bool = False,
     ) -> tuple[bytes, str | None]:
-        """The listing in Google's shape, and the digest to go on after, or None if this is its end.
+        """The listing in Google's shape, and what to go on after, or None if this is its end.
 
-        The bytes are kept until the repository changes.  ``cut_at`` leaves out what comes later in digest
-        order, without a word; ``tags`` stays whole unless ``cut_tags``.
+        Pages go by digest; after a tag as ``last``, by tag.  ``cut_at`` leaves out what comes later in digest order,
+        without a word; ``tags`` stays whole unless ``cut_tags``.  The bytes are kept until the repository changes.
 
         Raises:
             Refusal: 404 ``NAME_UNKNOWN``.
@@ -301,17 +301,15 @@ class Store:
             key = (style, numbers, limit, last, cut_at, cut_tags)
             if held is not None and key in held.cache:
                 return held.cache[key]
-            end = len(order) if cut_at is None else min(cut_at, len(order))
-            start = bisect_right(order, last)
-            stop = end if limit is None else min(end, start + limit)
             manifests = held.manifests if held else {}
-            shown = [manifests[one] for one in order[start:stop]]
+            listed = order if cut_at is None else order[:cut_at]
+            page = page_by_tag if last and ":" not in last else page_by_digest
+            digests, tags, more = page(manifests, listed, limit, last)
             if cut_at is not None and not cut_tags and limit is None:
-                tags = [tag for one in order for tag in manifests[one].tags]
-            else:
-                tags = [tag for one in shown for tag in one.tags]
+                tags = tags_of(manifests, order)
+            shown = [manifests[one] for one in digests]
             body = listing_body(name, self.below(name), shown, tags, style=style, numbers=numbers)
-            answer = body, order[stop - 1] if stop < end and stop > start else None
+            answer = body, more
             if held is not None:
                 held.cache[key] = answer
             return answer

@@ -231,6 +231,30 @@ def test_host_header_chooses_among_hosts(emulator: Emulator, client: Client) -> 
     assert tags(emulator.host, PATH) == ["here"]
 
 
+@pytest.mark.parametrize("auth", [False, True])
+def test_ping_names_the_protocol(emulator: Emulator, client: Client, auth: bool) -> None:
+    """``Docker-Distribution-Api-Version``, with the challenge too: some clients tell a registry by it."""
+    emulator.behaviour.auth = auth
+
+    answer = client("GET", "/v2/")
+
+    assert answer.status_code == (401 if auth else 200)
+    assert answer.headers["Docker-Distribution-Api-Version"] == "registry/2.0"
+
+
+def test_catalog_is_denied(emulator: Emulator, client: Client) -> None:
+    """A token for it is given, and grants nothing: neither the catalog nor a repository."""
+    load(emulator.store, emulator.name(PATH), image(1))
+    assert code_of(client("GET", "/v2/_catalog?n=100")) == (403, "DENIED")
+    emulator.behaviour.auth = True
+
+    token = client("GET", "/v2/token?service=here&scope=registry:catalog:*").json()["token"]
+    bearer = {"Authorization": f"Bearer {token}"}
+
+    assert code_of(client("GET", "/v2/_catalog", headers=bearer)) == (403, "DENIED")
+    assert client("GET", f"/v2/{PATH}/tags/list", headers=bearer).status_code == 401
+
+
 # TLS.
 
 

@@ -14,8 +14,13 @@ from tests.support.emulator_client import ABSENT, DATA, PATH, UPLOADED_MS, Clien
 
 @pytest.mark.parametrize("name", ["gcr-multi-arch", "gcr-cosign", "artifact-registry"])
 def test_captured_listing_is_served_as_it_was_spelled(emulator: Emulator, client: Client, name: str) -> None:
-    """Field order, strings for numbers, ``layerId`` on GCR alone: the bytes are the captured ones but for blanks."""
+    """Field order, strings for numbers, ``layerId`` on GCR alone: the bytes are the captured ones but for blanks.
+
+    The captured bodies are cut to a few manifests, so their ``tags`` say nothing about the order.
+    """
     listing = captured(name)
+    assert isinstance(listing["tags"], list)
+    listing["tags"].sort()
     path = str(listing["name"])
     repository = emulator.name(path)
     load_listing(emulator.store, repository, listing)
@@ -169,6 +174,38 @@ def test_link_can_point_elsewhere(emulator: Emulator, client: Client) -> None:
     assert client.listing().links["next"]["url"].startswith(f"http://elsewhere.example/v2/{PATH}/tags/list?n=1&last=")
 
 
+def test_tags_are_listed_in_lexical_order(emulator: Emulator, client: Client) -> None:
+    """As the specification wants them, also in a page; ``manifest`` is in digest order."""
+    digests = [load(emulator.store, emulator.name(PATH), image(n), tags=[f"v{n}", f"a{9 - n}"]) for n in range(6)]
+
+    whole = client.listing().json()
+    emulator.behaviour.page_size = 4
+    page = client.listing().json()
+
+    assert whole["tags"] == [f"a{n}" for n in range(4, 10)] + [f"v{n}" for n in range(6)]
+    assert list(whole["manifest"]) == sorted(digests)
+    assert page["tags"] == sorted(tag for one in page["manifest"].values() for tag in one["tag"])
+    assert len(page["tags"]) == 8
+
+
+def test_client_that_pages_by_the_last_tag_gets_the_tags_after_it(emulator: Emulator, client: Client) -> None:
+    """``n`` of them and what they name, whatever else the manifests are; the next page is named by its tag."""
+    digests = {f"v{n}": load(emulator.store, emulator.name(PATH), image(n), tags=f"v{n}") for n in range(6)}
+    load(emulator.store, emulator.name(PATH), image("untagged"))
+    emulator.behaviour.page_size = 100
+
+    first = client.listing(query="n=2&last=v1")
+    second = client("GET", first.links["next"]["url"])
+    nothing = client.listing(query="n=2&last=v5")
+
+    assert first.json()["tags"] == ["v2", "v3"]
+    assert list(first.json()["manifest"]) == sorted([digests["v2"], digests["v3"]])
+    assert first.links["next"]["url"] == f"/v2/{PATH}/tags/list?n=2&last=v3"
+    assert second.json()["tags"] == ["v4", "v5"]
+    assert "Link" not in second.headers
+    assert (nothing.json()["tags"], nothing.json()["manifest"]) == ([], {})
+
+
 @pytest.mark.parametrize("cut_tags", [False, True])
 def test_cut_listing_lacks_the_last_digests_without_a_word(
     emulator: Emulator, client: Client, cut_tags: bool
@@ -217,7 +254,7 @@ def test_manifest_is_found_only_when_its_type_is_accepted(
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-@pytest.mark.parametrize("accept", ["*/*", f"{OCI_INDEX}, */*;q=0.5"])
+@pytest.mark.parametrize("accept", ["*/*", f"{OCI_INDEX}, */*;q=0.5", "application/*", "text/html, application/*"])
 def test_manifest_of_any_type_is_found_when_any_is_accepted(
     emulator: Emulator, client: Client, accept: str, method: str
 ) -> None:
@@ -228,6 +265,15 @@ def test_manifest_of_any_type_is_found_when_any_is_accepted(
     found = client(method, f"/v2/{PATH}/manifests/v1", headers={"Accept": accept})
 
     assert (found.status_code, found.headers["Docker-Content-Digest"]) == (200, content.digest)
+
+
+def test_wildcard_of_another_type_finds_nothing(emulator: Emulator, client: Client) -> None:
+    """``text/*`` accepts no manifest."""
+    load(emulator.store, emulator.name(PATH), image(1), tags="v1")
+
+    answer = client("GET", f"/v2/{PATH}/manifests/v1", headers={"Accept": "text/*"})
+
+    assert code_of(answer) == (404, "MANIFEST_UNKNOWN")
 
 
 @pytest.mark.parametrize("reference", ["v9", ABSENT])

@@ -132,6 +132,37 @@ def test_blob_is_pushed_in_each_of_the_ways(emulator: Emulator, client: Client) 
     assert code_of(client("PUT", f"{url}nonsense?digest={digest}")) == (404, "BLOB_UPLOAD_UNKNOWN")
 
 
+@pytest.mark.parametrize("method", ["PATCH", "PUT"])
+@pytest.mark.parametrize("content_range", ["0-3", "5-8", "bytes 0-3/8", "nonsense"])
+def test_chunk_that_does_not_follow_the_last_is_refused(
+    emulator: Emulator, client: Client, method: str, content_range: str
+) -> None:
+    """416 with where the upload ends; the chunk that follows is taken then, and the blob is whole."""
+    begun = client("POST", f"/v2/{PATH}/blobs/uploads/").headers["Location"]
+    client("PATCH", begun, data=b"abcd", headers={"Content-Range": "0-3"})
+    blob = b"abcdefgh"
+    put = f"{begun}?digest={digest_of(blob)}"
+
+    refused = client(method, put, data=b"efgh", headers={"Content-Range": content_range})
+    taken = client("PATCH", begun, data=b"efgh", headers={"Content-Range": "4-7"})
+
+    assert code_of(refused) == (416, "BLOB_UPLOAD_INVALID")
+    assert (refused.headers["Range"], refused.headers["Location"]) == ("0-3", begun)
+    assert (taken.status_code, taken.headers["Range"]) == (202, "0-7")
+    assert client("PUT", put).status_code == 201
+    assert emulator.store.get_blob(emulator.name(PATH), digest_of(blob)) == blob
+
+
+@pytest.mark.parametrize("content", [b"", b"content"])
+def test_head_of_a_blob_says_its_length(emulator: Emulator, client: Client, content: bytes) -> None:
+    """Also of an empty one."""
+    digest = emulator.store.put_blob(emulator.name(PATH), content)
+
+    answer = client("HEAD", f"/v2/{PATH}/blobs/{digest}")
+
+    assert answer.headers["Content-Length"] == str(len(content))
+
+
 @pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")
 def test_skopeo_pushes_an_image_layout_and_reads_it_back(emulator: Emulator, tmp_path: Path) -> None:
     """A real client, with tokens on: an index, its platforms and their blobs arrive, and it can delete by digest."""
