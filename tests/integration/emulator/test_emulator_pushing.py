@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.emulator import Emulator
+from tests.emulator.credentials import ACCESS_TOKEN
 from tests.emulator.images import (
     attestation,
     cosign_signature,
@@ -186,8 +187,10 @@ def test_skopeo_pushes_an_image_layout_and_reads_it_back(emulator: Emulator, tmp
         environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path)}
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30, env=environment)
 
-    pushed = skopeo("copy", "--all", "--preserve-digests", "--dest-tls-verify=false", f"oci:{layout}:v1", target)
-    read = skopeo("inspect", "--raw", "--tls-verify=false", target)
+    user = f"oauth2accesstoken:{ACCESS_TOKEN}"
+    options = ("--all", "--preserve-digests", "--dest-tls-verify=false", "--dest-creds", user)
+    pushed = skopeo("copy", *options, f"oci:{layout}:v1", target)
+    read = skopeo("inspect", "--raw", "--tls-verify=false", "--creds", user, target)
 
     assert pushed.returncode == 0, pushed.stderr
     assert read.stdout.encode() == built.body, read.stderr
