@@ -32,7 +32,7 @@ def test_dry_run_deletes_nothing(google: World, logged: Logged) -> None:
     report = google.prune(dry_run=True, **ALL)
 
     assert google.left == before
-    costs(google, token=1, tags_list=1, manifest_get=2)
+    costs(google, tags_list=1, manifest_get=2)
     assert {one["digest"] for one in logged("manifest would be deleted")} == before - {image("young").digest}
     assert logged("manifest deleted") == logged("tag deleted") == []
     assert (report.dry_run, report.deleted, report.kept) == (True, 4, 1)

@@ -266,6 +266,7 @@ def test_tag_whose_deletion_is_denied_is_a_failed_deletion(world: World) -> None
 @pytest.mark.parametrize("kind", ["manifest_head", "tag_delete"])
 def test_tag_is_checked_again_with_a_fresh_token(google: World, kind: str) -> None:
     """A 401 to either request repeats both."""
+    google.emulator.behaviour.takes_access_token = False
     digest = google.load(image(1), tags="v1")
     client = google.client()
     client.exists(digest)
