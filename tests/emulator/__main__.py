@@ -33,7 +33,9 @@ GOOGLE_HOSTS: Final = (
     "asia-docker.pkg.dev",
     "artifactregistry.googleapis.com",
     "cloudasset.googleapis.com",
+    "containeranalysis.googleapis.com",
     "oauth2.googleapis.com",
+    "serviceusage.googleapis.com",
 )
 
 

@@ -13,11 +13,15 @@ if TYPE_CHECKING:
 
 def children_of(body: bytes) -> tuple[str, ...]:
     """The digests that an index lists, each once."""
+    return tuple(dict.fromkeys(entry["digest"] for entry in entries_of(body)))
+
+
+def entries_of(body: bytes) -> list[dict[str, Any]]:
+    """What an index lists: the entries that have a digest."""
     entries = _object(body).get("manifests")
     if not isinstance(entries, list):
-        return ()
-    digests = [entry.get("digest") for entry in entries if isinstance(entry, dict)]
-    return tuple(dict.fromkeys(digest for digest in digests if isinstance(digest, str)))
+        return []
+    return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("digest"), str)]
 
 
 def subject_of(body: bytes) -> str | None:

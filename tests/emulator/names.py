@@ -6,7 +6,7 @@ import hashlib
 import re
 from typing import Final
 
-_GCR_LOCATIONS: Final = {"gcr.io": "us", "us.gcr.io": "us", "eu.gcr.io": "europe", "asia.gcr.io": "asia"}
+GCR_LOCATIONS: Final = {"gcr.io": "us", "us.gcr.io": "us", "eu.gcr.io": "europe", "asia.gcr.io": "asia"}
 _TWO_NAMES: Final = re.compile(
     r"(?P<location>us|europe|asia)-docker\.pkg\.dev/(?P<project>(?:[^/]+\.[^/]+/)?[^/]+)"
     r"/(?P<host>gcr\.io|us\.gcr\.io|eu\.gcr\.io|asia\.gcr\.io)(?P<rest>/.*)?"
@@ -27,6 +27,6 @@ def canonical(repository: str) -> str:
     if "-docker.pkg.dev/" not in repository:
         return repository
     match = _TWO_NAMES.fullmatch(repository)
-    if match is None or _GCR_LOCATIONS[match["host"]] != match["location"]:
+    if match is None or GCR_LOCATIONS[match["host"]] != match["location"]:
         return repository
     return f"{match['host']}/{match['project']}{match['rest'] or ''}"

@@ -161,7 +161,7 @@ def _route(method: str, path: str) -> Route:
     """Read a request's path."""
     match = _V2.fullmatch(path)
     if match is None:
-        if path.startswith("/v1/"):
+        if path.startswith(rest.PREFIXES):
             return Route(rest.kind_of(path), path)
         return Route("metadata" if path.startswith(credentials.METADATA) else _FIXED.get(path, "other"), path)
     part = match.lastgroup or ""
@@ -189,6 +189,8 @@ class Registry:
         self.behaviour = behaviour
         self.default_host = default_host
         self.scheme = "http"
+        # The names of the operations that deletions by REST have begun, all of which have ended.
+        self.operations: set[str] = set()
         self._authorization = Authorization(behaviour)
         self._uploads = Uploads(store)
         # (repository, tag) -> client -> its last look at the tag.
@@ -196,6 +198,7 @@ class Registry:
 
     def reset(self) -> None:
         self._authorization.reset()
+        self.operations.clear()
         self._uploads.clear()
         self._looks.clear()
 
@@ -273,10 +276,10 @@ class Registry:
             refused = self._authorization.refuse(request.method, route, header, address)
             if refused is not None:
                 return refused
-            if (google or route.kind in _READ_ONLY_KINDS) and request.method not in ("GET", "HEAD"):
-                raise Refusal(405, "UNSUPPORTED", f"{request.method} is not supported here")
             if google:
-                return rest.answer(self, route.kind, route.name, query)
+                return rest.answer(self, request.method, route.kind, route.name, query, body)
+            if route.kind in _READ_ONLY_KINDS and request.method not in ("GET", "HEAD"):
+                raise Refusal(405, "UNSUPPORTED", f"{request.method} is not supported here")
             return self._distribution(request, route, query, body)
         except Refusal as refusal:
             made = google_error if google else registry_error

@@ -94,6 +94,8 @@ class _Repository:
     # Digest -> when it was deleted and uploaded, for telling a child that was here from one that never was.
     deleted: dict[str, tuple[int, int | str | None]] = field(default_factory=dict)
     immutable_tags: bool = False
+    # The earliest and the latest upload there ever was.
+    uploads: tuple[int, int] | None = None
     cache: dict[tuple[object, ...], tuple[bytes, str | None]] = field(default_factory=dict)
     order: list[str] | None = None
 
@@ -190,6 +192,18 @@ class Store:
         start = canonical(prefix) + "/"
         with self._lock:
             return sorted(name[len(start) :] for name in self._repositories if name.startswith(start))
+
+    def names_under(self, prefix: str) -> list[str]:
+        """The full names of the repositories below ``prefix``."""
+        start = canonical(prefix) + "/"
+        with self._lock:
+            return [name for name in self._repositories if name.startswith(start)]
+
+    def uploads(self, repository: str) -> tuple[int, int] | None:
+        """When the first and the last manifest were uploaded; None if nothing has told a time."""
+        with self._lock:
+            held = self._repositories.get(canonical(repository))
+            return held.uploads if held else None
 
     def some(self, repository: str, digests: Iterable[str]) -> list[Manifest]:
         """Those of ``digests`` that are in the repository, in the order given."""
@@ -400,8 +414,23 @@ class Store:
             held.cache.clear()
             return digest
 
-    def delete_manifest(self, repository: str, digest: str) -> None:
-        """Remove an untagged manifest that nothing living refers to.
+    def delete_repository(self, repository: str) -> None:
+        """Remove the repository with all that is in it.
+
+        Raises:
+            Refusal: 404 ``NAME_UNKNOWN``, 400 where tags are immutable or the repository is not a standard one.
+        """
+        with self._lock:
+            held = self._repositories.get(canonical(repository))
+            if held is None:
+                raise Refusal(404, "NAME_UNKNOWN", f'Repository "{repository}" not found')
+            self._refuse_by_mode(repository)
+            if held.immutable_tags and held.tags:
+                raise Refusal(400, FAILED_PRECONDITION, f"tag {next(iter(held.tags))} is immutable")
+            self.remove_repository(repository)
+
+    def delete_manifest(self, repository: str, digest: str, *, with_tags: bool = False) -> None:
+        """Remove an untagged manifest that nothing living refers to; ``with_tags`` also a tagged one, and its tags.
 
         Raises:
             Refusal: 404 ``MANIFEST_UNKNOWN``; 400, asked in this order, for tags, parents and referrers.
@@ -412,7 +441,7 @@ class Store:
                 raise Refusal(404, "MANIFEST_UNKNOWN", f'Failed to fetch "{digest}"')
             self._refuse_by_mode(repository)
             manifest = held.manifests[digest]
-            if manifest.tags:
+            if manifest.tags and (held.immutable_tags or not with_tags):
                 code = FAILED_PRECONDITION if held.immutable_tags else DANGLING_TAG
                 raise Refusal(400, code, f"Manifest is still referenced by tag: {next(iter(manifest.tags))}")
             parent = next((one for one in held.parents.get(digest, ()) if one != digest), None)
@@ -548,6 +577,9 @@ def _image_size(media_type: str, body: bytes) -> int:
 def _add(held: _Repository, manifest: Manifest) -> None:
     held.manifests[manifest.digest] = manifest
     held.order = None
+    if isinstance(manifest.uploaded_ms, int):
+        first, last = held.uploads or (manifest.uploaded_ms, manifest.uploaded_ms)
+        held.uploads = min(first, manifest.uploaded_ms), max(last, manifest.uploaded_ms)
     held.deleted.pop(manifest.digest, None)
     for child in manifest.children:
         held.parents.setdefault(child, {})[manifest.digest] = None

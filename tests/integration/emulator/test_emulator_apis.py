@@ -24,16 +24,24 @@ from tests.support.emulator_client import ABSENT, Client
     ],
 )
 def test_repository_is_found_by_its_rest_name(emulator: Emulator, client: Client, repository: str, rest: str) -> None:
-    """``HOST/PATH`` and the REST name are one: its versions, its package, its repository."""
-    digest = load(emulator.store, repository, image(1))
+    """``HOST/PATH`` and the REST name are one: its versions, its package, its repository.
+
+    A slash in a package's name is ``%2F``, and gcloud's client encodes the per cent sign once more.
+    """
+    digest = load(emulator.store, repository, image(1), uploaded=1_597_194_959_140)
     above, _, package = rest.rpartition("/packages/")
+    times = dict.fromkeys(("createTime", "updateTime"), "2020-08-12T01:15:59.140321Z")
+    shown = {"name": f"{above}/packages/{package}", **times}
 
     assert client("GET", f"/v1/{rest}/versions").json()["versions"][0]["name"] == f"{rest}/versions/{digest}"
-    assert client("GET", f"/v1/{above}/packages").json() == {"packages": [{"name": f"{above}/packages/{package}"}]}
+    assert client("GET", f"/v1/{above}/packages").json() == {"packages": [shown]}
+    assert client("GET", f"/v1/{rest}").json() == shown
+    assert client("GET", f"/v1/{rest.replace('%2F', '%252F')}").json() == shown
     assert client("GET", f"/v1/{above}").json() == {
         "name": above,
         "format": "DOCKER",
         "mode": "STANDARD_REPOSITORY",
+        **times,
     }
 
 
@@ -51,13 +59,15 @@ def test_own_host_has_a_rest_name_too(emulator: Emulator, client: Client, rest: 
 
 
 def test_version_says_what_the_listing_says(emulator: Emulator, client: Client) -> None:
-    """View FULL: the upload as ``createTime``, tags, size, type and build time."""
+    """View FULL, or 2: the upload as ``createTime``, tags, size, type and build time."""
     content = cosign_signature(ABSENT)
     digest = load(emulator.store, "gcr.io/acme/api", content, tags=["v1", "a"], uploaded=1_597_194_959_140)
     name = "projects/acme/locations/us/repositories/gcr.io/packages/api"
 
     full = client("GET", f"/v1/{name}/versions?view=FULL").json()["versions"][0]
+    numbered = client("GET", f"/v1/{name}/versions?view=2").json()["versions"][0]
     basic = client("GET", f"/v1/{name}/versions").json()["versions"][0]
+    basics = [client("GET", f"/v1/{name}/versions?view={view}").json()["versions"][0] for view in ("BASIC", "1")]
 
     assert full["createTime"] == "2020-08-12T01:15:59.140321Z"
     assert [tag["name"] for tag in full["relatedTags"]] == [f"{name}/tags/v1", f"{name}/tags/a"]
@@ -65,7 +75,9 @@ def test_version_says_what_the_listing_says(emulator: Emulator, client: Client) 
     assert full["metadata"]["mediaType"] == OCI_MANIFEST
     assert full["metadata"]["buildTime"] == "0001-01-01T00:00:00.000000Z"
     assert full["name"] == f"{name}/versions/{digest}"
+    assert numbered == full
     assert {"relatedTags", "metadata"}.isdisjoint(basic)
+    assert basics == [basic, basic]
 
 
 def test_related_tags_end_at_a_hundred(emulator: Emulator, client: Client) -> None:
