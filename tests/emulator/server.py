@@ -126,6 +126,8 @@ class Behaviour:
     ``link``: what the ``Link`` header of a page says; ``{next}`` is the relative address of the next page.
     ``access_token``: the Google credential that the metadata server and ``/oauth/token`` give out.
     ``cut_at``: only the first so many manifests by digest are listed; ``cut_tags`` cuts ``tags`` alike.
+    ``index_takes_children``: an index is deleted with those of its children that have no tag and no other living
+    index, as one user has reported of Google; others' runs contradict it.
     ``aliases``: ``Host`` header -> host of the store's names.  ``assets``: scope -> what the inventory knows there.
     ``denied_scopes``: where the inventory may not be asked.
     """
@@ -143,6 +145,7 @@ class Behaviour:
     link: str = '<{next}>; rel="next"'
     cut_at: int | None = None
     cut_tags: bool = False
+    index_takes_children: bool = False
     access_token: str = credentials.ACCESS_TOKEN
     aliases: dict[str, str] = field(default_factory=dict)
     assets: dict[str, list[dict[str, object]]] = field(default_factory=dict)
@@ -300,7 +303,8 @@ class Registry:
                 self._watch_deletion(request, repository, route.reference, found)
                 return self._deleted()
             case "manifest_delete":
-                self.store.delete_manifest(repository, route.reference)
+                takes_children = self.behaviour.index_takes_children
+                self.store.delete_manifest(repository, route.reference, with_children=takes_children)
                 return self._deleted()
             case "manifest_get" | "manifest_head":
                 return self._manifest(request, repository, route.reference)

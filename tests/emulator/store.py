@@ -429,8 +429,13 @@ class Store:
                 raise Refusal(400, FAILED_PRECONDITION, f"tag {next(iter(held.tags))} is immutable")
             self.remove_repository(repository)
 
-    def delete_manifest(self, repository: str, digest: str, *, with_tags: bool = False) -> None:
-        """Remove an untagged manifest that nothing living refers to; ``with_tags`` also a tagged one, and its tags.
+    def delete_manifest(
+        self, repository: str, digest: str, *, with_tags: bool = False, with_children: bool = False
+    ) -> None:
+        """Remove an untagged manifest that nothing living refers to.
+
+        ``with_tags`` also removes a tagged one, and its tags.  ``with_children`` also removes the children of an
+        index, and theirs, that have no tag and are in no other living index.
 
         Raises:
             Refusal: 404 ``MANIFEST_UNKNOWN``; 400, asked in this order, for tags, parents and referrers.
@@ -451,6 +456,8 @@ class Store:
             if referrer is not None:
                 raise Refusal(400, self.referrer_code, f"Manifest is still referenced by: {referrer}")
             self._drop(held, manifest)
+            if with_children:
+                self._drop_children(held, manifest)
 
     def force_delete(self, repository: str, digest: str) -> None:
         """Remove a manifest and its tags whatever refers to it, as no client could."""
@@ -554,6 +561,13 @@ class Store:
         mode = self.mode(repository) if self._modes else "STANDARD_REPOSITORY"
         if mode != "STANDARD_REPOSITORY":
             raise Refusal(400, FAILED_PRECONDITION, f"{mode} does not support deletion")
+
+    def _drop_children(self, held: _Repository, index: Manifest) -> None:
+        for digest in index.children:
+            child = held.manifests.get(digest)
+            if child is not None and not child.tags and digest not in held.parents:
+                self._drop(held, child)
+                self._drop_children(held, child)
 
     def _drop(self, held: _Repository, manifest: Manifest) -> None:
         digest = manifest.digest

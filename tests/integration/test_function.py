@@ -13,7 +13,7 @@ import pytest
 from cleaner.core.reference import Digest
 from cleaner.function import Function
 from cleaner.settings import Settings
-from tests.emulator.faults import After, Before, Delay
+from tests.emulator.faults import Before, Delay
 from tests.emulator.images import image, index, load
 from tests.support.builders import one_rule
 from tests.support.deliveries import Event, envelope
@@ -93,13 +93,10 @@ def test_registry_that_deletes_a_kept_child_is_logged_and_acknowledged(emulator:
     """The run stops for good: another delivery would only delete more."""
     child = image("child")
     parent = load_old(emulator, index([child]))
-    emulator.store.tag(emulator.name(NAME), "fresh", child.digest)
+    emulator.behaviour.index_takes_children = True
     under_test = function(emulator)
-    emulator.faults.add(
-        After(lambda: emulator.store.force_delete(emulator.name(NAME), child.digest)), kind="manifest_delete"
-    )
 
-    under_test.handle(push(emulator, tag="fresh"))
+    under_test.handle(push(emulator, digest=child.digest))
 
     (record,) = logged("kept manifest is gone")
     assert record["levelno"] == logging.ERROR

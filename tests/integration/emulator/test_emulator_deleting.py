@@ -67,6 +67,26 @@ def test_child_goes_only_after_its_last_index(emulator: Emulator, client: Client
     assert client.delete(child.digest).status_code == 202
 
 
+@pytest.mark.parametrize("takes", [False, True])
+def test_index_takes_children_along_if_told(emulator: Emulator, client: Client, takes: bool) -> None:
+    """Nested ones too; not those with a tag, or in another living index, and nothing by default."""
+    repository = emulator.name(PATH)
+    alone, tagged, shared, inner = (image(n) for n in range(4))
+    nested = index([inner], media_type=OCI_INDEX)
+    top = load(emulator.store, repository, index([alone, tagged, shared, nested], absent=[ABSENT]))
+    other = load(emulator.store, repository, index([shared], seed=1))
+    emulator.store.tag(repository, "v1", tagged.digest)
+    emulator.behaviour.index_takes_children = takes
+    children = {alone.digest, nested.digest, inner.digest}
+
+    answer = client.delete(top)
+
+    assert answer.status_code == 202
+    left = emulator.store.digests(repository)
+    assert left == {tagged.digest, shared.digest, other} | (set() if takes else children)
+    assert code_of(client.delete(shared.digest)) == (400, DANGLING_PARENT)
+
+
 @pytest.mark.parametrize("code", [REFERRING_MANIFEST, DANGLING_PARENT])
 def test_subject_with_a_living_referrer_is_refused(emulator: Emulator, client: Client, code: str) -> None:
     """By the ``subject`` field, with either of the codes that were seen."""

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cleaner.core.errors import KeptManifestGone, PermissionDenied, Unavailable
+from cleaner.core.notification import Named
+from cleaner.core.reference import Digest
 from tests.emulator.faults import After, Delay, Status
-from tests.emulator.images import image, index, multi_arch, raw
+from tests.emulator.images import image, index, load, multi_arch, raw
 from tests.emulator.store import OCI_INDEX
 from tests.support.prune import ALL, protecting
 from tests.support.world import World
@@ -132,6 +134,45 @@ def test_child_that_is_to_be_deleted_too_may_be_deleted_with_its_index(world: Wo
 
     assert world.left == frozenset()
     assert report.deleted == 3
+
+
+@pytest.mark.parametrize("reason", ["unknown-type", "unknown-age", "too-young", "just-pushed"])
+def test_registry_that_takes_untagged_children_along_ends_the_run(world: World, logged: Logged, reason: str) -> None:
+    """As one user has reported of Google: a child without a tag goes with its index, also one that is kept."""
+    child = image("child")
+    if reason == "unknown-type":
+        child = raw(b'{"mediaType":"application/vnd.acme.unknown+json"}', "application/vnd.acme.unknown+json")
+    if reason == "unknown-age":
+        load(world.store, world.name, child, uploaded=None)
+    world.load(child, age_days=0 if reason == "too-young" else 30)
+    top = world.load(index([image("other"), child], media_type=OCI_INDEX), tags="old", age_days=90)
+    later = world.load(multi_arch("later"), tags="later", age_days=20)
+    named = frozenset({Digest(child.digest)} if reason == "just-pushed" else ())
+    world.emulator.behaviour.index_takes_children = True
+
+    with pytest.raises(KeptManifestGone) as caught:
+        world.run(workers=1, named=lambda: Named(named), **ALL).prune()
+
+    assert (caught.value.index, caught.value.child) == (top, child.digest)
+    assert later in world.left
+    (summary,) = logged("prune finished")
+    assert (summary["deleted"], summary["reasons"][reason]) == (1, 1)
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_registry_that_takes_untagged_children_along_loses_nothing_that_is_kept(world: World, workers: int) -> None:
+    """It leaves children with a tag or another index; of the others each was to be deleted next, and counts."""
+    tops = [load_shared(world, number, age_days=90 - number) for number in range(5)]
+    world.load(index([tops[0].children[1], image("new")], media_type=OCI_INDEX), tags="keep")
+    nested = world.load(index([multi_arch("nested"), image("beside")], media_type=OCI_INDEX), tags="old")
+    world.emulator.behaviour.index_takes_children = True
+
+    report = world.prune(workers=workers, **POLICY)
+
+    assert nested not in world.left
+    assert {top.digest for top in tops}.isdisjoint(world.left)
+    assert len(world.left) == 5 + 3
+    assert (report.kept, report.deleted, report.refused) == (8, 5 + 4 + 5 + 5, 0)
 
 
 def test_nested_index_is_checked_like_any_child(world: World) -> None:
