@@ -159,6 +159,24 @@ def test_registry_that_takes_untagged_children_along_ends_the_run(world: World, 
     assert (summary["deleted"], summary["reasons"][reason]) == (1, 1)
 
 
+@pytest.mark.parametrize("other", ["tagged", "in a kept index"])
+def test_kept_child_that_such_a_registry_would_take_is_the_one_that_is_checked(world: World, other: str) -> None:
+    """A child that has a tag, or that a kept index lists as well, is left in any case, and proves nothing."""
+    staying, child = image("staying"), raw(b'{"mediaType":"application/vnd.acme.x"}', "application/vnd.acme.x")
+    top = world.load(index([staying, child], media_type=OCI_INDEX), tags="old", age_days=90)
+    if other == "tagged":
+        world.store.tag(world.name, "keep", staying.digest)
+    else:
+        world.load(index([staying, image("beside")], media_type=OCI_INDEX), tags="keep")
+    world.emulator.behaviour.index_takes_children = True
+
+    with pytest.raises(KeptManifestGone) as caught:
+        world.run(workers=1, **POLICY).prune()
+
+    assert (caught.value.index, caught.value.child) == (top, child.digest)
+    assert staying.digest in world.left
+
+
 @pytest.mark.parametrize("workers", [1, 4])
 def test_registry_that_takes_untagged_children_along_loses_nothing_that_is_kept(world: World, workers: int) -> None:
     """It leaves children with a tag or another index; of the others each was to be deleted next, and counts."""
