@@ -138,6 +138,10 @@ class CutShort(IncompleteListing):
     """The registry left entries out of a listing; another API may list them."""
 
 
+class TooManyEntries(CutShort):
+    """The repository has more entries than the registry lists, and will have as many the next time."""
+
+
 class InvalidManifest(PermanentError):
     """A manifest matches its digest and is malformed, so reading it again cannot help."""
 

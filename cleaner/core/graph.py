@@ -71,8 +71,10 @@ class Graph(msgspec.Struct, frozen=True):
         for digest, manifest in manifests.items():
             if manifest.links.children:
                 children[digest] = tuple(child for child in manifest.links.children if child in manifests)
-            if found := named_subjects(manifest, manifests):
-                named[digest] = found
+            found = named_subjects(manifest, manifests)
+            if not found:
+                continue
+            named[digest] = found
             if present := tuple(subject for subject in found if subject in manifests):
                 subjects[digest] = present
                 if refusing := blocked_subjects(manifest, present):
@@ -98,7 +100,8 @@ class Graph(msgspec.Struct, frozen=True):
 
     def ordinary_tags(self, manifest: Manifest) -> tuple[Tag, ...]:
         """Return the tags of ``manifest`` that are no referrer tags."""
-        return tuple(tag for tag in manifest.tags if self.subject_of(manifest, tag) is None)
+        manifests = self.listing.manifests
+        return tuple([tag for tag in manifest.tags if tag_subject(manifest, tag, manifests) is None])
 
     def kind(self, manifest: Manifest) -> Kind:
         """Return the one class of ``manifest``."""
@@ -144,6 +147,12 @@ class Graph(msgspec.Struct, frozen=True):
     def closure(self, start: Iterable[Digest]) -> AbstractSet[Digest]:
         """Return ``start`` and all that it needs, directly or not."""
         return reachable(start, self.needs).keys()
+
+    def needs_anything(self, digest: Digest) -> bool:
+        """Return whether ``digest`` needs anything but itself."""
+        return (
+            digest in self.children or digest in self.redundant or digest in self.referrers or digest in self.subjects
+        )
 
     def groups(self, digests: AbstractSet[Digest]) -> list[tuple[Digest, ...]]:
         """Split ``digests`` into those that need one another, and so are kept or deleted together.

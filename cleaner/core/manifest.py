@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Container, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any, TypeGuard
 
 import msgspec
@@ -48,7 +49,7 @@ _NUMBER_MAX = 10**14 - 1
 _NUMBER = re.compile(r"[0-9]{1,14}")
 
 
-class Links(msgspec.Struct, frozen=True):
+class Links(msgspec.Struct, frozen=True, gc=False):
     """What a manifest's document says: the manifests that it names, and what it holds.
 
     ``children`` are those that an index lists, in its order, and ``subject`` is what the document refers to.
@@ -87,7 +88,7 @@ class Links(msgspec.Struct, frozen=True):
 NO_LINKS = Links()
 
 
-class Manifest(msgspec.Struct, frozen=True):
+class Manifest(msgspec.Struct, frozen=True, gc=False):
     """One manifest of a repository.
 
     ``tags`` are sorted.  ``uploaded`` is aware UTC, or None if the registry gives no usable time.  ``size`` is in
@@ -247,7 +248,7 @@ def decode_links(body: bytes | bytearray, digest: Digest, media_type: str) -> Li
 
 def newest_first(manifests: Iterable[Manifest]) -> list[Manifest]:
     """Return ``manifests`` by upload time, an unknown one before all, the smaller digest first among equals."""
-    ordered = sorted(manifests, key=lambda manifest: manifest.digest)
+    ordered = sorted(manifests, key=attrgetter("digest"))
     # Two sorts by what is there anyway: one by pairs would make a hundred thousand of them.
     ordered.sort(key=lambda manifest: manifest.uploaded or END_OF_TIME, reverse=True)
     return ordered

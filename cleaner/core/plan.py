@@ -36,7 +36,7 @@ _REASONS_TO_DELETE = {
 }
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """One manifest and why it is kept or deleted.
 
     ``place`` is its place in the pool that decided, None if none did.  ``detail`` says who runs it, where that is the
@@ -112,7 +112,8 @@ def plan(
     for digest, manifest in listing.manifests.items():
         if reason := first_reason(facts, manifest):
             decision.kept[digest] = reason
-    decision.keep_needed(decision.kept)
+    # Most manifests of most repositories need nothing.
+    decision.keep_needed(filter(graph.needs_anything, decision.kept))
     decision.keep_undeletable(only)
     decision.keep_cycles()
     if policy.max_deletions is not None:

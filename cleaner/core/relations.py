@@ -42,14 +42,12 @@ def named_subjects(manifest: Manifest, manifests: Mapping[Digest, Manifest]) -> 
     An untagged referrers index names the subjects of what it lists.
     """
     links = manifest.links
-    if not manifest.tags:
-        found = [links.subject] if links.subject else []
-        if links.is_referrers_index:
-            listed = (manifests[child].links.subject for child in links.children if child in manifests)
-            found += dict.fromkeys(subject for subject in listed if subject)
-        return tuple(dict.fromkeys(found))
-    tagged = (tag_subject(manifest, tag, manifests) for tag in manifest.tags)
-    return tuple(dict.fromkeys(subject for subject in (links.subject, *tagged) if subject))
+    found = [links.subject]
+    if manifest.tags:
+        found += [tag_subject(manifest, tag, manifests) for tag in manifest.tags]
+    elif links.is_referrers_index:
+        found += [manifests[child].links.subject for child in links.children if child in manifests]
+    return tuple(filter(None, dict.fromkeys(found))) if any(found) else ()
 
 
 def blocked_subjects(manifest: Manifest, subjects: Iterable[Digest]) -> tuple[Digest, ...]:

@@ -59,7 +59,7 @@ ORPHANS = "orphans"
 _Pool = tuple[int | str, Captures]
 
 
-class Place(msgspec.Struct, frozen=True):
+class Place(msgspec.Struct, frozen=True, gc=False):
     """Where an image or orphan stands in one pool of a rule.
 
     ``rule`` is the rule's position in ``tagged``, or ``UNTAGGED`` or ``ORPHANS``.  ``pool`` is what the rule's groups
@@ -106,7 +106,7 @@ def _is_unmatched(facts: Facts, manifest: Manifest) -> bool:
     """Return whether an image has a tag that no rule matches, or may have one."""
     if facts.kinds[manifest.digest] is not Kind.TAGGED_IMAGE:
         return False
-    return manifest.has_unnamed_tags or any(facts.policy.rule_of(tag) is None for tag in manifest.tags)
+    return manifest.has_unnamed_tags or None in map(facts.policy.rule_of, manifest.tags)
 
 
 def _is_kept_for(reason: Reason) -> tuple[Reason, Callable[[Facts, Manifest], bool]]:
@@ -222,6 +222,8 @@ def _takes_place(graph: Graph, rule: Rule, manifest: Manifest, now: datetime) ->
 def runners(graph: Graph, running: Running) -> dict[Digest, str]:
     """Return each manifest that is deployed, or lists one that is, with who runs it."""
     by: dict[Digest, str] = {}
+    if not (running.digests or running.tags):
+        return by
     for digest, manifest in graph.listing.manifests.items():
         who = running.runner_of(manifest)
         if who is not None:

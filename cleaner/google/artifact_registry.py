@@ -52,18 +52,17 @@ class _Version(msgspec.Struct, rename="camel"):
     metadata: _Metadata | None = None
 
 
-class _Versions(msgspec.Struct, rename="camel"):
-    versions: list[_Version] = []
-    next_page_token: str = ""
+class _Versions(msgspec.Struct):
+    # Versions are decoded one by one: all of a page decoded take several times the memory of their manifests.
+    versions: list[msgspec.Raw] = []
 
 
 class _Package(msgspec.Struct):
     name: str
 
 
-class _Packages(msgspec.Struct, rename="camel"):
+class _Packages(msgspec.Struct):
     packages: list[_Package] = []
-    next_page_token: str = ""
 
 
 class _Repository(msgspec.Struct):
@@ -71,6 +70,7 @@ class _Repository(msgspec.Struct):
 
 
 _versions_decoder = msgspec.json.Decoder(_Versions)
+_version_decoder = msgspec.json.Decoder(_Version)
 _packages_decoder = msgspec.json.Decoder(_Packages)
 _repository_decoder = msgspec.json.Decoder(_Repository)
 
@@ -100,8 +100,8 @@ class ArtifactRegistry:
         parameters = [("view", "FULL"), ("pageSize", _PAGE_SIZE)]
         permission = "artifactregistry.versions.list"
         try:
-            for page in self._api.pages(budget, path, parameters, permission, _versions_decoder.decode):
-                manifests += [_manifest(version) for version in page.versions]
+            for page in self._api.pages(budget, path, parameters, permission, _decode_versions):
+                manifests += page
         except RequestRefused as error:
             if error.status == 404:
                 raise RepositoryNotFound(f"{repository}: no such repository") from error
@@ -149,6 +149,10 @@ class ArtifactRegistry:
 
 def _repository_path(name: PackageName) -> str:
     return f"v1/projects/{name.project}/locations/{name.location}/repositories/{name.repository}"
+
+
+def _decode_versions(body: bytes | bytearray) -> list[Manifest]:
+    return [_manifest(_version_decoder.decode(version)) for version in _versions_decoder.decode(body).versions]
 
 
 def _manifest(version: _Version) -> Manifest:

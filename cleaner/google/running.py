@@ -59,6 +59,10 @@ class Runner(NamedTuple):
     name: str
 
 
+# Image references as they are written, each with what runs it.
+Images = tuple[tuple[str, Runner], ...]
+
+
 class ImageReference(msgspec.Struct, frozen=True):
     """What an image reference names.
 
@@ -70,13 +74,6 @@ class ImageReference(msgspec.Struct, frozen=True):
     name: str = ""
     tag: Tag | None = None
     digest: Digest | None = None
-
-
-class AssetsPage(msgspec.Struct, frozen=True):
-    """One page of assets: their image references as they are written, each with what runs it."""
-
-    images: tuple[tuple[str, Runner], ...]
-    next_page_token: str
 
 
 class Deployed(msgspec.Struct, frozen=True):
@@ -151,7 +148,6 @@ class _Asset(msgspec.Struct, rename="camel"):
 class _Page(msgspec.Struct, rename="camel"):
     read_time: str | None = None
     assets: list[_Asset] | None = None
-    next_page_token: str = ""
 
 
 _page_decoder = msgspec.json.Decoder(_Page)
@@ -159,7 +155,7 @@ _node_decoder = msgspec.json.Decoder(_Node)
 _any_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
 
-def decode_assets_page(body: bytes | bytearray) -> AssetsPage:
+def decode_assets_page(body: bytes | bytearray) -> Images:
     """Return the image references of one page of assets with their resources.
 
     Raises:
@@ -170,13 +166,12 @@ def decode_assets_page(body: bytes | bytearray) -> AssetsPage:
     page = _page_decoder.decode(body)
     if page.read_time is None and page.assets is None:
         raise msgspec.ValidationError("it has neither a readTime nor assets")
-    found = tuple((image, runner) for asset in page.assets or () for image, runner in _images_of(asset))
-    return AssetsPage(found, page.next_page_token)
+    return tuple((image, runner) for asset in page.assets or () for image, runner in _images_of(asset))
 
 
-def gather(images: dict[str, Runner], page: AssetsPage) -> None:
+def gather(images: dict[str, Runner], page: Images) -> None:
     """Add the references of ``page`` to ``images``, which has each once with the greatest of its runners."""
-    for image, runner in page.images:
+    for image, runner in page:
         _keep_greatest(images, image, runner)
 
 

@@ -24,9 +24,10 @@ from cleaner.engine.run import Run, make_histories
 from cleaner.google.registry.client import Registry, RepositoryClient
 from cleaner.google.tokens import Access
 from cleaner.google.transport import RequestBudget, Transport
+from tests.emulator.credentials import ACCESS_TOKEN
 from tests.support.deliveries import request_of
 from tests.support.function import FunctionProcess
-from tests.support.processes import free_port
+from tests.support.processes import free_port, inherited, wait_for
 
 LATENCY_MS = 50
 WORKERS = 20
@@ -35,10 +36,16 @@ _EVERYTHING = [{"repositories": ["**"]}]
 
 
 class Emulator:
-    """The registry emulator as a process."""
+    """The registry emulator as a process; with ``tls``, a folder for its certificates, it answers for ``gcr.io``.
 
-    def __init__(self, *scenarios: str, latency_ms: float = 0) -> None:
+    ``environment`` is what leads a program to it under that name.
+    """
+
+    def __init__(self, *scenarios: str, latency_ms: float = 0, tls: Path | None = None) -> None:
         given = [item for scenario in scenarios for item in ("--scenario", scenario)]
+        if tls:
+            # Google lists no more in one body.
+            given += ["--tls", str(tls), "--cut-at", "10000"]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.emulator", "--auth", "--latency-ms", str(latency_ms), *given],
             stdout=subprocess.PIPE,
@@ -47,13 +54,33 @@ class Emulator:
         assert self._process.stdout is not None
         self.host = self._process.stdout.readline().strip()
         self.control = f"http://{self.host}/_emulator"
+        self.environment: dict[str, str] = {}
+        self._session = requests.Session()
+        # The machine's own trust and proxies must not win over these.
+        self._session.trust_env = False
+        if tls:
+            proxy = self._process.stdout.readline().strip()
+            self.host, self.control = "gcr.io", "https://gcr.io/_emulator"
+            self.environment = {"HTTPS_PROXY": proxy, "REQUESTS_CA_BUNDLE": str(tls / "ca.pem")}
+            self._session.proxies, self._session.verify = {"https": proxy}, str(tls / "ca.pem")
         # A host that is not Google's gets no credential.
         behaviour = {"anonymous": ["pull", "push"]}
-        requests.post(f"{self.control}/behaviour", json=behaviour, timeout=60).raise_for_status()
+        self._session.post(f"{self.control}/behaviour", json=behaviour, timeout=60).raise_for_status()
+
+    def spell_pages(self) -> None:
+        """Have it spell the REST API's pages, which it keeps, so that they cost no more than their latency."""
+        project = f"projects/{PATH.partition('/')[0]}/locations/us/repositories/gcr.io"
+        url = f"https://artifactregistry.googleapis.com/v1/{project}/packages/{PATH.partition('/')[2]}/versions"
+        headers, page = {"Authorization": f"Bearer {ACCESS_TOKEN}"}, {"nextPageToken": ""}
+        while "nextPageToken" in page:
+            asked = {"view": "FULL", "pageSize": "1000", "pageToken": page["nextPageToken"]}
+            answer = self._session.get(url, params=asked, headers=headers, timeout=60)
+            answer.raise_for_status()
+            page = answer.json()
 
     def counts(self) -> Counter[str]:
         """Requests by kind."""
-        return Counter(requests.get(f"{self.control}/counters", timeout=60).json()["kinds"])
+        return Counter(self._session.get(f"{self.control}/counters", timeout=60).json()["kinds"])
 
     def __enter__(self) -> Self:
         return self
@@ -127,6 +154,38 @@ def function(host: str, **more: str) -> FunctionProcess:
     return FunctionProcess({**settings_for(host), **more}).wait_until_up()
 
 
+@contextlib.contextmanager
+def google_function(emulator: Emulator) -> Iterator[FunctionProcess]:
+    """Start the function as a process that takes the emulator for Google's hosts."""
+    with credentials() as found:
+        settings = {"POLICIES": json.dumps(_EVERYTHING), "DRY_RUN": "false", **emulator.environment, **found}
+        with FunctionProcess(settings).wait_until_up() as process:
+            yield process
+
+
+@contextlib.contextmanager
+def credentials() -> Iterator[dict[str, str]]:
+    """Serve application default credentials; yields the environment in which they are found."""
+    # A metadata server speaks plain HTTP.
+    with Emulator() as metadata:
+        yield {"GCE_METADATA_HOST": metadata.host, "GCE_METADATA_IP": metadata.host}
+
+
+def command_line(emulator: Emulator, *arguments: str) -> tuple[float, float]:
+    """Run a command of the command line; return its seconds and the most memory that it has had, in MB."""
+    with credentials() as found:
+        environment = {**inherited(), **emulator.environment, **found}
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cleaner", *arguments], env=environment, stdout=subprocess.DEVNULL
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return seconds, usage.ru_maxrss / 1024
+
+
 def settings_for(host: str) -> dict[str, str]:
     """Return the function's settings for a registry of that host."""
     return {"POLICIES": json.dumps(_EVERYTHING), "DRY_RUN": "false", "INSECURE_REGISTRIES": host}
@@ -134,8 +193,10 @@ def settings_for(host: str) -> dict[str, str]:
 
 def peak_mb(pid: int) -> float:
     """Return the most memory that the worker below a gunicorn has had, in MB."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    status = Path(f"/proc/{children[0]}/status").read_text()
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    # gunicorn listens before it has a worker.
+    wait_for(children.read_text, "it has a worker")
+    status = Path(f"/proc/{children.read_text().split()[0]}/status").read_text()
     match = re.search(r"VmHWM:\s+(\d+) kB", status)
     assert match is not None
     return int(match[1]) / 1024

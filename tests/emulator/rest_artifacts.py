@@ -121,9 +121,15 @@ def _delete_package(registry: Registry, names: Names, _asked: Query, _body: byte
 def _list_versions(registry: Registry, names: Names, asked: Query, _body: bytes) -> Answer:
     package = package_of(registry, names)
     page, more = asked.page(registry.store.order(package.held))
-    manifests = registry.store.some(package.held, page)
-    shown = [resources.version(one, package.name, is_full=asked.is_full) for one in manifests]
-    return _listed("versions", shown, more)
+
+    def spell() -> bytes:
+        manifests = registry.store.some(package.held, page)
+        shown = [resources.version(one, package.name, is_full=asked.is_full) for one in manifests]
+        return _listed("versions", shown, more).body
+
+    key = ("versions", package.name, asked.is_full, *page[:1], len(page))
+    body = registry.store.kept_until_changed(package.held, key, spell)
+    return Answer(200, body, {"Content-Type": "application/json"})
 
 
 def _get_version(registry: Registry, names: Names, asked: Query, _body: bytes) -> Answer:

@@ -328,6 +328,14 @@ class Store:
                 held.cache[key] = answer
             return answer
 
+    def kept_until_changed(self, repository: str, key: tuple[object, ...], make: Callable[[], bytes]) -> bytes:
+        """What ``make`` returns for ``key``, made anew once the repository has changed."""
+        with self._lock:
+            cache = self._repositories[canonical(repository)].cache
+            if key not in cache:
+                cache[key] = make(), None
+            return cache[key][0]
+
     # Writing.
 
     def put_manifest(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -25,12 +26,13 @@ from cleaner.google.artifact_registry import ArtifactRegistry
 from cleaner.google.registry.client import Registry
 from cleaner.google.rest import GoogleApi
 from cleaner.google.transport import RequestBudget, Transport
-from tests.emulator import Emulator
+from tests.emulator import Emulator, scenarios
 from tests.emulator.credentials import ACCESS_TOKEN
 from tests.emulator.faults import Before, BrokenJson, CutBody, Status
 from tests.emulator.images import image, load, multi_arch, referrer
 from tests.emulator.store import DANGLING_PARENT
 from tests.support.builders import one_rule, policy
+from tests.support.processes import DEADLINE_S
 from tests.support.world import NOW, Clock, World
 
 API = parse_repository("gcr.io/acme/api")
@@ -140,6 +142,72 @@ def test_listing_of_many_pages_is_read_to_its_end(rest: Rest) -> None:
 
     assert set(listing.manifests) == rest.store.digests("us-docker.pkg.dev/acme/apps/team/api")
     assert rest.emulator.log.counts["rest_versions"] == 3
+
+
+def test_repository_beyond_the_limit_is_not_listed_in_vain_for_an_hour(long: World) -> None:
+    """The first body says that there are more entries, and no more than that."""
+    long.emulator.behaviour.cut_at = 10_000
+    scenarios.run(long.store, "gcr.io", "tagged=10000", "acme/api")
+
+    for seconds, in_vain in ((0, 1), (3599, 1), (1, 2), (1, 2)):
+        long.clock.turn(seconds)
+        assert len(long.client().list_manifests().manifests) == 10_000
+        assert long.log.counts["tags_list"] == in_vain
+
+
+def test_repository_that_was_beyond_the_limit_and_is_gone(long: World) -> None:
+    """The registry has the last word on that."""
+    long.emulator.behaviour.cut_at = 10_000
+    scenarios.run(long.store, "gcr.io", "tagged=10000", "acme/api")
+    long.client().list_manifests()
+    long.store.remove_repository(long.name)
+
+    with pytest.raises(RepositoryNotFound):
+        long.client().list_manifests()
+
+
+def test_listing_whose_tags_differ_is_asked_for_again(long: World) -> None:
+    """That says nothing of how many entries the repository has."""
+    long.load(image(1), tags="v1")
+
+    for count in (1, 2):
+        long.client().list_manifests()
+        assert long.log.counts["tags_list"] == count
+
+
+def test_next_page_is_requested_while_one_is_decoded(rest: Rest) -> None:
+    """So the time that decoding takes does not add up with the registry's."""
+    for seed in range(3):
+        load(rest.store, "gcr.io/acme/api", image(seed), uploaded=NOW)
+    requested = threading.Event()
+    rest.emulator.faults.add(Before(requested.set), kind="rest_versions", nth=2)
+    api = GoogleApi(rest.transport, Account(), f"{rest.emulator.url}/")
+    path = "v1/projects/acme/locations/us/repositories/gcr.io/packages/api/versions"
+    bodies: list[bytes] = []
+
+    def decode(body: bytes | bytearray) -> None:
+        assert bodies or requested.wait(DEADLINE_S), "the second page is not requested before the first is decoded"
+        bodies.append(bytes(body))
+
+    for _ in api.pages(RequestBudget(1e9), path, [("pageSize", "1")], "a permission", decode):
+        pass
+
+    assert len(set(bodies)) == 3
+    assert rest.emulator.log.counts["rest_versions"] == 3
+
+
+def test_page_that_nobody_wants_any_more_is_the_last(rest: Rest) -> None:
+    """The one that is under way is awaited, and none is requested after it."""
+    for seed in range(5):
+        load(rest.store, "gcr.io/acme/api", image(seed), uploaded=NOW)
+    api = GoogleApi(rest.transport, Account(), f"{rest.emulator.url}/")
+    path = "v1/projects/acme/locations/us/repositories/gcr.io/packages/api/versions"
+    pages = api.pages(RequestBudget(1e9), path, [("pageSize", "1")], "a permission", bytes)
+
+    next(pages)
+    pages.close()  # type: ignore[attr-defined]  # it is a generator
+
+    assert rest.emulator.log.counts["rest_versions"] == 2
 
 
 @pytest.mark.parametrize(

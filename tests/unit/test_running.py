@@ -18,9 +18,9 @@ from cleaner.core.reference import Digest, Repository, Tag, parse_repository
 from cleaner.core.rules import Reason, Running
 from cleaner.google.running import (
     ASSET_TYPES,
-    AssetsPage,
     Deployed,
     ImageReference,
+    Images,
     Runner,
     decode_assets_page,
     gather,
@@ -38,7 +38,7 @@ HEX = "0123456789abcdef" * 4
 DIGEST = Digest(f"sha256:{HEX}")
 
 
-def page_of(*files: str) -> AssetsPage:
+def page_of(*files: str) -> Images:
     """Return the assets of recorded answers as one page."""
     documents = [json.loads((DATA / name).read_bytes()) for name in files]
     return decode_assets_page(json.dumps({"assets": [one for each in documents for one in each["assets"]]}).encode())
@@ -54,9 +54,9 @@ RECORDED = (
 )
 
 
-def images_by_runner(page: AssetsPage) -> Mapping[str, set[str]]:
+def images_by_runner(page: Images) -> Mapping[str, set[str]]:
     images: dict[str, set[str]] = {}
-    for image, runner in page.images:
+    for image, runner in page:
         images.setdefault(runner.name, set()).add(image)
     return images
 
@@ -225,7 +225,7 @@ def test_the_workload_that_somebody_wrote_down_is_named() -> None:
     backwards: dict[str, Runner] = {}
 
     gather(forwards, page)
-    gather(backwards, AssetsPage(page.images[::-1], ""))
+    gather(backwards, page[::-1])
 
     assert forwards == backwards
     assert Deployed.of(forwards).tags_in(API) == {"v7": "Deployment prod/api", "v6": "ReplicaSet prod/api-5d8f7c6b9"}
@@ -235,9 +235,7 @@ def test_of_several_revisions_the_last_is_named() -> None:
     """The traffic is likely there."""
     images: dict[str, Runner] = {}
     for number in (41, 43, 42):
-        gather(
-            images, AssetsPage(((f"{APPS}/api:v1", Runner(3, f"Cloud Run revision api-000{number}-abc (l)")),), "")
-        )
+        gather(images, ((f"{APPS}/api:v1", Runner(3, f"Cloud Run revision api-000{number}-abc (l)")),))
 
     assert Deployed.of(images).tags_in(API) == {"v1": "Cloud Run revision api-00043-abc (l)"}
 
@@ -338,7 +336,7 @@ def test_prose_in_data_of_another_shape_is_no_image() -> None:
         body({"spec": 7, "status": {"message": "Back-off pulling gcr.io/p/i:v1", "phase": "Pending"}})
     )
 
-    assert page.images == ()
+    assert page == ()
 
 
 COUNTED = {
@@ -365,7 +363,7 @@ def test_string_that_may_name_an_image_to_prune_counts(text: str) -> None:
         body({"deployment": {"kit": {"ref": text}}}, asset_type="appengine.googleapis.com/Version")
     )
 
-    assert [image for image, _ in page.images] == [text]
+    assert [image for image, _ in page] == [text]
 
 
 @pytest.mark.parametrize("text", LEFT_OUT.values(), ids=LEFT_OUT)
@@ -375,14 +373,14 @@ def test_string_that_names_no_image_to_prune_is_not_held(text: str) -> None:
         body({"deployment": {"files": {"a": {"sourceUrl": text}}}}, asset_type="appengine.googleapis.com/Version")
     )
 
-    assert page.images == ()
+    assert page == ()
 
 
 def test_null_means_nothing() -> None:
     """Go writes an empty list as null."""
     data = {"spec": {"containers": [CONTAINER], "initContainers": None}, "status": None}
 
-    assert [image for image, _ in decode_assets_page(body(data)).images] == [f"{APPS}/api:v1"]
+    assert [image for image, _ in decode_assets_page(body(data))] == [f"{APPS}/api:v1"]
 
 
 @pytest.mark.parametrize(
@@ -416,7 +414,6 @@ def test_asset_without_its_data_fails_the_question(asset: dict[str, object]) -> 
         '{"assets":[null]}',
         '{"assets":[{}]}',
         '{"assets":[{"name":"n","assetType":"t","resource":[]}]}',
-        '{"readTime":"2026-01-12T09:00:00Z","nextPageToken":7}',
     ],
 )
 def test_body_that_is_no_page_of_assets_is_refused(text: str) -> None:
@@ -449,9 +446,9 @@ def test_data_nested_beyond_reason_is_refused(prefix: str) -> None:
 
 def test_no_assets_are_an_answer() -> None:
     """A scope where nothing runs, and a page that is empty with another to come."""
-    assert decode_assets_page(b'{"readTime":"2026-01-12T09:00:00Z"}') == AssetsPage((), "")
-    assert decode_assets_page(b'{"readTime":"2026-01-12T09:00:00Z","nextPageToken":"t"}') == AssetsPage((), "t")
-    assert decode_assets_page(b'{"assets":[]}') == AssetsPage((), "")
+    assert decode_assets_page(b'{"readTime":"2026-01-12T09:00:00Z"}') == ()
+    assert decode_assets_page(b'{"readTime":"2026-01-12T09:00:00Z","nextPageToken":"t"}') == ()
+    assert decode_assets_page(b'{"assets":[]}') == ()
 
 
 def test_twenty_thousand_pods_take_bounded_memory() -> None:

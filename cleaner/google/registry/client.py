@@ -8,13 +8,15 @@ lock of its own.  A ``RepositoryClient`` is made per run and has no state but it
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Set as AbstractSet
 from functools import partial
 from typing import Protocol
 
-from cleaner.core.errors import CutShort, IncompleteListing, RepositoryNotFound
+from cleaner.core.errors import CutShort, IncompleteListing, RepositoryNotFound, TooManyEntries
 from cleaner.core.manifest import Listing
 from cleaner.core.reference import Digest, Repository, Tag
+from cleaner.google.lru_cache import LruCache
 from cleaner.google.registry import deletions, documents, listing as listings
 from cleaner.google.registry.deletions import DeletionResponse
 from cleaner.google.registry.documents import Map, make_links_cache
@@ -22,6 +24,10 @@ from cleaner.google.registry.endpoint import ANY_TYPE, Endpoint
 from cleaner.google.registry.errors import check_read
 from cleaner.google.tokens import Access, Tokens
 from cleaner.google.transport import RequestBudget, Transport
+
+# How long a repository that has too many entries is taken to have them.
+_CUT_SHORT_S = 3600.0
+_CUT_SHORT_MAX = 10_000
 
 
 class ListsManifests(Protocol):
@@ -48,6 +54,8 @@ class Registry:
     ) -> None:
         self.rest = rest
         self.transport = transport
+        # By repository, when a listing had too many entries, in seconds of the transport's clock.
+        self.cut_short: LruCache[Repository, float] = LruCache(_CUT_SHORT_MAX)
         self.links_cache = make_links_cache()
         self._tokens = Tokens(transport, access_token, insecure)
         self._insecure = insecure
@@ -72,7 +80,8 @@ class RepositoryClient:
     def list_manifests(self) -> Listing:
         """Return every manifest of the repository, without what their documents name.
 
-        Artifact Registry's REST API lists what the registry of a Google host cuts short.
+        Artifact Registry's REST API lists what the registry of a Google host cuts short.  A repository that has too
+        many entries is not asked of the registry again for an hour.
 
         Raises:
             RepositoryNotFound: The registry has no such repository.
@@ -80,17 +89,25 @@ class RepositoryClient:
             PermissionDenied, RequestRefused, Unavailable: A page cannot be read.
             TimeLimitReached: The budget's deadline came before the last page.
         """
+        registry, repository = self._registry, self.repository
+        rest = registry.rest if repository.is_google else None
+        known = registry.cut_short.get(repository)
+        if rest and known is not None and registry.transport.clock() - known < _CUT_SHORT_S:
+            # If there is none any more, the registry has to say so.
+            with contextlib.suppress(RepositoryNotFound):
+                return rest().list_manifests(repository, self.budget)
         try:
             return listings.list_manifests(self._endpoint)
-        except CutShort:
-            if not self.repository.is_google or self._registry.rest is None:
+        except CutShort as error:
+            if rest is None:
                 raise
-            try:
-                return self._registry.rest().list_manifests(self.repository, self.budget)
-            except RepositoryNotFound as error:
-                raise IncompleteListing(
-                    f"{self.repository}: the listing is cut short, and the REST API has no such repository"
-                ) from error
+            if isinstance(error, TooManyEntries):
+                registry.cut_short.put(repository, registry.transport.clock())
+        try:
+            return rest().list_manifests(repository, self.budget)
+        except RepositoryNotFound as error:
+            message = f"{repository}: the listing is cut short, and the REST API has no such repository"
+            raise IncompleteListing(message) from error
 
     def list_children(self) -> tuple[bool, tuple[str, ...]]:
         """Return whether the repository has any manifest, and the full names of those one level below it.

@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 
 import msgspec
 
-from cleaner.core.errors import CutShort, IncompleteListing, RepositoryNotFound
+from cleaner.core.errors import CutShort, IncompleteListing, RepositoryNotFound, TooManyEntries
 from cleaner.core.manifest import Listing, Manifest, TagsPage, decode_tags_page
 from cleaner.core.reference import Digest
 from cleaner.google.registry.endpoint import Endpoint
@@ -32,7 +32,7 @@ def list_manifests(endpoint: Endpoint) -> Listing:
 
     Raises:
         RepositoryNotFound: The registry has no such repository.
-        CutShort: The registry has omitted entries.
+        CutShort: The registry has omitted entries; ``TooManyEntries`` if it always will.
         IncompleteListing: A page is malformed, or names a next page that is not one.
         PermissionDenied, RequestRefused, Unavailable: A page cannot be read.
         TimeLimitReached: The budget's deadline came before the last page.
@@ -56,7 +56,7 @@ def list_manifests(endpoint: Endpoint) -> Listing:
             raise IncompleteListing(f"{repository}: the listing's pages form a cycle")
     entries = max(len(manifests), len(tags))
     if entries >= PAGE_ENTRIES and repository.is_google:
-        raise CutShort(f"{repository}: the listing is cut short at {entries} entries")
+        raise TooManyEntries(f"{repository}: the listing is cut short at {entries} entries")
     if (has_tags or repository.is_google) and not _has_exactly(manifests.values(), tags):
         raise CutShort(f"{repository}: the listing is cut short: its tags differ from those of its manifests")
     return Listing(repository, manifests)
