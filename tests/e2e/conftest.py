@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
+from tests.support.programs import absent
 from tests.support.pubsub import PubSub, pubsub_command
 
 
@@ -14,9 +14,6 @@ from tests.support.pubsub import PubSub, pubsub_command
 def pubsub() -> Iterator[PubSub]:
     command = pubsub_command()
     if command is None:
-        reason = "the Cloud SDK's Pub/Sub emulator is not installed"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        absent("the Cloud SDK's Pub/Sub emulator is not installed")
     with PubSub(command) as started:
         yield started.wait_until_up()

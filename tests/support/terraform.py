@@ -11,9 +11,9 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
-import pytest
+from tests.support.programs import absent, required
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SOURCE = ROOT / "terraform"
@@ -70,13 +70,6 @@ _TOGETHER = 50
 _HEADING = "Mistakes in policies:"
 
 
-def absent(what: str) -> NoReturn:
-    """Fail where everything must be there, skip on a machine of somebody who works on something else."""
-    if os.environ.get("CI"):
-        pytest.fail(what)
-    pytest.skip(what)
-
-
 def environment_of(home: Path) -> dict[str, str]:
     return os.environ | {
         "CHECKPOINT_DISABLE": "1",
@@ -95,8 +88,7 @@ def terraform(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def initialise(home: Path) -> None:
-    if not shutil.which("terraform"):
-        absent("terraform is not installed")
+    required("terraform")
     result = terraform(home, "init", "-backend=false", "-input=false", "-no-color")
     if result.returncode:
         absent(f"terraform init found no providers: {result.stderr}")

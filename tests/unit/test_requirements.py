@@ -21,7 +21,11 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 
 # A package that shares its top-level name with others.
-IMPORTED_AS = {"google-auth": "google.auth", "google-cloud-pubsub": "google.cloud.pubsub_v1"}
+IMPORTED_AS = {
+    "google-auth": "google.auth",
+    "google-cloud-artifact-registry": "google.cloud.artifactregistry_v1",
+    "google-cloud-pubsub": "google.cloud.pubsub_v1",
+}
 # What only few messages or deployments need.
 SELDOM = {
     "cleaner.engine.sweep",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.terraform import ROOT, SOURCE, absent, terraform
+from tests.support.programs import absent, required
+from tests.support.terraform import ROOT, SOURCE, terraform
 
 # Terraform starts every provider anew for every plan, and may have to download them first.
 pytestmark = pytest.mark.timeout(300)
@@ -25,8 +25,7 @@ CHECKOV = ROOT / ".venv-checkov" / "bin" / "checkov"
 
 def test_formatted() -> None:
     """``terraform fmt`` has nothing to change."""
-    if not shutil.which("terraform"):
-        absent("terraform is not installed")
+    required("terraform")
     result = terraform(SOURCE, "fmt", "-check", "-diff", "-recursive")
     assert result.returncode == 0, result.stdout + result.stderr
 

@@ -1,17 +1,12 @@
-"""What is pushed to the emulator, over the wire and by a real client, and the content that tests make."""
+"""What is pushed to the emulator over the wire, and the content that tests make."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 
 from tests.emulator import Emulator
-from tests.emulator.credentials import ACCESS_TOKEN
 from tests.emulator.images import (
     attestation,
     cosign_signature,
@@ -162,41 +157,6 @@ def test_head_of_a_blob_says_its_length(emulator: Emulator, client: Client, cont
     answer = client("HEAD", f"/v2/{PATH}/blobs/{digest}")
 
     assert answer.headers["Content-Length"] == str(len(content))
-
-
-@pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")
-def test_skopeo_pushes_an_image_layout_and_reads_it_back(emulator: Emulator, tmp_path: Path) -> None:
-    """A real client, with tokens on: an index, its platforms and their blobs arrive, and it can delete by digest."""
-    built = multi_arch(1, with_blobs=True)
-    layout = tmp_path / "layout"
-    blobs = layout / "blobs" / "sha256"
-    blobs.mkdir(parents=True)
-    parts = [built.body, *(child.body for child in built.children), *(b for c in built.children for b in c.blobs)]
-    for part in parts:
-        (blobs / digest_of(part)[7:]).write_bytes(part)
-    (layout / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
-    entry = {**built.descriptor(), "annotations": {"org.opencontainers.image.ref.name": "v1"}}
-    (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
-    emulator.behaviour.auth, emulator.store.strict = True, True
-    policy = tmp_path / "policy.json"
-    policy.write_text('{"default":[{"type":"insecureAcceptAnything"}]}')
-    target = f"docker://{emulator.host}/{PATH}:v1"
-
-    def skopeo(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [str(shutil.which("skopeo")), "--policy", str(policy), *arguments]
-        environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path)}
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30, env=environment)
-
-    user = f"oauth2accesstoken:{ACCESS_TOKEN}"
-    options = ("--all", "--preserve-digests", "--dest-tls-verify=false", "--dest-creds", user)
-    pushed = skopeo("copy", *options, f"oci:{layout}:v1", target)
-    read = skopeo("inspect", "--raw", "--tls-verify=false", "--creds", user, target)
-
-    assert pushed.returncode == 0, pushed.stderr
-    assert read.stdout.encode() == built.body, read.stderr
-    repository = emulator.name(PATH)
-    assert emulator.store.tags(repository) == {"v1": built.digest}
-    assert emulator.store.digests(repository) == {built.digest, *(child.digest for child in built.children)}
 
 
 # Content.

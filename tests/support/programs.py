@@ -1,0 +1,24 @@
+"""Programs that tests need and the virtual environment does not bring."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import NoReturn
+
+import pytest
+
+
+def absent(what: str) -> NoReturn:
+    """Fail where everything must be there, skip on a machine of somebody who works on something else."""
+    if os.environ.get("CI"):
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+def required(name: str) -> str:
+    """The path of a program that tests cannot do without."""
+    found = shutil.which(name)
+    if found is None:
+        absent(f"{name} is not installed")
+    return found
