@@ -25,9 +25,8 @@ def world() -> Iterator[World]:
 
 @pytest.fixture(scope="session")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
-    return make_tls(
-        ["gcr.io", "us-docker.pkg.dev", "artifactregistry.googleapis.com"], tmp_path_factory.mktemp("tls")
-    )
+    hosts = ["gcr.io", "us-docker.pkg.dev", "artifactregistry.googleapis.com", "serviceusage.googleapis.com"]
+    return make_tls(hosts, tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

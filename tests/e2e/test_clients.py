@@ -46,11 +46,6 @@ def skopeo(site: Site) -> Skopeo:
     return Skopeo(site)
 
 
-@pytest.fixture(scope="module")
-def gcloud(site: Site) -> Gcloud:
-    return Gcloud(site)
-
-
 @pytest.fixture
 def oras() -> Iterator[Oras]:
     client = Oras()
@@ -58,9 +53,9 @@ def oras() -> Iterator[Oras]:
     client.close()
 
 
-@pytest.fixture
-def artifact_registry() -> Iterator[ArtifactRegistry]:
-    client = ArtifactRegistry()
+@pytest.fixture(params=[Gcloud, ArtifactRegistry])
+def google_client(site: Site, request: pytest.FixtureRequest) -> Iterator[Gcloud | ArtifactRegistry]:
+    client: Gcloud | ArtifactRegistry = request.param(site)
     yield client
     client.close()
 
@@ -106,7 +101,7 @@ class Releases:
         return made
 
     def prune(self) -> None:
-        """Delete ``v2``, all but the two newest releases and what has a name that is no release's."""
+        """Keep the two newest releases and what has another tag as well, so that ``v2`` is deleted."""
         done = prune(self.repository, "--match", r"v\d+", "--keep", "2").document
         assert [one["tags"] for one in done["delete"] if one["tags"]] == [["v2"]]
 
@@ -182,26 +177,30 @@ def test_oras_pulls_charts_that_are_kept_and_their_sboms(site: Site, oras: Oras,
         assert not oras.finds(f"{name}:{tag}")
 
 
-def test_google_client_lists_what_is_left(site: Site, skopeo: Skopeo, artifact_registry: ArtifactRegistry) -> None:
-    """Google's own library for Python agrees with what was pushed, and with what was deleted."""
-    releases = Releases.push(site, skopeo, "us-docker.pkg.dev/acme/apps")
-    repository = "projects/acme/locations/us/repositories/apps"
-    package = f"{repository}/packages/{releases.repository.rpartition('/')[2]}"
-    assert artifact_registry.versions(package).keys() == releases.versions("v1", "v2", "v3", "v4").keys()
-
-    releases.prune()
-
-    assert repository in artifact_registry.repositories("projects/acme/locations/us")
-    assert package in artifact_registry.packages(repository)
-    assert artifact_registry.versions(package).keys() == releases.versions("v1", "v3", "v4").keys()
-
-
-def test_gcloud_lists_what_is_left(site: Site, skopeo: Skopeo, gcloud: Gcloud) -> None:
-    """``gcloud`` names a repository of gcr.io by its place in Artifact Registry."""
+def test_google_clients_retag_delete_and_list_what_is_left(
+    site: Site, skopeo: Skopeo, google_client: Gcloud | ArtifactRegistry
+) -> None:
+    """They name a repository of gcr.io by its place in Artifact Registry, and delete a tag without its image."""
     releases = Releases.push(site, skopeo, "gcr.io/acme")
-    name = f"us-docker.pkg.dev/acme/gcr.io/{releases.repository.rpartition('/')[2]}"
-    assert gcloud.images(name) == releases.versions("v1", "v2", "v3", "v4")
+    name = releases.repository
+    repository = "us-docker.pkg.dev/acme/gcr.io"
+    listed_as = f"{repository}/{name.rpartition('/')[2]}"
+    first, second, third, fourth = (content.digest for content in releases.images.values())
+    assert google_client.images(listed_as) == releases.versions("v1", "v2", "v3", "v4")
 
-    releases.prune()
+    google_client.add_tag(listed_as, "v2", "pinned")
+    google_client.delete_tag(listed_as, "stable")
+    assert not google_client.delete(listed_as, third)
+    assert google_client.delete(listed_as, third, with_tags=True)
+    prune(name, "--match", r"v\d+", "--keep", "1")
 
-    assert gcloud.images(name) == releases.versions("v1", "v3", "v4")
+    left = releases.versions("v2", "v4") | {second: ["pinned", "v2"]}
+    assert google_client.images(listed_as) == left
+    contents = google_client.contents(repository)
+    assert contents >= {f"{listed_as}@{digest}" for digest in left}
+    assert not contents & {f"{listed_as}@{digest}" for digest in (first, third)}
+    assert google_client.tags(listed_as) == {"pinned": second, "v2": second, "v4": fourth}
+    assert google_client.finds(listed_as, "pinned")
+    assert not google_client.finds(listed_as, "v1")
+    assert skopeo.pull(f"{name}:pinned") == parts(releases.images["v2"])
+    assert not any(skopeo.finds(f"{name}@{digest}") for digest in (first, third))

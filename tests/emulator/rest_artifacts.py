@@ -72,7 +72,7 @@ def _get_operation(registry: Registry, names: Names, _asked: Query, _body: bytes
 
 
 def _operation(name: str) -> dict[str, object]:
-    return {"name": name, "done": True, "response": {}}
+    return {"name": name, "done": True, "response": {"@type": "type.googleapis.com/google.protobuf.Empty"}}
 
 
 def _done(registry: Registry, names: Names) -> Answer:

@@ -10,17 +10,18 @@ import base64
 import json
 import subprocess
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 import oras.client
 import oras.oci
+from google.api_core.exceptions import BadRequest, NotFound
 from google.cloud import artifactregistry_v1
 from google.oauth2.credentials import Credentials
 
 from tests.emulator.credentials import ACCESS_TOKEN, PROJECT
+from tests.emulator.names import digest_of
 from tests.support.command_line import Ended
 from tests.support.processes import inherited
 from tests.support.programs import required
@@ -107,7 +108,7 @@ class Skopeo:
         with TemporaryDirectory() as folder:
             self._copy(f"docker://{source}", f"dir:{folder}")
             files = [file for file in Path(folder).iterdir() if file.name != "version"]
-            return {f"sha256:{sha256(file.read_bytes()).hexdigest()}" for file in files}
+            return {digest_of(file.read_bytes()) for file in files}
 
     def finds(self, reference: str) -> bool:
         ended = self.call("inspect", "--raw", f"docker://{reference}")
@@ -130,7 +131,7 @@ class Skopeo:
 
 def parts(content: Content) -> set[str]:
     """The digests of all that a pull of ``content`` brings."""
-    return {f"sha256:{sha256(body).hexdigest()}" for body in _bodies(content)}
+    return {digest_of(body) for body in _bodies(content)}
 
 
 def _bodies(content: Content) -> Iterator[bytes]:
@@ -143,7 +144,7 @@ def _bodies(content: Content) -> Iterator[bytes]:
 def _write(content: Content, folder: Path) -> None:
     """Write what skopeo reads as ``dir:``, its one form for manifests of Docker's types and of OCI's."""
     for body in _bodies(content):
-        (folder / sha256(body).hexdigest()).write_bytes(body)
+        (folder / digest_of(body)[7:]).write_bytes(body)
     for child in content.children:
         (folder / f"{child.digest[7:]}.manifest.json").write_bytes(child.body)
     (folder / "manifest.json").write_bytes(content.body)
@@ -223,43 +224,112 @@ class Gcloud:
             "CLOUDSDK_CORE_PROJECT": PROJECT,
         }
 
-    def call(self, *arguments: str) -> Ended:
-        """Call ``gcloud artifacts docker``."""
+    def images(self, image: str) -> dict[str, list[str]]:
+        """The digests of an image, each with its tags."""
+        listed: Any = _done(self._call("images", "list", image, "--include-tags")).document
+        return {one["version"]: sorted(one["tags"]) for one in listed}
+
+    def contents(self, repository: str) -> set[str]:
+        """The images of a repository, each as ``NAME@DIGEST``."""
+        listed: Any = _done(self._call("images", "list", repository)).document
+        return {f"{one['package']}@{one['version']}" for one in listed}
+
+    def tags(self, image: str) -> dict[str, str]:
+        """The tags of an image, each with its digest."""
+        listed: Any = _done(self._call("tags", "list", image)).document
+        return {_last(one["tag"]): _last(one["version"]) for one in listed}
+
+    def finds(self, image: str, tag: str) -> bool:
+        ended = self._call("images", "describe", f"{image}:{tag}")
+        if ended.code and "Image not found" in ended.err:
+            return False
+        _done(ended)
+        return True
+
+    def add_tag(self, image: str, tag: str, new: str) -> None:
+        _done(self._call("tags", "add", f"{image}:{tag}", f"{image}:{new}"))
+
+    def delete_tag(self, image: str, tag: str) -> None:
+        _done(self._call("tags", "delete", f"{image}:{tag}"))
+
+    def delete(self, image: str, digest: str, *, with_tags: bool = False) -> bool:
+        """Delete a manifest.  Return False if it has tags and was not deleted for this."""
+        ended = self._call("images", "delete", f"{image}@{digest}", *(["--delete-tags"] if with_tags else []))
+        if ended.code and "because it is tagged" in ended.err:
+            return False
+        _done(ended)
+        return True
+
+    def close(self) -> None:
+        """Nothing is open between two calls."""
+
+    def _call(self, *arguments: str) -> Ended:
         command = (self._program, "artifacts", "docker", *arguments, "--format=json")
         return self._site.run(*command, **self._environment)
 
-    def images(self, image: str) -> dict[str, list[str]]:
-        """The digests of an image, each with its tags."""
-        listed: Any = _done(self.call("images", "list", image, "--include-tags")).document
-        return {one["version"]: sorted(one["tags"]) for one in listed}
-
 
 class ArtifactRegistry:
-    """The Python package ``google-cloud-artifact-registry``, over REST.
+    """The Python package ``google-cloud-artifact-registry``, over REST, with what ``gcloud`` can do."""
 
-    A package is named ``projects/P/locations/L/repositories/R/packages/IMAGE``.
-    """
-
-    def __init__(self) -> None:
+    def __init__(self, _site: Site) -> None:
         credentials = Credentials(ACCESS_TOKEN)  # type: ignore[no-untyped-call]  # no types
         self._client = artifactregistry_v1.ArtifactRegistryClient(credentials=credentials, transport="rest")
 
-    def repositories(self, location: str) -> list[str]:
-        return [one.name for one in self._client.list_repositories(parent=location)]
+    def images(self, image: str) -> dict[str, list[str]]:
+        """The digests of an image, each with its tags."""
+        asked = {"parent": _package(image), "view": artifactregistry_v1.VersionView.FULL, "page_size": 2}
+        listed = self._client.list_versions(asked)
+        return {_last(one.name): sorted(_last(tag.name) for tag in one.related_tags) for one in listed}
 
-    def packages(self, repository: str) -> list[str]:
-        return [one.name for one in self._client.list_packages(parent=repository)]
+    def contents(self, repository: str) -> set[str]:
+        """The images of a repository, each as ``NAME@DIGEST``."""
+        return {one.uri for one in self._client.list_docker_images(parent=_place(repository))}
 
-    def versions(self, package: str) -> dict[str, list[str]]:
-        """The digests of a package, each with its tags."""
-        asked = {"parent": package, "view": artifactregistry_v1.VersionView.FULL, "page_size": 2}
-        return {
-            _last(one.name): sorted(_last(tag.name) for tag in one.related_tags)
-            for one in self._client.list_versions(asked)
-        }
+    def tags(self, image: str) -> dict[str, str]:
+        """The tags of an image, each with its digest."""
+        return {_last(one.name): _last(one.version) for one in self._client.list_tags(parent=_package(image))}
+
+    def finds(self, image: str, tag: str) -> bool:
+        try:
+            self._client.get_tag(name=f"{_package(image)}/tags/{tag}")
+        except NotFound:
+            return False
+        return True
+
+    def add_tag(self, image: str, tag: str, new: str) -> None:
+        package = _package(image)
+        version = self._client.get_tag(name=f"{package}/tags/{tag}").version
+        made = artifactregistry_v1.Tag(name=f"{package}/tags/{new}", version=version)
+        self._client.create_tag(parent=package, tag=made, tag_id=new)
+
+    def delete_tag(self, image: str, tag: str) -> None:
+        self._client.delete_tag(name=f"{_package(image)}/tags/{tag}")
+
+    def delete(self, image: str, digest: str, *, with_tags: bool = False) -> bool:
+        """Delete a manifest.  Return False if it has tags and was not deleted for this."""
+        asked = {"name": f"{_package(image)}/versions/{digest}", "force": with_tags}
+        try:
+            self._client.delete_version(asked).result(timeout=_LIMIT_S)
+        except BadRequest as error:
+            if "tag" in error.message:
+                return False
+            raise
+        return True
 
     def close(self) -> None:
         self._client.transport.close()
+
+
+def _place(repository: str) -> str:
+    """The REST name of ``LOCATION-docker.pkg.dev/PROJECT/REPOSITORY``."""
+    host, project, name = repository.split("/")
+    return f"projects/{project}/locations/{host.removesuffix('-docker.pkg.dev')}/repositories/{name}"
+
+
+def _package(image: str) -> str:
+    """The REST name of ``LOCATION-docker.pkg.dev/PROJECT/REPOSITORY/IMAGE``."""
+    repository, _, name = image.rpartition("/")
+    return f"{_place(repository)}/packages/{name}"
 
 
 def _last(name: str) -> str:

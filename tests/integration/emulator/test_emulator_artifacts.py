@@ -207,7 +207,8 @@ def test_deletion_is_an_operation_that_has_ended(emulator: Emulator, client: Cli
 
     answer = client("DELETE", f"{PACKAGE}/versions/{digest}").json()
 
-    assert answer == {"name": answer["name"], "done": True, "response": {}}
+    empty = {"@type": "type.googleapis.com/google.protobuf.Empty"}
+    assert answer == {"name": answer["name"], "done": True, "response": empty}
     assert answer["name"].startswith("projects/acme/locations/us/operations/")
     assert client("GET", f"/v1/{answer['name']}").json() == answer
     assert emulator.store.digests(HELD) == frozenset()
