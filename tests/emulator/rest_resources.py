@@ -25,7 +25,9 @@ _FINER_US: Final = 321
 
 def repository(one: Repository, store: Store) -> dict[str, object]:
     held = [name for prefix in one.prefixes for name in store.names_under(prefix)]
-    return {"name": one.name, "format": "DOCKER", "mode": one.mode(store), **_times(store, held)}
+    has_immutable_tags = any(store.has_immutable_tags(prefix) for prefix in one.prefixes)
+    settings = {"dockerConfig": {"immutableTags": True}} if has_immutable_tags else {}
+    return {"name": one.name, "format": "DOCKER", "mode": one.mode(store), **settings, **_times(store, held)}
 
 
 def package(name: str, held: str, store: Store) -> dict[str, object]:

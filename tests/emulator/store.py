@@ -141,7 +141,10 @@ class Store:
             self.gaps.clear()
 
     def repository(self, repository: str, *, immutable_tags: bool | None = None) -> str:
-        """Make the repository if it is new; return its one name."""
+        """Make the repository if it is new; return its one name.
+
+        Those that are made below one with immutable tags have them too.
+        """
         with self._lock:
             held = self._make(repository)
             if immutable_tags is not None:
@@ -151,6 +154,11 @@ class Store:
     def repositories(self) -> list[str]:
         with self._lock:
             return sorted(self._repositories)
+
+    def has_immutable_tags(self, repository: str) -> bool:
+        with self._lock:
+            held = self._repositories.get(canonical(repository))
+            return held is not None and held.immutable_tags
 
     def remove_repository(self, repository: str) -> None:
         """The repository and everything in it is gone at once."""
@@ -548,6 +556,8 @@ class Store:
                 above, _, last = name.rpartition("/")
                 self._below.setdefault(above, {})[last] = None
                 self._forget(above)
+                if above in self._repositories and self._repositories[above].immutable_tags:
+                    held.immutable_tags = True
                 name = above
         return held
 

@@ -23,14 +23,17 @@ class Pusher:
     """A client that pushes to one registry.  ``token`` asks the token endpoint first, as ``auth`` wants.
 
     Like real clients it looks for what it is about to upload and leaves out what is there; ``force`` uploads all.
+    A ``session`` that is given authorises its requests itself.
     """
 
-    def __init__(self, url: str, *, token: bool = False, force: bool = False) -> None:
+    def __init__(
+        self, url: str, *, token: bool = False, force: bool = False, session: requests.Session | None = None
+    ) -> None:
         self._url = url
         self._host = urlsplit(url).netloc
         self._token = token
         self._force = force
-        self._session = requests.Session()
+        self._session = session or requests.Session()
         self._session.headers["User-Agent"] = "pusher"
 
     def close(self) -> None:
@@ -86,7 +89,9 @@ class Pusher:
         started.raise_for_status()
         location = urljoin(self._url, started.headers["Location"])
         params = {"digest": digest_of(blob)}
-        self._session.put(location, params=params, data=blob, timeout=_TIMEOUT_S).raise_for_status()
+        headers = {"Content-Type": "application/octet-stream"}
+        answer = self._session.put(location, params=params, data=blob, headers=headers, timeout=_TIMEOUT_S)
+        answer.raise_for_status()
 
 
 def notifications(repository: str, digest: str, tags: Iterable[str] = ()) -> list[dict[str, str]]:

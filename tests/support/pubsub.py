@@ -19,7 +19,7 @@ from tests.support.deliveries import TOPIC, topic_path
 from tests.support.processes import DEADLINE_S, Server, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 # The default, 10 minutes for a push subscription's handler: the emulator would deliver again what is still at work.
 _ACK_DEADLINE_S: Final = 600
@@ -54,25 +54,42 @@ class PubSub(Server):
     def create_topic(self, project: str, topic: str = TOPIC) -> None:
         self._ask("PUT", f"projects/{project}/topics/{topic}", {})
 
-    def subscribe(self, project: str, endpoint: str, topic: str = TOPIC, name: str = "push") -> None:
-        """Push the topic's messages to ``endpoint``."""
+    def subscribe(self, project: str, endpoint: str | None, topic: str = TOPIC, name: str = "push") -> None:
+        """Push the topic's messages to ``endpoint``; without one they wait to be pulled."""
         document = {
             "topic": f"projects/{project}/topics/{topic}",
             "ackDeadlineSeconds": _ACK_DEADLINE_S,
-            "pushConfig": {"pushEndpoint": endpoint},
+            "pushConfig": {"pushEndpoint": endpoint} if endpoint else {},
         }
         self._ask("PUT", f"projects/{project}/subscriptions/{name}", document)
 
     def unsubscribe(self, project: str, name: str = "push") -> None:
         self._ask("DELETE", f"projects/{project}/subscriptions/{name}", None)
 
-    def publish(self, project: str, messages: Iterable[bytes], topic: str = TOPIC) -> list[str]:
-        """Publish messages with these data; return their ids."""
-        document = {"messages": [{"data": base64.b64encode(data).decode()} for data in messages]}
+    def publish(
+        self,
+        project: str,
+        messages: Iterable[bytes],
+        topic: str = TOPIC,
+        attributes: Mapping[str, str] | None = None,
+    ) -> list[str]:
+        """Publish messages with these data, each with ``attributes``; return their ids."""
+        more = {"attributes": dict(attributes)} if attributes else {}
+        document = {"messages": [{"data": base64.b64encode(data).decode(), **more} for data in messages]}
         answer = self._ask("POST", f"projects/{project}/topics/{topic}:publish", document)
         ids = answer["messageIds"]
         assert isinstance(ids, list)
         return ids
+
+    def pull(self, project: str, name: str) -> list[bytes]:
+        """The data of the messages that wait to be pulled; they are acknowledged."""
+        path = f"projects/{project}/subscriptions/{name}"
+        received = self._ask("POST", f"{path}:pull", {"maxMessages": 1000, "returnImmediately": True})
+        messages = received.get("receivedMessages", [])
+        assert isinstance(messages, list)
+        if messages:
+            self._ask("POST", f"{path}:acknowledge", {"ackIds": [one["ackId"] for one in messages]})
+        return [base64.b64decode(one["message"]["data"]) for one in messages]
 
     def stop(self) -> None:
         self._session.close()

@@ -150,6 +150,20 @@ def test_immutable_tags_stay_and_so_do_their_manifests(emulator: Emulator, clien
     assert emulator.store.tags(repository) == {"v1": digest}
 
 
+def test_immutable_tags_are_those_of_all_below(emulator: Emulator, client: Client) -> None:
+    """Google sets it for a repository of Artifact Registry, says so by REST, and it holds for every image there."""
+    emulator.store.repository(emulator.name("acme/apps"), immutable_tags=True)
+    for repository in ("acme/apps/a/b", "acme/other/a"):
+        load(emulator.store, emulator.name(repository), image(1), tags="v1")
+
+    def described(name: str) -> object:
+        return client("GET", f"/v1/projects/acme/locations/us/repositories/{name}").json().get("dockerConfig")
+
+    assert (described("apps"), described("other")) == ({"immutableTags": True}, None)
+    assert code_of(client.delete("v1", "acme/apps/a/b")) == (400, "FAILED_PRECONDITION")
+    assert client.delete("v1", "acme/other/a").status_code == 202
+
+
 def test_virtual_repository_deletes_nothing(emulator: Emulator, client: Client) -> None:
     """Virtual and remote repositories are not for deleting."""
     digest = load(emulator.store, emulator.name(PATH), image(1))
