@@ -9,10 +9,10 @@ READY := $(VENV)/.ready
 CHECKOV := .venv-checkov/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit format schema bench chaos clean
+.PHONY: help setup demo test check unit format schema bench chaos verify-google clean
 
 help: ## Show what can be made.
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 15
 
 setup: $(READY) ## Make the virtual environment.
 
@@ -36,6 +36,11 @@ bench: $(READY) ## Measure how fast it is, and what it takes.
 
 chaos: $(READY) ## Random faults against an independent oracle, for ten minutes.
 	@$(VENV)/bin/python -m tests.chaos --seconds 600
+
+# REPOSITORY=us-docker.pkg.dev/PROJECT/REPO[/PATH], and SUBSCRIPTION=projects/P/subscriptions/S and YES=1 if wanted.
+verify-google: $(READY) ## Compare a scratch REPOSITORY of yours at Google with what is documented of it.
+	@$(VENV)/bin/python -m tests.verify_google '$(REPOSITORY)' \
+		$(if $(SUBSCRIPTION),'--subscription=$(SUBSCRIPTION)') $(if $(YES),--yes)
 
 format: $(READY) ## Format the code and mend what lint can mend.
 	$(VENV)/bin/ruff check --fix --quiet .
