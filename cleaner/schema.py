@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from cleaner.core.pattern import WHITE_SPACE
 from cleaner.core.policy_language import DECIDING_KEYS, PolicyDocument
 
 _HEAD = {
@@ -47,6 +48,9 @@ def policies_schema() -> dict[str, Any]:
         if "keep" in definition["properties"]:
             _add_conditions(definition)
     definitions["PolicyDocument"]["properties"]["repositories"]["items"]["pattern"] = _GLOB
+    one, several = definitions["TagRuleDocument"]["properties"]["match"]["anyOf"]
+    for regex in (one, several["items"]):
+        regex["not"] = {"pattern": WHITE_SPACE}
     return {**_HEAD, **schema, "minItems": 1}
 
 

@@ -6,13 +6,14 @@ RE2 matches in linear time: anybody who may push chooses the tags, and a backtra
 from __future__ import annotations
 
 import re
-from string import ascii_letters, digits
 from typing import Protocol, cast
 
 import re2
 
 # A tag has 128 characters at most.
 MAX_CHARS = 1000
+# White space and control characters, for Python's regexes and those of a JSON Schema.
+WHITE_SPACE = r"[\s\x00-\x1f\x7f-\x9f]"
 
 # One step through a regex: a quotation, an escape, a class, the beginning of a group, flags, or any other character.
 # Possessive quantifiers make it take linear time.
@@ -32,13 +33,8 @@ _IS_QUOTATION = re.compile(r"\\Q(?!\\E).*", re.DOTALL)
 # Behind these, nothing precedes a ``*`` that it could repeat.
 _IS_BEGINNING = re.compile(r"|\^|\||\(.*", re.DOTALL)
 
-# What a tag may begin with, and each character that it may have.
-_FIRST_CHARS = f"{ascii_letters}{digits}_"
-_CHARS = f"{_FIRST_CHARS}.-"
-# One of several characters, or an assertion.
-_IS_SET = re.compile(r"\\[A-Za-z].*|\[.+|\.", re.DOTALL)
-# An alternative that matches every tag, simplified by ``_simplified``.  What else is in it may match nothing.
-_EVERY_TAG = re.compile(r"\^?(?:[.wx][*?]\??)*(?:\.[*+]|[.w]\.\*)[*+?]*(?:[.wx][*?]\??)*\$?")
+# `.*` or `.+` and nothing else but more of `.*`, also in groups that begin and end with the regex.
+_EVERY_TAG = re.compile(r"(?:\^|\((?:\?P?<\w+>|\?[A-Za-z-]*[:)])?)*\.[*+]\??(?:\.\*\??)*[$)]*")
 
 
 class Pattern(Protocol):
@@ -108,43 +104,13 @@ def without_glob_stars(regex: str) -> tuple[str, str] | None:
 
 
 def matches_every_tag(pattern: Pattern) -> bool:
-    """Return whether a pattern evidently matches every tag, like ``.*``, ``(.+)`` or ``main|[^/]*``.
+    """Return whether a pattern evidently matches every tag, like ``.*``, ``(.+)`` or ``^.*$``.
 
-    False if its form does not show that.
+    False if it is written in another way.
     """
-    if not pattern.fullmatch(_CHARS):
-        return False
-    # The alternatives of each group that is open.
-    groups = [[""]]
-    for piece in _PIECE.findall(pattern.pattern):
-        if piece.startswith("(") and not piece.endswith(")"):
-            groups.append([""])
-        elif piece == "|":
-            groups[-1].append("")
-        elif piece == ")":
-            is_every = any(map(_EVERY_TAG.fullmatch, groups.pop()))
-            groups[-1][-1] += ".+" if is_every else "x"
-        else:
-            groups[-1][-1] += _simplified(piece)
-    return any(map(_EVERY_TAG.fullmatch, groups[0]))
+    return _EVERY_TAG.fullmatch(pattern.pattern) is not None
 
 
-def _simplified(piece: str) -> str:
-    """Return ``.`` for what matches any character of a tag, ``w`` for any first one, and ``x`` for anything else."""
-    if _IS_QUOTATION.fullmatch(piece) and not _IS_LITERAL.fullmatch(piece):
-        # A repetition behind it repeats its last character alone.
-        return "xx"
-    if piece.startswith("("):
-        return ""
-    if piece in "*+?^$":
-        return piece
-    if piece == r"\A":
-        return "^"
-    if piece == r"\z":
-        return "$"
-    if not _IS_SET.fullmatch(piece):
-        return "x"
-    some = compile_pattern(f"{piece}*")
-    if some.fullmatch(_CHARS):
-        return "."
-    return "w" if some.fullmatch(_FIRST_CHARS) else "x"
+def has_white_space(regex: str) -> bool:
+    """Return whether white space or a control character stands in a regex; no tag has any."""
+    return re.search(WHITE_SPACE, regex) is not None

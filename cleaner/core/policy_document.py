@@ -16,7 +16,7 @@ from cleaner.core.duration import Duration
 from cleaner.core.errors import InvalidPolicy, Mistake
 from cleaner.core.glob import Glob, InvalidGlob
 from cleaner.core.messages import cut_short, quote, show
-from cleaner.core.pattern import Pattern, compile_pattern, matches_every_tag, without_glob_stars
+from cleaner.core.pattern import Pattern, compile_pattern, has_white_space, matches_every_tag, without_glob_stars
 from cleaner.core.policy import (
     DEFAULT_MIN_AGE,
     DEFAULT_ORPHANS,
@@ -195,6 +195,10 @@ class _Reader:
 
     def _pattern(self, regex: str, path: _Path) -> tuple[Pattern, ...]:
         """Return the pattern; none if the regex is invalid."""
+        if has_white_space(regex):
+            problem = f"{show(regex)} has white space or a control character, which no tag has"
+            self._add(path, problem, "write a long regex as a list of several, each in single quotation marks")
+            return ()
         if corrections := without_glob_stars(regex):
             as_glob, as_regex = (quote(text) if _compiles(text) else "" for text in corrections)
             correction = f"as a regex write {as_glob}" if as_glob else ""

@@ -91,6 +91,8 @@ ACCEPTED: dict[str, object] = {
         {"repositories": [APPS, "gcr.io/acme/*"]},
     ],
     "every tag by the last rule": one(tagged=[{"match": "x", "keep": 1}, {"match": ".*", "keep": 1}]),
+    "an empty quotation": one(tagged=[{"match": r"\Q\E.*", "keep": 1}, {"match": "x", "keep": 1}]),
+    "white space by its escape": one(tagged=[{"match": [r"[^\s]+", r"\x20"], "keep": 1}]),
     "every tag but one, then that one": one(
         tagged=[{"match": "[^p].*|p[^r].*|pr[^o].*", "keep": 1}, {"match": "prod", "keep": "all"}]
     ),
@@ -422,6 +424,21 @@ REFUSED: dict[str, Refused] = {
         f"POLICIES[0].tagged[0].match: '({'x' * 59}...' is {REGEX}missing ): ({'x' * 48}...",
         "regexes",
     ),
+    **{
+        f"a regex with {what}": Refused(
+            one(tagged=[{"match": [regex], "keep": 1}]),
+            (
+                f"POLICIES[0].tagged[0].match[0]: '{shown}' has white space or a control character,"
+                " which no tag has; write a long regex as a list of several, each in single quotation marks"
+            ),
+        )
+        for what, regex, shown in (
+            ("a space", "v1|prod| staging", "v1|prod| staging"),
+            ("a newline at its end", "prod\n", r"prod\n"),
+            ("a space and the star of a glob", "v* ", "v* "),
+            ("a space that is invalid", "( ", "( "),
+        )
+    },
     # Globs.
     **{
         f"a glob with {what}": Refused(

@@ -1,4 +1,4 @@
-# What is known of each regex: whether it is valid, whether it looks like a glob, and whether it matches every tag.
+# What is known of each regex: whether it is valid, looks like a glob, evidently matches every tag or none.
 # As in cleaner/core/pattern.py, which has the reasons.
 
 locals {
@@ -15,10 +15,6 @@ locals {
   regex_literal = "^(?s:[A-Za-z0-9_-]|\\\\(?:[^A-Za-z0-9]|x.+|[0-7]{2,3})|\\\\Q.\\\\E)$"
   # What else a star is not written behind in a regex: a quotation of several characters, and a beginning.
   regex_no_repeatable = "^(?s:|\\^|\\||\\(.*|\\\\Q.{2,}\\\\E)$"
-
-  # What a tag may begin with, and each character that it may have.
-  tag_first_chars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
-  tag_chars       = "${local.tag_first_chars}.-"
 
   regex_pieces = {
     for text in toset(local.regexes[*].value) : text => regexall("(?s:${local.regex_piece})", text)
@@ -48,13 +44,27 @@ locals {
     text if text != "" && can(replace("", "/${text}/", ""))
   ])
 
-  regex_mistakes = concat(
-    [
-      for item in local.regexes : {
-        policy = item.policy
-        path   = item.path
-        text = join("", concat(
-          ["${local.shown[item.path]} looks like a glob"],
+  # Those that were written by mistake: no tag has white space, a control character or a colon.
+  regexes_of_no_tag = merge(
+    {
+      for text in toset(local.regexes[*].value) :
+      text => "has white space or a control character, which no tag has; write a long regex as a list of several, each in single quotation marks"
+      if can(regex("[\\p{Z}\\p{Cc}]", text))
+    },
+    {
+      for text in toset(local.regexes[*].value) : text => "is what yamldecode() makes of a date; put the tag in quotation marks"
+      if can(regex("^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}(Z|[+-][0-9]{2}:[0-9]{2})$", text))
+    },
+  )
+
+  regex_mistakes = [
+    for item in local.regexes : {
+      policy = item.policy
+      path   = item.path
+      text = join("", concat(["${local.shown[item.path]} "], (
+        can(local.regexes_of_no_tag[item.value]) ? [local.regexes_of_no_tag[item.value]] :
+        can(local.regexes_of_globs[item.value]) ? concat(
+          ["looks like a glob"],
           [
             for text in [local.regexes_of_globs[item.value].as_glob] : "; as a regex write '${text}'"
             if contains(local.valid_regexes, text)
@@ -63,52 +73,16 @@ locals {
             for text in [local.regexes_of_globs[item.value].as_regex] : ", or '${text}' for what ${local.shown[item.path]} means"
             if contains(local.valid_regexes, local.regexes_of_globs[item.value].as_glob) && contains(local.valid_regexes, text)
           ],
-        ))
-      }
-      if can(local.regexes_of_globs[item.value])
-    ],
-    [
-      for item in local.regexes : {
-        policy = item.policy
-        path   = item.path
-        text   = "${local.shown[item.path]} is not a regex in RE2's syntax"
-      }
-      if !can(local.regexes_of_globs[item.value]) && !contains(local.valid_regexes, item.value)
-    ],
-  )
+        ) :
+        ["is not a regex in RE2's syntax"]
+      )))
+    }
+    if can(local.regexes_of_no_tag[item.value]) || can(local.regexes_of_globs[item.value]) || !contains(local.valid_regexes, item.value)
+  ]
 
-  # -- Whether a regex matches every tag --
-  # `.` stands for what matches any character of a tag, `w` for any first one, and `x` for anything else.
-  plain_regexes = {
-    for text, pieces in local.regex_pieces : text => join("", [
-      for piece in pieces :
-      startswith(piece, "(") ? (endswith(piece, ")") ? "" : "(") :
-      can(regex("^([|)+?^$]|\\*+)$", piece)) ? piece :
-      piece == "\\A" ? "^" :
-      piece == "\\z" ? "$" :
-      # What follows a quotation repeats its last character only.
-      startswith(piece, "\\Q") ? (can(regex(local.regex_literal, piece)) ? "x" : "xx") :
-      !can(regex("^(?s:\\\\[A-Za-z].*|\\[.+|\\.)$", piece)) ? "x" :
-      can(regex("^(?:${piece})*$", local.tag_chars)) ? "." :
-      can(regex("^(?:${piece})*$", local.tag_first_chars)) ? "w" : "x"
-    ])
-  }
-  # One of several alternatives matches every tag.
-  every_alternative = "(?:[^<>()|]*\\|)*\\^?(?:[.wx][*?]\\??)*(?:\\.[*+]|[.w]\\.\\*)[*+?]*(?:[.wx][*?]\\??)*\\$?(?:\\|[^<>()|]*)*"
-  # Groups become what stands for them, the innermost first, which < and > mark.  A line for each level.
-  groups = {
-    innermost = "/\\(([^()]*)\\)/"
-    every     = "/<${local.every_alternative}>/"
-    other     = "/<[^<>]*>/"
-  }
-  flat_regexes_1 = { for text, plain in local.plain_regexes : text => replace(replace(replace(plain, local.groups.innermost, "<$1>"), local.groups.every, ".+"), local.groups.other, "x") }
-  flat_regexes_2 = { for text, plain in local.flat_regexes_1 : text => replace(replace(replace(plain, local.groups.innermost, "<$1>"), local.groups.every, ".+"), local.groups.other, "x") }
-  flat_regexes_3 = { for text, plain in local.flat_regexes_2 : text => replace(replace(replace(plain, local.groups.innermost, "<$1>"), local.groups.every, ".+"), local.groups.other, "x") }
-  flat_regexes_4 = { for text, plain in local.flat_regexes_3 : text => replace(replace(replace(plain, local.groups.innermost, "<$1>"), local.groups.every, ".+"), local.groups.other, "x") }
-  flat_regexes   = { for text, plain in local.flat_regexes_4 : text => replace(replace(replace(plain, local.groups.innermost, "<$1>"), local.groups.every, ".+"), local.groups.other, "x") }
-
+  # Those of `.*` or `.+` and nothing else but more of `.*`, also in groups that begin and end with the regex.
   catch_all_regexes = [
-    for text, plain in local.flat_regexes : text
-    if contains(local.valid_regexes, text) && !can(local.regexes_of_globs[text]) && can(regex("^${local.every_alternative}$", plain))
+    for text in local.valid_regexes : text
+    if can(regex("^(?:\\^|\\((?:\\?P?<\\w+>|\\?[A-Za-z-]*[:)])?)*\\.[*+]\\??(?:\\.\\*\\??)*[$)]*$", text))
   ]
 }
