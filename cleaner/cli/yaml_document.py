@@ -1,7 +1,13 @@
-"""Decodes a YAML document to the values that a JSON document has, for the parser of policies."""
+"""Decodes a YAML document to the values that a JSON document has, for the parser of policies.
+
+PyYAML reads YAML 1.1, and Terraform's yamldecode() mostly YAML 1.2.  What would be another policy there is refused,
+so that what is deployed is what was shown.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cleaner.core.policy_document import Repeating
@@ -10,7 +16,8 @@ if TYPE_CHECKING:
     import yaml
 
 _TAG = "tag:yaml.org,2002:"
-_NUMBERS = frozenset({f"{_TAG}int", f"{_TAG}float"})
+# To PyYAML 010 is 8 and 1:30 is 90, to Terraform 010 is 10 and 1:30 a string.
+_INTEGER = re.compile("-?(?:0|[1-9][0-9]*)")
 # Python converts and prints long numbers in quadratic time, or not at all.
 _NUMBER_MAX_CHARS = 100
 # PyYAML takes seconds for some thousand open brackets; a document of policies has five levels.
@@ -76,47 +83,54 @@ class _Decoder:
             return self._mapping(node)
         if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
             return [self.value(item) for item in node.value]
-        if not isinstance(node, yaml.ScalarNode):
-            raise self._error(f"the tag {node.tag!a} is not supported", node)
-        if node.tag in _NUMBERS and len(node.value) > _NUMBER_MAX_CHARS:
-            raise self._error(f"a number of more than {_NUMBER_MAX_CHARS} characters", node)
-        try:
-            value: object = self._loader.construct_object(node)
-        except ValueError as error:
-            # It has the form of a date or a number, like 2024-13-01.
-            raise self._error(str(error), node) from error
+        if not isinstance(node, yaml.ScalarNode) or node.tag != self._implicit_tag(node):
+            raise self._error(f"the tag {node.tag!a} is not supported; write the value without it", node)
+        match node.tag.removeprefix(_TAG):
+            case "timestamp":
+                raise self._error("a date; put it in quotation marks", node)
+            case "int" | "float" if len(node.value) > _NUMBER_MAX_CHARS:
+                raise self._error(f"a number of more than {_NUMBER_MAX_CHARS} characters", node)
+            case "int" if not _INTEGER.fullmatch(node.value):
+                raise self._error("an integer is written in decimal digits, without a 0 before them", node)
+        value: object = self._loader.construct_object(node)
         return value
+
+    def _implicit_tag(self, node: yaml.ScalarNode) -> str:
+        """Return the tag that a scalar has if none is written."""
+        import yaml
+
+        is_plain = node.style is None
+        resolve: Callable[..., str] = self._loader.resolve
+        return resolve(yaml.ScalarNode, node.value, (is_plain, not is_plain))
 
     def _mapping(self, node: yaml.MappingNode) -> dict[str, object]:
         """Return a mapping with what ``<<`` merges into it."""
         import yaml
 
-        merged: dict[str, object] = {}
-        own: dict[str, object] = {}
+        pairs: dict[str, object] = {}
         repeated: dict[str, None] = {}
+        merged: list[tuple[dict[str, object], yaml.Node]] = []
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise self._error("a key must be a string", key_node)
+            value = self.value(value_node)
             if key_node.tag == f"{_TAG}merge":
-                merged |= self._merged(value_node)
+                if not isinstance(value, dict):
+                    raise self._error("<< needs a mapping", value_node)
+                merged.append((value, key_node))
                 continue
             # As it is written: to YAML, `on` and `1` are no strings.
             key = str(key_node.value)
-            if key in own:
+            if key in pairs:
                 repeated[key] = None
-            own[key] = self.value(value_node)
-        pairs = merged | own
+            pairs[key] = value
+        for mapping, key_node in merged:
+            if both := sorted(pairs.keys() & mapping.keys()):
+                # To PyYAML a key that is written beside << has precedence, to Terraform the last.
+                raise self._error(f"<< gives the key {both[0]!a} a second value; write the keys out", key_node)
+            pairs |= mapping
+            repeated |= dict.fromkeys(mapping.repeated if isinstance(mapping, Repeating) else ())
         return Repeating(pairs.items(), *repeated) if repeated else pairs
-
-    def _merged(self, node: yaml.Node) -> dict[str, object]:
-        """Return what ``<<`` merges: a mapping, or several, of which the first that has a key gives its value."""
-        value = self.value(node)
-        found: dict[str, object] = {}
-        for mapping in reversed(value if isinstance(value, list) else [value]):
-            if not isinstance(mapping, dict):
-                raise self._error("<< needs a mapping, or a sequence of mappings", node)
-            found |= mapping
-        return found
 
     @staticmethod
     def _error(problem: str, node: yaml.Node) -> Exception:

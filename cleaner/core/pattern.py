@@ -113,4 +113,4 @@ def matches_every_tag(pattern: Pattern) -> bool:
 
 def has_white_space(regex: str) -> bool:
     """Return whether white space or a control character stands in a regex; no tag has any."""
-    return re.search(WHITE_SPACE, regex) is not None
+    return bool(re.findall(WHITE_SPACE, regex))
