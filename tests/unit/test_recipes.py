@@ -95,6 +95,15 @@ def test_two_complete_versions_are_kept_while_the_next_is_pushed(recipe: Recipe,
             assert {*tags, *parts_of(tags[0], what)} <= kept
 
 
+def test_artifact_registrys_translation_keeps_the_newest_three_untagged_images() -> None:
+    """``mostRecentVersions`` keeps them there, however old they are."""
+    (recipe,) = (one for one in recipes("coming-from.md") if one.title.startswith("Artifact Registry"))
+    rows: list[Row] = [(age, (), f"image: {name}") for age, name in ((40, "c"), (50, "b"), (60, "a"))]
+
+    assert deleted_of(recipe, rows) == set()
+    assert deleted_of(recipe, [(35, (), "image: d"), *rows]) == {"a"}
+
+
 def test_the_pages_have_the_recipes_that_are_tested() -> None:
     """No policy of a page is left out because the page's form has changed."""
     for page in ("recipes.md", "coming-from.md"):
