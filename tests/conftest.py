@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +22,12 @@ def world() -> Iterator[World]:
         made = World(emulator)
         yield made
         made.close()
+
+
+def pytest_configure() -> None:
+    # What a script starts in the background ignores Ctrl-C, and so would every program that a test starts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
