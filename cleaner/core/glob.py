@@ -133,7 +133,12 @@ def _check_host(segments: Sequence[str], insecure: AbstractSet[str]) -> None:
         raise InvalidGlob("has no host; a glob is for HOST/PATH, like us-docker.pkg.dev/acme/apps/**")
     # us-docker.pkg.dev/P/gcr.io/X, where a domain-scoped P has two segments.
     at = 3 if len(segments) > 1 and "." in segments[1] else 2
-    if at < len(segments) and f"{GCR_LOCATIONS.get(segments[at])}{_ARTIFACT_REGISTRY_SUFFIX}" == host:
+    # As several segments, ** may be a project with a repository in which images have such names.
+    if (
+        "**" not in segments[:at]
+        and at < len(segments)
+        and f"{GCR_LOCATIONS.get(segments[at])}{_ARTIFACT_REGISTRY_SUFFIX}" == host
+    ):
         name = "/".join((segments[at], *segments[1:at], *segments[at + 1 :]))
         raise InvalidGlob("is an alias, which is read as another name", name)
 

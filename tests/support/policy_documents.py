@@ -61,6 +61,7 @@ ACCEPTED: dict[str, object] = {
         },
         {"repositories": ["**"], "untagged": {"keep": 1}},
     ],
+    "a glob that matches other names than aliases": [{"repositories": ["us-docker.pkg.dev/**/gcr.io/api"]}],
     "keep 0": rule(keep=0),
     "keep all": rule(keep="all"),
     "keep of many digits": rule(keep=10**30),

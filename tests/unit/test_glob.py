@@ -131,6 +131,8 @@ def test_wildcard_never_matches_the_images_of_functions(glob: str, name: str, ex
         # The repository of that name elsewhere is not the one behind the host.
         "europe-docker.pkg.dev/acme/gcr.io/**",
         "us-west1-docker.pkg.dev/acme/gcr.io/**",
+        "us-docker.pkg.dev/**/gcr.io/api",
+        "us-docker.pkg.dev/example.com/**/gcr.io/api",
         "us-docker.pkg.dev/acme/apps/gcr.io",
         "gcr.io/acme/gcr.io",
     ],

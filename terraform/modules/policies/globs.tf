@@ -22,7 +22,8 @@ locals {
   }
   aliases = [
     for text in concat(tolist(local.written_globs), values(local.globs_lowered)) : text
-    if try(local.gcr_locations[regex(local.alias, text)[2]] == regex(local.alias, text)[0], false)
+    # As several segments, ** may be a project with a repository in which images have such names.
+    if try(local.gcr_locations[regex(local.alias, text)[2]] == regex(local.alias, text)[0] && !strcontains(regex(local.alias, text)[1], "**"), false)
   ]
 
   # The segments of what was written, and of what may be a correction.
