@@ -162,21 +162,22 @@ class Graph(msgspec.Struct, frozen=True):
         return components(digests, self.needs, self.needed_by)
 
     def attestations(self) -> dict[Digest, list[Digest]]:
-        """Return for each attested child of an index the attestations that nothing but this index owns.
+        """Return for each attested child of an index the attestations that every index of it lists as well.
 
         An attestation may name what it attests as its subject, for which the registry refuses to delete that first;
         it is a child, so its document is not read, and BuildKit's annotation in the index is all that is known.
         """
+        links = (self.listing.manifests[index].links for index in self.children)
+        pairs = dict.fromkeys(pair for one in links for pair in one.attestations)
+        attested = {digest: frozenset(self.parents.get(digest, ())) for digest in {digest for _, digest in pairs}}
         found: dict[Digest, list[Digest]] = {}
-        for index, children in self.children.items():
-            pairs = self.listing.manifests[index].links.attestations
-            present = set(children) if pairs else set()
-            attested = {digest for _, digest in pairs}
-            for attestation, digest in pairs:
-                is_pair = {attestation, digest} <= present and attestation not in attested
-                # An index or a referrer could make a cycle.
-                if is_pair and self._is_leaf(attestation) and self.parents[attestation] == (index,):
-                    found.setdefault(digest, []).append(attestation)
+        for attestation, digest in pairs:
+            indexes = self.parents.get(attestation, ())
+            if not (indexes and attested[digest].issuperset(indexes)):
+                continue
+            # What is attested itself, an index, or a referrer could make a cycle.
+            if attestation not in attested and self._is_leaf(attestation):
+                found.setdefault(digest, []).append(attestation)
         return found
 
     def _is_leaf(self, digest: Digest) -> bool:

@@ -113,6 +113,8 @@ def make_case(seed: int, mode: str | None = None) -> Case:
                     "dry_run": False,
                 }
     is_short = rng.random() < 0.1 or long
+    # A listing of many pages takes longer than a short time limit where the machine is busy with something else.
+    page_sizes = (None, 20) if is_short else (None, None, 1, 3, 7, 20)
     return Case(
         seed=seed,
         mode=mode,
@@ -130,7 +132,7 @@ def make_case(seed: int, mode: str | None = None) -> Case:
         auth=rng.random() < 0.5,
         expires_in=rng.choice((3600, 3600, 2)),
         style=rng.choice(("gcr", "ar")),
-        page_size=rng.choice((None, None, 1, 3, 7, 20)) if not slow else None,
+        page_size=rng.choice(page_sizes) if not slow else None,
         latency_s=0.08 if slow else rng.choice((0, 0.002, 0.01, 0.03)),
         referrer_code=rng.choice((REFERRING_MANIFEST, DANGLING_PARENT)),
         size=rng.randint(35, 50) if slow else rng.randint(5, 40),

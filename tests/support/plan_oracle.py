@@ -349,17 +349,19 @@ class Oracle:
         return (self.blocking(subject, deleted) & referrers) | (self.attestations_of(subject) & {*deleted})
 
     def attestations_of(self, attested: str) -> set[str]:
-        """What BuildKit's annotations say attests ``attested``, and belongs to that one index alone."""
+        """What BuildKit's annotations say attests ``attested``, and has no index that does not list that too."""
+        indexes = [one for one in self.all.values() if one.media_type in INDEXES]
+        pairs = {(str(first), str(other)) for index in indexes for first, other in index.links.attestations}
         found = set()
-        for index in self.all.values():
-            for attestation, other in index.links.attestations:
-                is_attested = any(attestation == each for _, each in index.links.attestations)
-                is_pair = (
-                    other == attested and {str(attestation), attested} <= self.children(index) and not is_attested
-                )
-                is_index = is_pair and self.all[attestation].media_type in INDEXES
-                if is_pair and not is_index and self.owners(self.all[attestation]) == {index.digest}:
-                    found.add(str(attestation))
+        for attestation, other in pairs:
+            if other != attested or attestation not in self.all or attested not in self.all:
+                continue
+            is_attested = any(attestation == each for _, each in pairs)
+            is_leaf = self.all[attestation].media_type not in INDEXES and not self.subjects(self.all[attestation])
+            of_it = {index.digest for index in indexes if attestation in self.children(index)}
+            of_attested = {index.digest for index in indexes if attested in self.children(index)}
+            if is_leaf and not is_attested and of_it and of_it <= of_attested:
+                found.add(attestation)
         return found
 
     def order(self, deleted: Iterable[str]) -> dict[Event, set[Event]]:

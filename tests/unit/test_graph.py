@@ -292,6 +292,17 @@ def test_attestations_are_known_by_the_annotation_of_buildkit() -> None:
     assert attestations(*held) == {"amd64": {"a", "c"}, "arm64": {"b"}}
 
 
+def test_attestation_that_two_indexes_list_with_what_it_attests() -> None:
+    """A helper index of one platform is left behind beside the merged one."""
+    held = (
+        manifest("merged", tags="v1", children="amd64 arm64 a b", attests="a:amd64 b:arm64"),
+        manifest("helper", children="amd64 a", attests="a:amd64"),
+        *map(manifest, ("amd64", "arm64", "a", "b")),
+    )
+
+    assert attestations(*held) == {"amd64": {"a"}, "arm64": {"b"}}
+
+
 def test_attestation_that_is_attested_itself_attests_nothing() -> None:
     """Of such a chain only the last pair counts, so that no index can close it to a cycle."""
     held = (
@@ -315,6 +326,12 @@ FALSE_ATTESTATIONS = {
     "it attests itself": (manifest("index", children="a", attests="a:a"), manifest("a")),
     "two attest each other": (
         manifest("index", children="a b", attests="a:b b:a"),
+        manifest("a"),
+        manifest("b"),
+    ),
+    "two attest each other in two indexes": (
+        manifest("index", children="a b", attests="a:b"),
+        manifest("other", children="a b", attests="b:a"),
         manifest("a"),
         manifest("b"),
     ),
