@@ -86,7 +86,7 @@ class Written:
 class Child:
     """A process, in a session of its own.
 
-    With ``shows`` its stdout is ours, and ``lines`` stay empty.
+    With ``shows`` its stdout is ours, and ``lines`` stay empty.  ``passed`` are file descriptors that it gets.
     """
 
     def __init__(
@@ -97,6 +97,7 @@ class Child:
         *,
         directory: Path = ROOT,
         shows: bool = False,
+        passed: Sequence[int] = (),
     ) -> None:
         self.name = name
         # Files and not pipes: what was written before an answer is there when the answer is.
@@ -112,6 +113,7 @@ class Child:
             stdout=None if shows else self._out.file,
             stderr=self._err.file,
             start_new_session=True,
+            pass_fds=passed,
         )
 
     @property

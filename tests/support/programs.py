@@ -16,9 +16,9 @@ def absent(what: str) -> NoReturn:
     pytest.skip(what)
 
 
-def required(name: str) -> str:
-    """The path of a program that tests cannot do without."""
-    found = shutil.which(name)
+def required(*names: str) -> str:
+    """The path of a program that tests cannot do without; its first name that is found."""
+    found = next(filter(None, map(shutil.which, names)), None)
     if found is None:
-        absent(f"{name} is not installed")
+        absent(f"{names[0]} is not installed")
     return found

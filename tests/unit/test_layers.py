@@ -66,7 +66,7 @@ PLACES = {
     "cloudevents": {"main"},
 }
 # What only the command line needs.
-COMMAND_LINE = ("argparse", "rich", "rich_argparse", "shtab", "yaml")
+COMMAND_LINE = ("argparse", "jinja2", "rich", "rich_argparse", "shtab", "yaml")
 
 
 def layer_of(module: str) -> str:

@@ -163,5 +163,5 @@ def test_schema_is_packaged_and_not_loaded_by_the_function() -> None:
     """Neither the module nor the file is read there."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
-    assert project["tool"]["setuptools"]["package-data"] == {"cleaner": [FILE.name]}
+    assert project["tool"]["setuptools"]["package-data"]["cleaner"] == [FILE.name]
     assert "cleaner.schema" not in loaded_by("main")
