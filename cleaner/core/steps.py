@@ -32,7 +32,7 @@ class Step(msgspec.Struct, frozen=True):
     ``after`` are the positions in the plan of the steps that come first.  ``must_be_missing`` are an orphan's
     subjects, of which the registry must not know one.  ``needs_recent_listing``: it deletes an OCI referrer, or comes
     before a step that does.  ``is_begun``: an earlier plan has deleted a part of the image.  ``kept_child`` is a
-    child of the manifest that is kept, if there is one; rather one without a tag that no kept index lists, since a
+    child of the manifest that is kept, if there is one; rather one without a tag, and with few other indexes, since a
     registry that deletes children with their index may leave the others.
     """
 
@@ -66,10 +66,9 @@ def make_steps(
     refused = history.refused
     nodes = sorted(after, key=lambda node: (node[0] not in begun, node not in recent, node[0] not in refused))
     position = {node: at for at, node in enumerate(nodes)}
-    in_kept_index = {child for index, children in graph.children.items() if index in kept for child in children}
 
-    def has_hold(child: Digest) -> bool:
-        return child in in_kept_index or bool(graph.listing.manifests[child].tags)
+    def holds(child: Digest) -> tuple[bool, int]:
+        return bool(graph.listing.manifests[child].tags), len(graph.parents[child])
 
     def step(node: _Node) -> Step:
         digest, deletes_manifest = node
@@ -85,7 +84,7 @@ def make_steps(
             must_be_missing=graph.named[digest] if digest in orphans else (),
             needs_recent_listing=node in recent,
             is_begun=digest in begun,
-            kept_child=min(kept_children, key=has_hold, default=None),
+            kept_child=min(kept_children, key=holds, default=None),
         )
 
     return tuple(map(step, nodes))

@@ -111,13 +111,17 @@ class GoogleApi:
             return body, next_token
 
         # One page ahead: a second thread is begun with the second page.
-        with ThreadPoolExecutor(1, thread_name_prefix="page") as pool:
+        pool = ThreadPoolExecutor(1, thread_name_prefix="page")
+        try:
             body, token = get("")
             while token:
                 following = pool.submit(get, token)
                 wait([following], _HEAD_START_S)
                 yield _decoded(path, body, decode)
                 body, token = following.result()
+        finally:
+            # After an error or an interrupt nobody waits for a page that is not wanted any more.
+            pool.shutdown(wait=False)
         yield _decoded(path, body, decode)
 
     def _send(self, budget: RequestBudget, url: str) -> Response:

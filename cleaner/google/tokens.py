@@ -1,11 +1,12 @@
 """The tokens of requests to registries: Google's access token, and the registry's own where a host asks for one.
 
-Google's hosts accept the access token as it is.  A host that answers 401 with a challenge is sent the registry's own
-token from then on, one per repository and access, exchanged for the access token at ``/v2/token``.
+Google's hosts accept the access token as it is.  If a host that has not accepted it answers 401 with a challenge, a
+token of its own is exchanged for the access token at ``/v2/token``, for the one repository and access, and sent from
+then on.
 
-State: the cache of slots, which its own lock protects, and each slot's token, which the slot's lock protects.  That
-lock is held during the request for the token, so that threads that want the same token send one request.  Any thread
-may call.
+State: the cache of slots, which its own lock protects; each slot's token, which the slot's lock protects; and the
+hosts that have accepted an access token, a set whose single operations are atomic.  A slot's lock is held during the
+request for a token, so that threads that want the same token send one request.  Any thread may call.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ _decoder = msgspec.json.Decoder(_TokenResponse)
 
 
 class _Slot(msgspec.Struct):
-    """One repository's exchanged token for one access; None before the host's first challenge.
+    """One repository's exchanged token for one access; None before the first exchange.
 
     ``expires`` is in seconds of the transport's clock.
     """
@@ -99,6 +100,7 @@ class Tokens:
         self._access_token = access_token
         self._insecure = insecure
         self._slots: LruCache[tuple[Repository, Access], _Slot] = LruCache(_TOKENS_MAX)
+        self._accepting: set[str] = set()
 
     def get(
         self, budget: RequestBudget, repository: Repository, access: Access, refused: RefusedToken | None = None
@@ -113,14 +115,30 @@ class Tokens:
         """
         slot = self._slots.setdefault((repository, access), _Slot())
         with slot.lock:
-            if slot.token is None and not (refused and refused.is_challenged):
-                return self._direct(repository.host, refused)
+            if slot.token is None and not (refused and self._is_exchange_wanted(repository.host, refused)):
+                token = self._direct(repository.host, refused)
+                if refused and refused.is_challenged:
+                    # With the fresh one it has to show again that it accepts access tokens.
+                    self._accepting.discard(repository.host)
+                return token
             now = self._transport.clock()
             if slot.token is None or now >= slot.expires or (refused and slot.token == refused.token):
                 response = self._exchange(budget, repository, access)
                 margin_s = min(_MARGIN_S, response.expires_in * _MARGIN_SHARE)
                 slot.token, slot.expires = response.token, now + response.expires_in - margin_s
             return slot.token
+
+    def accept(self, repository: Repository, access: Access) -> None:
+        """Note that the host of ``repository`` has accepted the token of a request."""
+        if repository.host in self._accepting or repository.host in self._insecure:
+            return
+        slot = self._slots.get((repository, access))
+        if slot and slot.token is None:
+            self._accepting.add(repository.host)
+
+    def _is_exchange_wanted(self, host: str, refused: RefusedToken) -> bool:
+        """Return whether ``host`` refuses access tokens, and not only this one, which may have expired."""
+        return refused.is_challenged and host not in self._accepting and refused.token == self._direct(host, None)
 
     def _direct(self, host: str, refused: RefusedToken | None) -> str:
         """Return what a host is sent that has not asked for a token of its own."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import email.utils
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -36,6 +37,8 @@ _RETRIED = frozenset({408, TOO_MANY_REQUESTS, 500, 502, 503, 504})
 # In the place of a token: the request is sent without an ``Authorization`` header.
 ANONYMOUS = ""
 
+# RFC 9110, "WWW-Authenticate": one of several challenges, separated by commas.
+_BEARER_CHALLENGE = re.compile(r"(?:^|,)\s*bearer(?:\s|$)", re.IGNORECASE)
 _MIN_TIMEOUT_S = 1.0
 _RETRY_AFTER_DIGITS_MAX = 6
 # How many runs of one host side by side have their connections kept; connections beyond those are closed after use.
@@ -53,8 +56,8 @@ class Response(msgspec.Struct, frozen=True):
     @property
     def is_challenged(self) -> bool:
         """Whether it is a 401 that says where a token is to be had (RFC 6750, "WWW-Authenticate")."""
-        challenge = self.headers.get("WWW-Authenticate", "")
-        return self.status == UNAUTHORIZED and challenge.lower().startswith("bearer ")
+        challenges = self.headers.get("WWW-Authenticate", "")
+        return self.status == UNAUTHORIZED and _BEARER_CHALLENGE.search(challenges) is not None
 
 
 class HasStatus(Protocol):

@@ -11,6 +11,7 @@ import pytest
 
 from tests.emulator import Behaviour, Emulator
 from tests.emulator.authorization import PUSH
+from tests.emulator.faults import Before
 from tests.emulator.images import image, load
 from tests.emulator.tls import Tls
 from tests.support.builders import one_rule
@@ -26,6 +27,7 @@ class Project:
     """A registry that answers for ``gcr.io``, and the function beside it."""
 
     registry: Emulator
+    metadata: Emulator
     function: FunctionProcess
 
     def push(self) -> int:
@@ -54,7 +56,7 @@ def project(tls: Tls) -> Iterator[Project]:
             uploaded = LONG_AGO - timedelta(days=age)
             load(registry.store, REPOSITORY, image(tag), tags=tag, uploaded=uploaded)
         with FunctionProcess(settings) as function:
-            yield Project(registry, function.wait_until_up())
+            yield Project(registry, metadata, function.wait_until_up())
 
 
 def test_access_token_alone_prunes_without_the_right_to_upload(project: Project) -> None:
@@ -66,6 +68,23 @@ def test_access_token_alone_prunes_without_the_right_to_upload(project: Project)
     assert project.registry.store.tags(REPOSITORY).keys() == {"v3"}
     assert {authorization for _, _, authorization in project.authorizations()} == {"credential"}
     assert project.registry.log.counts == {"tags_list": 1, "manifest_head": 2, "tag_delete": 2, "manifest_delete": 2}
+
+
+def test_access_token_that_ends_in_a_run_is_replaced(project: Project) -> None:
+    """By the metadata server's next one, which the registry takes; the role still needs no right to upload."""
+    project.registry.behaviour.lacking = {PUSH}
+
+    def renew() -> None:
+        for emulator in (project.registry, project.metadata):
+            emulator.behaviour.access_token = "ya29.the-next"  # noqa: S105  # opens nothing
+
+    project.registry.faults.add(Before(renew), kind="tag_delete", nth=1)
+
+    assert project.push() == 200
+
+    assert project.registry.store.tags(REPOSITORY).keys() == {"v3"}
+    assert project.registry.log.statuses[401] >= 1
+    assert project.registry.log.counts["token"] == 0
 
 
 def test_host_that_challenges_gets_a_token_of_its_own(project: Project) -> None:

@@ -18,6 +18,7 @@ ACCESS_TOKEN: Final = "ya29.emulator"  # noqa: S105 - opens nothing
 LIFETIME_S: Final = 3600
 
 _HEADERS: Final = {"Metadata-Flavor": "Google", "Server": "Metadata Server for VM"}
+_ADDRESS: Final = f"run@{PROJECT}.iam.gserviceaccount.com"
 _ACCOUNT: Final = "/computeMetadata/v1/instance/service-accounts/default"
 
 
@@ -30,10 +31,12 @@ def answer(kind: str, path: str, access_token: str) -> Answer:
     token = {"access_token": access_token, "expires_in": LIFETIME_S, "token_type": "Bearer"}
     if kind == "oauth":
         return json_answer(token)
+    # google-auth asks by the account's address once it knows that.
+    path = path.replace(_ADDRESS, "default")
     if path == f"{_ACCOUNT}/token":
         return Answer(200, json_answer(token).body, {**_HEADERS, "Content-Type": "application/json"})
     if path == f"{_ACCOUNT}/":
-        account = {"aliases": ["default"], "email": f"run@{PROJECT}.iam.gserviceaccount.com", "scopes": []}
+        account = {"aliases": ["default"], "email": _ADDRESS, "scopes": []}
         return Answer(200, json_answer(account).body, {**_HEADERS, "Content-Type": "application/json"})
     texts = {
         "/": "",

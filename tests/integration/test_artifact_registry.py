@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from cleaner.core.errors import (
     PermanentError,
     PermissionDenied,
     RepositoryNotFound,
+    TimeLimitReached,
     Unavailable,
 )
 from cleaner.core.manifest import OCI_INDEX, OCI_MANIFEST
@@ -28,7 +30,7 @@ from cleaner.google.rest import GoogleApi
 from cleaner.google.transport import RequestBudget, Transport
 from tests.emulator import Emulator, scenarios
 from tests.emulator.credentials import ACCESS_TOKEN
-from tests.emulator.faults import Before, BrokenJson, CutBody, Status
+from tests.emulator.faults import After, Before, BrokenJson, CutBody, Status
 from tests.emulator.images import image, load, multi_arch, referrer
 from tests.emulator.store import DANGLING_PARENT
 from tests.support.builders import one_rule, policy
@@ -59,6 +61,7 @@ class Rest:
         self.emulator = emulator
         self.store = emulator.store
         clock = Clock()
+        self.clock = clock
         self.transport = Transport(clock=clock, sleep=clock.sleep, timing=Timing(read_timeout=5))
         self.api = ArtifactRegistry(GoogleApi(self.transport, Account(), f"{emulator.url}/"))
 
@@ -166,6 +169,34 @@ def test_repository_that_was_beyond_the_limit_and_is_gone(long: World) -> None:
         long.client().list_manifests()
 
 
+def test_rest_api_that_fails_within_the_hour_is_not_replaced(long: World) -> None:
+    """What the registry would list is known to be cut short."""
+    long.emulator.behaviour.cut_at = 10_000
+    scenarios.run(long.store, "gcr.io", "tagged=10000", "acme/api")
+    long.client().list_manifests()
+    long.faults.add(Status(403), kind="rest_versions")
+
+    with pytest.raises(PermissionDenied):
+        long.client().list_manifests()
+
+    assert long.log.counts["tags_list"] == 1
+
+
+def test_time_limit_between_two_pages(rest: Rest) -> None:
+    """No page is requested after it."""
+    for seed in range(3):
+        load(rest.store, "gcr.io/acme/api", image(seed), uploaded=NOW)
+    rest.emulator.faults.add(After(lambda: rest.clock.turn(1000)), kind="rest_versions", nth=1)
+    api = GoogleApi(rest.transport, Account(), f"{rest.emulator.url}/")
+    path = "v1/projects/acme/locations/us/repositories/gcr.io/packages/api/versions"
+    budget = RequestBudget(rest.clock() + 500)
+
+    with pytest.raises(TimeLimitReached):
+        list(api.pages(budget, path, [("pageSize", "1")], "a permission", bytes))
+
+    assert rest.emulator.log.counts["rest_versions"] == 1
+
+
 def test_listing_whose_tags_differ_is_asked_for_again(long: World) -> None:
     """That says nothing of how many entries the repository has."""
     long.load(image(1), tags="v1")
@@ -196,18 +227,35 @@ def test_next_page_is_requested_while_one_is_decoded(rest: Rest) -> None:
     assert rest.emulator.log.counts["rest_versions"] == 3
 
 
-def test_page_that_nobody_wants_any_more_is_the_last(rest: Rest) -> None:
-    """The one that is under way is awaited, and none is requested after it."""
-    for seed in range(5):
+def test_page_that_nobody_wants_any_more_is_not_awaited(rest: Rest) -> None:
+    """After an interrupt: the page that is under way may be requested again and again for a minute."""
+    for seed in range(3):
         load(rest.store, "gcr.io/acme/api", image(seed), uploaded=NOW)
+    requested, ended = threading.Event(), threading.Event()
+    rest.emulator.faults.add(Before(requested.set), kind="rest_versions", nth=2)
+    rest.emulator.faults.add(After(lambda: ended.wait(DEADLINE_S)), kind="rest_versions", nth=2)
     api = GoogleApi(rest.transport, Account(), f"{rest.emulator.url}/")
     path = "v1/projects/acme/locations/us/repositories/gcr.io/packages/api/versions"
     pages = api.pages(RequestBudget(1e9), path, [("pageSize", "1")], "a permission", bytes)
 
     next(pages)
+    assert requested.wait(DEADLINE_S)
     pages.close()  # type: ignore[attr-defined]  # it is a generator
 
-    assert rest.emulator.log.counts["rest_versions"] == 2
+    assert rest.emulator.log.counts["rest_versions"] == 1, "the second page has been answered"
+    ended.set()
+
+
+def test_repository_of_too_many_entries_is_remembered_once_the_other_api_has_listed_it(long: World) -> None:
+    """Where that is denied, the registry is asked again: the repository may have become smaller."""
+    long.emulator.behaviour.cut_at = 10_000
+    scenarios.run(long.store, "gcr.io", "tagged=10000", "acme/api")
+    long.faults.add(Status(403), kind="rest_versions", nth=1)
+
+    for count in (1, 2, 2):
+        with contextlib.suppress(PermissionDenied):
+            long.client().list_manifests()
+        assert long.log.counts["tags_list"] == count
 
 
 @pytest.mark.parametrize(

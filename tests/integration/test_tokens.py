@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from cleaner.core.errors import CleanerError, PermissionDenied, RequestRefused, Unavailable
-from cleaner.core.reference import Digest, Repository
+from cleaner.core.reference import Digest, Repository, Tag
 from cleaner.google.registry.client import Registry
 from cleaner.google.tokens import Access
 from cleaner.google.transport import RequestBudget, Transport
@@ -55,15 +55,17 @@ class AccessTokens:
 
     def __init__(self, world: World) -> None:
         self.refused: list[str] = []
+        self._lock = threading.Lock()
         self._behaviour = world.emulator.behaviour
         self._token = self._behaviour.access_token
         world.registry = Registry(world.transport, self)
 
     def __call__(self, refused: str | None) -> str:
-        if refused is not None:
-            self.refused.append(refused)
-            self._token = self._behaviour.access_token = f"ya29.fresh-{len(self.refused)}"
-        return self._token
+        with self._lock:
+            if refused == self._token:
+                self.refused.append(refused)
+                self._token = self._behaviour.access_token = f"ya29.fresh-{len(self.refused)}"
+            return self._token
 
     def revoke(self) -> None:
         """The present token is good for nothing from now on."""
@@ -124,27 +126,81 @@ def test_access_token_that_is_refused_again(google: World) -> None:
     assert google.log.counts == {"tags_list": 2}
 
 
-def test_access_token_that_ends_in_a_run(google: World) -> None:
-    """The challenge leads to the token service, and that to a fresh access token; nothing is left over."""
+@pytest.mark.parametrize("workers", [1, 20])
+def test_access_token_that_ends_in_a_run(google: World, workers: int) -> None:
+    """A host that has accepted one gets a fresh one, challenge or not: the role may not allow an exchange."""
     tokens = AccessTokens(google)
-    google.load(image(1))
-    google.load(image(2))
-    google.faults.add(Before(tokens.revoke), kind="manifest_delete", nth=1)
+    google.emulator.behaviour.lacking = {UPLOAD}
+    for number in range(40):
+        google.load(image(number), tags=f"v{number}")
+    google.faults.add(Before(tokens.revoke), kind="tag_delete", nth=10)
 
-    assert google.prune(workers=1).deleted == 2
+    assert google.prune(workers=workers, **ALL).deleted == 40
 
     assert tokens.refused == [ACCESS_TOKEN]
-    assert [(one.kind, one.status) for one in google.log.entries] == [
-        ("tags_list", 200),
-        ("manifest_delete", 401),
-        ("token", 401),
-        ("token", 200),
-        ("manifest_delete", 202),
-        ("manifest_delete", 202),
-    ]
+    assert google.log.counts["token"] == 0
+    assert google.log.statuses[403] == 0
+
+
+def test_host_that_no_longer_takes_access_tokens(google: World) -> None:
+    """What it has accepted before counts no more once it refuses a fresh one as well."""
+    AccessTokens(google)
+    google.store.repository(google.name)
+    google.client().list_manifests()
+    google.emulator.behaviour.takes_access_token = False
+
+    with pytest.raises(PermissionDenied):
+        google.client().list_manifests()
+    google.client().list_manifests()
+
+    assert google.log.counts["token"] == 1
+
+
+@pytest.mark.parametrize(
+    ("challenge", "is_one"),
+    [
+        ('Bearer realm="https://gcr.io/v2/token"', True),
+        ('bearer\trealm="https://gcr.io/v2/token"', True),
+        ('Basic realm="gcr", Bearer realm="https://gcr.io/v2/token",service="gcr.io"', True),
+        ("Bearer", True),
+        ('Basic realm="Bearer"', False),
+        ("Bearers", False),
+        ("", False),
+    ],
+)
+def test_challenge_in_every_form(google: World, challenge: str, is_one: bool) -> None:
+    """A response may have several, and only one for bearer tokens leads to the token service."""
+    AccessTokens(google)
+    google.store.repository(google.name)
+    google.faults.add(Status(401, headers=(("WWW-Authenticate", challenge),)), kind="tags_list", nth=1)
+
+    google.client().list_manifests()
+
+    assert google.log.counts == {"tags_list": 2, **({"token": 1} if is_one else {})}
 
 
 # The registry's own token.
+
+
+def test_exchanged_token_that_is_refused_without_a_challenge(exchanging: World) -> None:
+    """The host does not take the access token, so another one is exchanged."""
+    exchanging.store.repository(exchanging.name)
+    exchanging.client().list_manifests()
+    exchanging.faults.add(Status(401), kind="tags_list", nth=1)
+
+    exchanging.client().list_manifests()
+
+    assert exchanging.log.counts == {"token": 2, "tags_list": 4}
+
+
+def test_challenge_to_the_look_at_a_tag_leads_to_an_exchange(google: World) -> None:
+    """Also where that is the first request with this access."""
+    google.emulator.behaviour.takes_access_token = False
+    digest = google.load(image(1), tags="v1")
+
+    assert google.client().delete_tag(Tag("v1"), digest, lambda: True).is_gone
+
+    assert google.log.counts == {"manifest_head": 2, "token": 1, "tag_delete": 1}
 
 
 def test_token_is_exchanged_where_the_host_asks_for_it(exchanging: World) -> None:

@@ -105,7 +105,15 @@ def answer(asked: Question, scratch: Scratch) -> Answer:
         seen = asked.ask(scratch)
     except NotAsked as reason:
         return not_asked(asked, str(reason))
-    except (Failed, CleanerError, requests.RequestException, ValueError, LookupError, TypeError) as error:
+    except (
+        Failed,
+        CleanerError,
+        requests.RequestException,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ) as error:
         return Answer(asked, f"failed: {_reason(error)}", "unknown", has_failed=True)
     return Answer(asked, seen, "same" if seen == asked.expects else "different")
 

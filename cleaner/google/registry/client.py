@@ -65,7 +65,9 @@ class Registry:
         scheme = "http" if repository.host in self._insecure else "https"
         base_url = f"{scheme}://{repository.host}/v2/{repository.path}"
         token_source = partial(self._tokens.get, budget, repository, access)
-        return RepositoryClient(self, Endpoint(self.transport, token_source, budget, repository, base_url), budget)
+        on_accepted = partial(self._tokens.accept, repository, access)
+        endpoint = Endpoint(self.transport, token_source, on_accepted, budget, repository, base_url)
+        return RepositoryClient(self, endpoint, budget)
 
 
 class RepositoryClient:
@@ -101,13 +103,15 @@ class RepositoryClient:
         except CutShort as error:
             if rest is None:
                 raise
-            if isinstance(error, TooManyEntries):
-                registry.cut_short.put(repository, registry.transport.clock())
+            has_too_many = isinstance(error, TooManyEntries)
         try:
-            return rest().list_manifests(repository, self.budget)
+            listing = rest().list_manifests(repository, self.budget)
         except RepositoryNotFound as error:
             message = f"{repository}: the listing is cut short, and the REST API has no such repository"
             raise IncompleteListing(message) from error
+        if has_too_many:
+            registry.cut_short.put(repository, registry.transport.clock())
+        return listing
 
     def list_children(self) -> tuple[bool, tuple[str, ...]]:
         """Return whether the repository has any manifest, and the full names of those one level below it.

@@ -9,7 +9,15 @@ from collections.abc import Callable
 
 from cleaner.core.manifest import MEDIA_TYPES
 from cleaner.core.reference import Digest, Repository, Tag
-from cleaner.google.transport import RequestBudget, Response, TokenSource, Transport, WithStatus, with_fresh_token
+from cleaner.google.transport import (
+    UNAUTHORIZED,
+    RequestBudget,
+    Response,
+    TokenSource,
+    Transport,
+    WithStatus,
+    with_fresh_token,
+)
 
 # distribution-spec, "Pushing manifests": registries should accept manifests of 4 MiB.
 MANIFEST_MAX_BYTES = 4 * 1024 * 1024
@@ -22,12 +30,16 @@ PREFERRED_TYPES = f"{UNDERSTOOD_TYPES}, {ANY_TYPE}"
 
 
 class Endpoint:
-    """Sends requests below ``base_url``, with tokens of ``token_source``; they are counted in ``budget``."""
+    """Sends requests below ``base_url``, with tokens of ``token_source``; they are counted in ``budget``.
+
+    ``on_accepted`` is called after each response but a 401.
+    """
 
     def __init__(
         self,
         transport: Transport,
         token_source: TokenSource,
+        on_accepted: Callable[[], None],
         budget: RequestBudget,
         repository: Repository,
         base_url: str,
@@ -36,6 +48,7 @@ class Endpoint:
         self.base_url = base_url
         self._transport = transport
         self._token_source = token_source
+        self._on_accepted = on_accepted
         self._budget = budget
 
     def manifest_url(self, reference: Tag | Digest) -> str:
@@ -92,4 +105,7 @@ class Endpoint:
         headers = {"Accept": accept}
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        return self._transport.once(self._budget, method, url, headers, max_bytes=max_bytes)
+        response = self._transport.once(self._budget, method, url, headers, max_bytes=max_bytes)
+        if response.status != UNAUTHORIZED:
+            self._on_accepted()
+        return response

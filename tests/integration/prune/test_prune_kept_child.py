@@ -159,6 +159,21 @@ def test_registry_that_takes_untagged_children_along_ends_the_run(world: World, 
     assert (summary["deleted"], summary["reasons"][reason]) == (1, 1)
 
 
+def test_kept_child_of_many_indexes_that_go_proves_nothing(world: World) -> None:
+    """It stays as long as one of them is left; what only one of them lists is checked."""
+    media_type = "application/vnd.acme.x"
+    shared, *own = (raw(b'{"mediaType":"%s","n":%d}' % (media_type.encode(), at), media_type) for at in range(6))
+    for at, child in enumerate(own):
+        world.load(index([shared, child], media_type=OCI_INDEX), tags=f"old-{at}", age_days=90 - at)
+    world.emulator.behaviour.index_takes_children = True
+
+    with pytest.raises(KeptManifestGone) as caught:
+        world.run(workers=1, **POLICY).prune()
+
+    assert caught.value.child == own[0].digest
+    assert {child.digest for child in own[1:]} <= world.left
+
+
 @pytest.mark.parametrize("other", ["tagged", "in a kept index"])
 def test_kept_child_that_such_a_registry_would_take_is_the_one_that_is_checked(world: World, other: str) -> None:
     """A child that has a tag, or that a kept index lists as well, is left in any case, and proves nothing."""
