@@ -6,10 +6,9 @@ locals {
       "cloudbuild.googleapis.com"           = "the build of the function"
       "cloudfunctions.googleapis.com"       = "the function"
       "cloudresourcemanager.googleapis.com" = "grants on the project"
-      "eventarc.googleapis.com"             = "the function's trigger"
       "iam.googleapis.com"                  = "service accounts and the custom role"
       "logging.googleapis.com"              = "the function's log"
-      "pubsub.googleapis.com"               = "both topics"
+      "pubsub.googleapis.com"               = "the topics and their delivery"
       "run.googleapis.com"                  = "the service that carries the function"
       "storage.googleapis.com"              = "the bucket of the function's source"
     },

@@ -110,7 +110,7 @@ resource "google_cloudfunctions2_function" "this" {
   service_config {
     service_account_email = google_service_account.run.email
 
-    # Event deliveries count as internal; nothing else has a reason to call it.
+    # Pub/Sub of the same project counts as internal; nothing else has a reason to call it.
     ingress_settings               = "ALLOW_INTERNAL_ONLY"
     all_traffic_on_latest_revision = true
 
@@ -137,21 +137,12 @@ resource "google_cloudfunctions2_function" "this" {
     }, length(var.running_scopes) > 0 ? { RUNNING_SCOPES = join(",", var.running_scopes) } : {})
   }
 
-  event_trigger {
-    trigger_region        = var.region
-    event_type            = "google.cloud.pubsub.topic.v1.messagePublished"
-    pubsub_topic          = local.gcr_topic
-    service_account_email = google_service_account.trigger.email
-    # Without it an exception is swallowed, and a run that reached its time limit would not go on.
-    retry_policy = "RETRY_POLICY_RETRY"
-  }
+  # No event_trigger: that is Eventarc, whose subscription has no name to alert on, no dead letters and no retention of
+  # ours, and whose first use in a project fails while its service agent is made.  delivery.tf has the subscriptions.
 
   depends_on = [
-    google_pubsub_topic.gcr,
-    data.google_pubsub_topic.gcr,
     time_sleep.build_rights,
     # The rights first, so that the first message finds them.
-    google_service_account_iam_member.trigger,
     google_artifact_registry_repository_iam_member.run,
     google_pubsub_topic_iam_member.run,
     google_project_iam_member.running,

@@ -27,7 +27,7 @@ resource "google_service_account" "build" {
 
 # -- trigger --
 
-# On the one service, not on the project.  roles/eventarc.eventReceiver is not needed for events of Pub/Sub.
+# On the one service, not on the project.
 resource "google_cloud_run_v2_service_iam_member" "trigger" {
   project  = var.project_id
   location = var.region
@@ -37,15 +37,14 @@ resource "google_cloud_run_v2_service_iam_member" "trigger" {
   member = google_service_account.trigger.member
 }
 
-# Pub/Sub signs in as the trigger's account with a token that its service agent makes, for the function's own trigger
-# and for each of the subscriptions beside it.  An agent of 8 April 2021 or before may not do that by its own role, as it
-# is in many a project with `gcr.io`, and every delivery would be refused with 403.  On the one account, which may
-# invoke the one service; later agents have the right on the whole project anyway.
+# Pub/Sub signs in as the trigger's account with an OpenID Connect token that its service agent makes.  An agent of 8
+# April 2021 or before may not do that by its own role, as it is in many a project with `gcr.io`, and every delivery would
+# be refused with 403.  On the one account, which may invoke the one service, and for tokens of that kind alone: access
+# tokens and signatures are not needed.
 resource "google_service_account_iam_member" "trigger" {
   service_account_id = google_service_account.trigger.name
-  role               = "roles/iam.serviceAccountTokenCreator"
-  # The bucket tells the project's number, so that nothing has to be looked up when the plan is made.
-  member = "serviceAccount:service-${google_storage_bucket.source.project_number}@gcp-sa-pubsub.iam.gserviceaccount.com"
+  role               = "roles/iam.serviceAccountOpenIdTokenCreator"
+  member             = local.pubsub_agent
 
   # The agent comes with the API; a topic shows that it is in use.
   depends_on = [google_pubsub_topic.requests]

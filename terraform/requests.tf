@@ -31,55 +31,6 @@ resource "google_pubsub_topic_iam_member" "publisher" {
   member  = each.key
 }
 
-# -- Delivery --
-
-locals {
-  # Topics beside the function's own trigger, by the name that their subscription gets.
-  delivered_topics = merge(
-    { (google_pubsub_topic.requests.name) = local.requests_topic },
-    { for project in var.other_gcr_projects : "${var.name}-gcr-${replace(project, "/[.:]/", "-")}" => "projects/${project}/topics/gcr" },
-  )
-}
-
-# A subscription that pushes, not google_eventarc_trigger: the subscription that Eventarc makes for a service waits 10 s
-# for an answer and cannot be told otherwise by Terraform, so a longer run would be delivered again while it is still
-# under way.  (The subscription of a function's own trigger waits 600 s.)
-resource "google_pubsub_subscription" "delivery" {
-  for_each = local.delivered_topics
-
-  project = var.project_id
-  name    = each.key
-  topic   = each.value
-  labels  = var.labels
-
-  # The longest there is, and longer than timeout_seconds.
-  ack_deadline_seconds = 600
-  # As long as the function's own trigger keeps a message.  The next push or sweep asks again.
-  message_retention_duration = "86400s"
-
-  push_config {
-    # functions-framework reads the event's source from the path, which is how the function tells requests from pushes.
-    push_endpoint = "${google_cloudfunctions2_function.this.service_config[0].uri}/${each.value}"
-
-    oidc_token {
-      service_account_email = google_service_account.trigger.email
-      audience              = google_cloudfunctions2_function.this.service_config[0].uri
-    }
-  }
-
-  retry_policy {
-    minimum_backoff = "10s"
-    maximum_backoff = "600s"
-  }
-
-  # By default a subscription without traffic is deleted after 31 days; a monthly sweep is that quiet.
-  expiration_policy {
-    ttl = ""
-  }
-
-  depends_on = [google_cloud_run_v2_service_iam_member.trigger, google_service_account_iam_member.trigger]
-}
-
 # -- Sweeps --
 
 resource "google_cloud_scheduler_job" "sweep" {

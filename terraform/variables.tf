@@ -148,7 +148,7 @@ variable "other_gcr_projects" {
 
   validation {
     condition     = !contains(var.other_gcr_projects, var.project_id)
-    error_message = "other_gcr_projects: must not hold project_id, whose topic is the function's own trigger: each push would arrive twice."
+    error_message = "other_gcr_projects: must not hold project_id, whose topic is delivered already: each push would arrive twice."
   }
 }
 
@@ -275,12 +275,12 @@ variable "memory_mib" {
 variable "timeout_seconds" {
   description = "When the platform ends a delivery, in seconds, 60 to 540."
   type        = number
-  default     = 540 # The longest that an event-driven function may have.
+  default     = 540 # Less than the 600 that Pub/Sub waits for the answer, so that no message arrives twice.
   nullable    = false
 
   validation {
     condition     = var.timeout_seconds >= 60 && var.timeout_seconds <= 540 && floor(var.timeout_seconds) == var.timeout_seconds
-    error_message = "timeout_seconds: must be a whole number from 60 to 540, the longest that an event-driven function may have."
+    error_message = "timeout_seconds: must be a whole number from 60 to 540: Pub/Sub waits 600 s for the answer, and then delivers again."
   }
 }
 

@@ -33,12 +33,8 @@ run "minimal" {
   }
 
   assert {
-    condition = (
-      google_cloudfunctions2_function.this.event_trigger[0].pubsub_topic == "projects/acme-prod/topics/gcr"
-      && google_cloudfunctions2_function.this.event_trigger[0].event_type == "google.cloud.pubsub.topic.v1.messagePublished"
-      && google_cloudfunctions2_function.this.event_trigger[0].retry_policy == "RETRY_POLICY_RETRY"
-    )
-    error_message = "triggered by the topic, with retries"
+    condition     = length(google_cloudfunctions2_function.this.event_trigger) == 0 && !contains(keys(google_project_service.this), "eventarc.googleapis.com")
+    error_message = "no Eventarc: the module's own subscriptions deliver"
   }
 
   assert {
@@ -102,17 +98,49 @@ run "minimal" {
   }
 
   assert {
-    condition     = toset(keys(google_pubsub_subscription.delivery)) == toset(["registry-cleaner-requests"])
-    error_message = "only requests are delivered beside the trigger's own topic"
+    condition = { for name, subscription in google_pubsub_subscription.delivery : name => subscription.topic } == {
+      "registry-cleaner-gcr"      = "projects/acme-prod/topics/gcr"
+      "registry-cleaner-requests" = "projects/acme-prod/topics/registry-cleaner-requests"
+    }
+    error_message = "pushes and requests are delivered, by subscriptions with names to alert on"
+  }
+
+  assert {
+    condition = alltrue([
+      for subscription in google_pubsub_subscription.delivery :
+      subscription.ack_deadline_seconds == 600 && subscription.retry_policy[0].minimum_backoff == "10s" && subscription.retry_policy[0].maximum_backoff == "600s"
+    ])
+    error_message = "a delivery waits for a run to end, and what failed comes again, at longer and longer intervals"
+  }
+
+  assert {
+    condition     = alltrue([for subscription in values(google_pubsub_subscription.delivery) : subscription.expiration_policy[0].ttl == ""]) && google_pubsub_subscription.dead_letters.expiration_policy[0].ttl == ""
+    error_message = "no subscription expires for want of traffic"
+  }
+
+  assert {
+    condition = alltrue([
+      for subscription in google_pubsub_subscription.delivery :
+      subscription.dead_letter_policy[0].dead_letter_topic == "projects/acme-prod/topics/registry-cleaner-dead-letters" && subscription.dead_letter_policy[0].max_delivery_attempts == 100
+    ])
+    error_message = "what cannot be delivered becomes a dead letter"
+  }
+
+  assert {
+    condition = alltrue([
+      for subscription in google_pubsub_subscription.delivery :
+      # Each attempt takes at most as long as the platform lets it, and the longest pause.
+      tonumber(trimsuffix(subscription.message_retention_duration, "s")) > subscription.dead_letter_policy[0].max_delivery_attempts * (600 + var.timeout_seconds)
+    ])
+    error_message = "no message is discarded before its last attempt"
   }
 
   assert {
     condition = (
-      google_pubsub_subscription.delivery["registry-cleaner-requests"].topic == "projects/acme-prod/topics/registry-cleaner-requests"
-      && google_pubsub_subscription.delivery["registry-cleaner-requests"].ack_deadline_seconds == 600
-      && google_pubsub_subscription.delivery["registry-cleaner-requests"].expiration_policy[0].ttl == ""
+      google_pubsub_subscription.dead_letters.topic == "projects/acme-prod/topics/registry-cleaner-dead-letters"
+      && google_pubsub_subscription.dead_letters.message_retention_duration == "2678400s"
     )
-    error_message = "requests wait for a run as long as the trigger's messages do, and their subscription never expires"
+    error_message = "dead letters are retained"
   }
 
   assert {
@@ -141,49 +169,6 @@ run "minimal" {
   }
 }
 
-run "delivery" {
-  # Applied, so that the function has an address.
-  command = apply
-
-  override_resource {
-    target = google_cloudfunctions2_function.this
-    values = { service_config = { uri = "https://registry-cleaner-abc-uc.a.run.app" } }
-  }
-
-  override_resource {
-    target = google_storage_bucket.source
-    values = { project_number = 123456789012 }
-  }
-
-  assert {
-    condition     = google_pubsub_subscription.delivery["registry-cleaner-requests"].push_config[0].push_endpoint == "https://registry-cleaner-abc-uc.a.run.app/projects/acme-prod/topics/registry-cleaner-requests"
-    error_message = "the path names the topic: from it the function knows that this is a request"
-  }
-
-  assert {
-    condition = (
-      google_pubsub_subscription.delivery["registry-cleaner-requests"].push_config[0].oidc_token[0].audience == "https://registry-cleaner-abc-uc.a.run.app"
-      && google_pubsub_subscription.delivery["registry-cleaner-requests"].push_config[0].oidc_token[0].service_account_email == google_service_account.trigger.email
-    )
-    error_message = "delivered as the trigger's account, for the service's address"
-  }
-
-  assert {
-    condition = (
-      google_cloudfunctions2_function.this.event_trigger[0].service_account_email == google_service_account.trigger.email
-      && google_service_account_iam_member.trigger.service_account_id == google_service_account.trigger.name
-      && google_service_account_iam_member.trigger.role == "roles/iam.serviceAccountTokenCreator"
-      && google_service_account_iam_member.trigger.member == "serviceAccount:service-123456789012@gcp-sa-pubsub.iam.gserviceaccount.com"
-    )
-    error_message = "Pub/Sub may make the tokens of the one account that every delivery carries"
-  }
-
-  assert {
-    condition     = google_pubsub_topic_iam_member.run.member == google_service_account.run.member && google_pubsub_topic_iam_member.run.topic == "registry-cleaner-requests"
-    error_message = "the function may publish requests"
-  }
-}
-
 # Nothing is created that is there already.
 run "existing_topic_apis_and_role" {
   command = plan
@@ -201,8 +186,8 @@ run "existing_topic_apis_and_role" {
   }
 
   assert {
-    condition     = google_cloudfunctions2_function.this.event_trigger[0].pubsub_topic == "projects/acme-prod/topics/gcr"
-    error_message = "an existing topic triggers as a created one does"
+    condition     = google_pubsub_subscription.delivery["registry-cleaner-gcr"].topic == "projects/acme-prod/topics/gcr" && google_pubsub_topic_iam_member.artifact_registry.topic == "gcr"
+    error_message = "an existing topic is delivered, and published to, as a created one is"
   }
 
   assert {
@@ -258,6 +243,7 @@ run "repositories_in_several_places" {
 
   assert {
     condition = { for name, subscription in google_pubsub_subscription.delivery : name => subscription.topic } == {
+      "registry-cleaner-gcr"                        = "projects/acme-prod/topics/gcr"
       "registry-cleaner-requests"                   = "projects/acme-prod/topics/registry-cleaner-requests"
       "registry-cleaner-gcr-acme-data"              = "projects/acme-data/topics/gcr"
       "registry-cleaner-gcr-example-com-legacy-app" = "projects/example.com:legacy-app/topics/gcr"
@@ -294,7 +280,7 @@ run "gcr_io_repositories_for_a_domain_scoped_project" {
   }
 
   assert {
-    condition     = google_cloudfunctions2_function.this.event_trigger[0].pubsub_topic == "projects/example.com:legacy-app/topics/gcr"
+    condition     = google_pubsub_subscription.delivery["registry-cleaner-gcr"].topic == "projects/example.com:legacy-app/topics/gcr"
     error_message = "the topic of the domain-scoped project"
   }
 

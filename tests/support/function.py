@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 class FunctionProcess(Server):
     """The function, served by functions-framework as Google does, with these settings and no others."""
 
-    def __init__(self, settings: Mapping[str, str], *, port: int | None = None) -> None:
+    def __init__(
+        self, settings: Mapping[str, str], *, port: int | None = None, signature: str = "cloudevent"
+    ) -> None:
         self.port = port or free_port()
         environment = inherited() | {"PYTHONUNBUFFERED": "1", **settings}
-        options = ["--target", "prune", "--signature-type", "cloudevent", "--host", "127.0.0.1"]
+        options = ["--target", "prune", "--signature-type", signature, "--host", "127.0.0.1"]
         command = [sys.executable, "-m", "functions_framework", *options, "--port", str(self.port)]
         super().__init__("functions-framework", command, environment)
 

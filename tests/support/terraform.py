@@ -108,6 +108,14 @@ def make_plan(home: Path, variables: Mapping[str, Any], name: str, *options: str
     return document
 
 
+def apply_with_mocks(home: Path, file: str) -> dict[str, dict[str, Any]]:
+    """Return every resource that a file of tests applies in its one run, with mocked providers: address -> values."""
+    result = terraform(home, "test", "-json", "-verbose", f"-filter=tests/{file}")
+    assert result.returncode == 0, result.stdout + result.stderr
+    (state,) = (line["test_state"] for line in map(json.loads, result.stdout.splitlines()) if "test_state" in line)
+    return {resource["address"]: resource["values"] for resource in state["root_module"]["resources"]}
+
+
 def without_nulls(document: object) -> object:
     """Return a document of policies without the keys whose value is null, as the module reads it."""
     match document:

@@ -29,7 +29,7 @@ def _account(expression: Mapping[str, Any]) -> str:
 def _grants(plan: Mapping[str, Any]) -> set[tuple[str, str, str]]:
     """Return every grant as (what it is on, role, whose it is); an account by its resource's name.
 
-    The address of Pub/Sub's agent has the project's number, which is not known before an apply.
+    The address of a service's agent has the project's number, which is not known before an apply.
     """
     written = {
         resource["address"]: resource["expressions"]
@@ -43,14 +43,24 @@ def _grants(plan: Mapping[str, Any]) -> set[tuple[str, str, str]]:
         values = resource["values"]
         on = " ".join(
             str(values[key])
-            for key in ("project", "folder", "org_id", "location", "repository", "topic", "bucket", "name")
+            for key in (
+                "project",
+                "folder",
+                "org_id",
+                "location",
+                "repository",
+                "topic",
+                "subscription",
+                "bucket",
+                "name",
+            )
             if values.get(key)
         )
         for condition in values.get("condition") or []:
             on += f" if {condition['expression']}"
         expressions = written[f"{resource['type']}.{resource['name']}"]
         on += _account(expressions.get("service_account_id", {}))
-        member = values.get("member") or _account(expressions["member"]) or "Pub/Sub"
+        member = values.get("member") or _account(expressions["member"]) or "agent"
         grants.add((f"{resource['type']}: {on}", values["role"], member))
     return grants
 
@@ -158,7 +168,21 @@ def test_minimal_plan_grants_this_and_no_more(minimal: dict[str, Any]) -> None:
             "trigger",
         ),
         # Pub/Sub: makes the trigger's tokens, where its agent is too old to have that right by itself.
-        ("google_service_account_iam_member: trigger", "roles/iam.serviceAccountTokenCreator", "Pub/Sub"),
+        ("google_service_account_iam_member: trigger", "roles/iam.serviceAccountOpenIdTokenCreator", "agent"),
+        # Pub/Sub: moves dead letters out of each subscription and into the one topic.
+        (
+            "google_pubsub_topic_iam_member: acme-prod registry-cleaner-dead-letters",
+            "roles/pubsub.publisher",
+            "agent",
+        ),
+        ("google_pubsub_subscription_iam_member: acme-prod registry-cleaner-gcr", "roles/pubsub.subscriber", "agent"),
+        (
+            "google_pubsub_subscription_iam_member: acme-prod registry-cleaner-requests",
+            "roles/pubsub.subscriber",
+            "agent",
+        ),
+        # Artifact Registry: announces pushes.
+        ("google_pubsub_topic_iam_member: acme-prod gcr", "roles/pubsub.publisher", "agent"),
         # build: writes its log and its image, reads the source.
         (project, "roles/logging.logWriter", "build"),
         (f"{repository} us-central1 registry-cleaner-image", "roles/artifactregistry.writer", "build"),
