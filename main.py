@@ -53,9 +53,17 @@ _function = _start()
 def prune(event: CloudEvent) -> None:
     """Handle one message; it is delivered again if this raises."""
     if flask.has_request_context():
+        _restore_attempt(event)
         flask.g.is_event = True
     with _traced(event.get("source")):
         _function.handle(event)
+
+
+def _restore_attempt(event: CloudEvent) -> None:
+    """Add the number of the delivery to the data of ``event``: functions-framework drops it from a push request."""
+    body = flask.request.get_json(silent=True)
+    if isinstance(event.data, dict) and isinstance(body, dict) and "deliveryAttempt" in body:
+        event.data["deliveryAttempt"] = body["deliveryAttempt"]
 
 
 def _respond(error: Exception) -> ResponseReturnValue:

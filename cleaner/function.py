@@ -101,24 +101,27 @@ class Function:
             logger.error("message rejected", extra={"reason": str(error)})
             return
         published = delivery.published or parse_time(event.get("time")) or arrived
+        severity = logging.ERROR if delivery.is_overdue(arrived) else logging.WARNING
         match delivery.notification:
             case Removed():
                 logger.debug("deletion announced")
             case SweepRequest(root):
-                self._sweep(root, published, deadline)
+                self._sweep(root, published, deadline, severity)
             case Pushed(repository, named):
-                self._prune(repository, named, published, deadline)
+                self._prune(repository, named, published, deadline, severity)
             case PruneRequest(repository):
-                self._prune(repository, NOTHING_NAMED, published, deadline)
+                self._prune(repository, NOTHING_NAMED, published, deadline, severity)
 
-    def _prune(self, repository: Repository, named: Named, published: datetime, deadline: float) -> None:
+    def _prune(
+        self, repository: Repository, named: Named, published: datetime, deadline: float, severity: int
+    ) -> None:
         facts = {"repository": str(repository)}
         policy = find_policy(self._settings.policies, repository)
         if policy is None:
             logger.info("no policy matches", extra=facts)
             return
         with (
-            _log_outcome("prune failed", "prune interrupted", facts),
+            _log_outcome("prune failed", "prune interrupted", severity, facts),
             self._prunes.lease(repository, named, deadline) as lease,
         ):
             if lease.is_covered(published):
@@ -144,12 +147,12 @@ class Function:
                 raise
             lease.record_success(began)
 
-    def _sweep(self, root: Repository, published: datetime, deadline: float) -> None:
+    def _sweep(self, root: Repository, published: datetime, deadline: float, severity: int) -> None:
         from cleaner.engine.sweep import find_repositories, request_prunes
 
         facts = {"root": str(root)}
         with (
-            _log_outcome("sweep failed", "sweep interrupted", facts),
+            _log_outcome("sweep failed", "sweep interrupted", severity, facts),
             self._sweeps.lease(root, NOTHING_NAMED, deadline) as lease,
         ):
             if lease.is_covered(published):
@@ -172,10 +175,10 @@ class Function:
 
 
 @contextmanager
-def _log_outcome(failed: str, interrupted: str, facts: Mapping[str, object]) -> Iterator[None]:
+def _log_outcome(failed: str, interrupted: str, severity: int, facts: Mapping[str, object]) -> Iterator[None]:
     """Log the error that ends the context, and raise it again only if another delivery may succeed.
 
-    ``failed`` is the message for a permanent error, ``interrupted`` for a transient one.
+    ``failed`` is the message for a permanent error, ``interrupted`` for a transient one, which has ``severity``.
     """
     try:
         yield
@@ -188,5 +191,5 @@ def _log_outcome(failed: str, interrupted: str, facts: Mapping[str, object]) -> 
     except PermanentError as error:
         logger.error(failed, extra={**facts, "error": str(error)})
     except TransientError as error:
-        logger.warning(interrupted, extra={**facts, "error": str(error)})
+        logger.log(severity, interrupted, extra={**facts, "error": str(error)})
         raise

@@ -9,7 +9,7 @@ import base64
 import binascii
 from collections.abc import Iterator, Mapping, Set as AbstractSet
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -26,6 +26,12 @@ from cleaner.core.times import parse_time
 
 # Two references have at most 2 * (255 + 128) characters; a notification is never ten times as long.
 DATA_MAX_CHARS = 16 * 1024
+
+# A message that ends without success is an error from this delivery on; where Pub/Sub does not count the deliveries,
+# which it does for a subscription with a dead-letter topic, from this age on.  With a backoff of 10 s, doubled each
+# time, and runs of up to 500 s, the fifth delivery begins between 3 and 40 minutes after the first.
+OVERDUE_ATTEMPT = 5
+OVERDUE_AGE = timedelta(hours=1)
 
 # A notification is flat.  How deep a document the parser can read depends on Python's version.
 BRACKETS_MAX = 64
@@ -68,10 +74,20 @@ Notification = Pushed | Removed | PruneRequest | SweepRequest
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """One delivered message and when it was published (aware UTC; None if unknown)."""
+    """One delivery of a message, when the message was published (aware UTC), and how often it has been delivered.
+
+    The last two are None if unknown.
+    """
 
     notification: Notification
     published: datetime | None
+    attempt: int | None = None
+
+    def is_overdue(self, now: datetime) -> bool:
+        """Return whether the message has been delivered so often, or is so old, that somebody has to look at it."""
+        if self.attempt is not None:
+            return self.attempt >= OVERDUE_ATTEMPT
+        return self.published is not None and now - self.published >= OVERDUE_AGE
 
 
 class _Data(msgspec.Struct):
@@ -85,7 +101,7 @@ _decoder = msgspec.json.Decoder(_Data)
 
 
 def parse_delivery(body: object, source: str, *, insecure: AbstractSet[str], requests_topic: str) -> Delivery:
-    """Return the message in a CloudEvent's body ``{"message": {"data": BASE64, …}}``.
+    """Return the message in a CloudEvent's body ``{"message": {"data": BASE64, …}, "deliveryAttempt": N}``.
 
     ``source`` is the source of the CloudEvent.  ``PRUNE`` and ``SWEEP`` are accepted only from ``requests_topic``,
     ``projects/P/topics/T``; from nowhere if that is empty.
@@ -100,7 +116,12 @@ def parse_delivery(body: object, source: str, *, insecure: AbstractSet[str], req
     from_operator = bool(requests_topic) and source == f"//pubsub.googleapis.com/{requests_topic}"
     if isinstance(notification, PruneRequest | SweepRequest) and not from_operator:
         raise InvalidNotification("PRUNE and SWEEP are accepted only from the topic REQUESTS_TOPIC")
-    return Delivery(notification, parse_time(message.get("publishTime")))
+    attempt = body.get("deliveryAttempt") if isinstance(body, Mapping) else None
+    return Delivery(
+        notification,
+        parse_time(message.get("publishTime")),
+        attempt if isinstance(attempt, int) and attempt > 0 else None,
+    )
 
 
 def parse_data(data: bytes, insecure: AbstractSet[str] = frozenset()) -> Notification:

@@ -47,9 +47,17 @@ _ids = itertools.count(1)
 
 
 def envelope(
-    data: bytes, shape: Shape = Shape.EMULATOR, *, project: str = "demo", published: datetime | None = None
+    data: bytes,
+    shape: Shape = Shape.EMULATOR,
+    *,
+    project: str = "demo",
+    published: datetime | None = None,
+    attempt: int | None = None,
 ) -> dict[str, object]:
-    """The push request's body for one message, spelled as the sender of ``shape`` does."""
+    """The push request's body for one message, spelled as the sender of ``shape`` does.
+
+    ``attempt`` is the number of the delivery, which Pub/Sub counts if the subscription has a dead-letter topic.
+    """
     number = str(next(_ids))
     time_ = (published or datetime.now(UTC)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     message: dict[str, object] = {"data": base64.b64encode(data).decode(), "messageId": number, "publishTime": time_}
@@ -58,8 +66,8 @@ def envelope(
     if shape is not Shape.EVENTARC:
         message |= {"message_id": number, "publish_time": time_}
     document: dict[str, object] = {"message": message, "subscription": f"projects/{project}/subscriptions/push"}
-    if shape is Shape.PUSH:
-        document["deliveryAttempt"] = 1
+    if attempt is not None:
+        document["deliveryAttempt"] = attempt
     return document
 
 
@@ -70,9 +78,10 @@ def request_of(
     topic: str = TOPIC,
     project: str = "demo",
     published: datetime | None = None,
+    attempt: int | None = None,
 ) -> tuple[str, dict[str, str], bytes]:
     """Path, headers and body of the POST that delivers one message."""
-    document = envelope(data, shape, project=project, published=published)
+    document = envelope(data, shape, project=project, published=published, attempt=attempt)
     headers = {"Content-Type": "application/json"}
     if shape is Shape.EVENTARC:
         headers |= cloudevent_headers(topic, project)

@@ -56,9 +56,11 @@ class Served:
         *,
         topic: str = "gcr",
         published: datetime | None = None,
+        attempt: int | None = None,
     ) -> int:
         """Deliver one message; return the status of the answer."""
-        return self.post(*request_of(json.dumps(document).encode(), shape, topic=topic, published=published))
+        data = json.dumps(document).encode()
+        return self.post(*request_of(data, shape, topic=topic, published=published, attempt=attempt))
 
     def push(self, shape: Shape = Shape.EVENTARC) -> int:
         """Deliver the notification of a push."""

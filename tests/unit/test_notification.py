@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from cleaner.core.errors import InvalidNotification
 from cleaner.core.notification import (
     DATA_MAX_CHARS,
+    OVERDUE_AGE,
+    OVERDUE_ATTEMPT,
     Delivery,
     Named,
     Notification,
@@ -392,3 +394,43 @@ def test_malformed_publish_time_is_none(text: object) -> None:
 def test_message_without_a_publish_time_has_none() -> None:
     """The caller may use the CloudEvent's time."""
     assert delivered({"action": "DELETE"}).published is None
+
+
+# --- How often, and how old
+
+
+@pytest.mark.parametrize(
+    ("number", "attempt"),
+    [(1, 1), (5, 5), (100, 100), (0, None), (-1, None), ("5", None), (5.5, None), (None, None), ([5], None)],
+)
+def test_attempt_is_the_number_of_the_delivery(number: object, attempt: int | None) -> None:
+    """Pub/Sub counts from 1; anything else counts as unknown."""
+    body = {"message": {"data": encoded({"action": "DELETE"})}, "deliveryAttempt": number}
+
+    assert parse_delivery(body, PUSHES, insecure=frozenset(), requests_topic="").attempt == attempt
+
+
+NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "age", "overdue"),
+    [
+        (OVERDUE_ATTEMPT, None, True),
+        (OVERDUE_ATTEMPT - 1, None, False),
+        # The count decides where there is one: a message may have waited for an instance.
+        (1, 2 * OVERDUE_AGE, False),
+        (OVERDUE_ATTEMPT, SECOND, True),
+        (None, OVERDUE_AGE, True),
+        (None, OVERDUE_AGE - SECOND, False),
+        (None, None, False),
+        # A clock may be behind.
+        (None, -OVERDUE_AGE, False),
+    ],
+)
+def test_overdue_by_attempts_or_else_by_age(attempt: int | None, age: timedelta | None, *, overdue: bool) -> None:
+    """From the fifth delivery on, and from an hour on where deliveries are not counted."""
+    delivery = Delivery(Removed(), NOW - age if age is not None else None, attempt)
+
+    assert delivery.is_overdue(NOW) == overdue

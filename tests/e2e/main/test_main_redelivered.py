@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from cloudevents.http import CloudEvent
 
 from cleaner.core.errors import TransientError
 from tests.emulator.faults import Status
-from tests.support.deliveries import envelope
+from tests.support.deliveries import Shape, envelope
 from tests.support.served import Kitchen
 
 
@@ -85,3 +85,37 @@ def test_a_time_limit_is_delivered_again(kitchen: Kitchen) -> None:
     (finished,) = served.logged("prune finished")
     assert finished["deleted"] == 30 - len(served.left())
     assert len(served.logged("prune interrupted", severity="WARNING")) == 1
+
+
+@pytest.mark.parametrize("shape", Shape)
+@pytest.mark.parametrize(
+    ("attempt", "age", "severity"),
+    [
+        (4, timedelta(hours=2), "WARNING"),
+        (5, timedelta(0), "ERROR"),
+        (None, timedelta(minutes=59), "WARNING"),
+        (None, timedelta(minutes=61), "ERROR"),
+    ],
+)
+def test_the_fifth_failure_of_a_message_is_an_error(
+    kitchen: Kitchen, shape: Shape, attempt: int | None, age: timedelta, severity: str
+) -> None:
+    """An alert looks for errors; what may pass with the next delivery is none yet."""
+    served = kitchen.serve(TIME_LIMIT="0.1")
+    served.emulator.faults.add(Status(503), kind="tags_list")
+    document = {"action": "INSERT", "tag": f"{served.repository}:latest"}
+
+    assert served.send(document, shape, published=datetime.now(UTC) - age, attempt=attempt) == 500
+
+    assert len(served.logged("prune interrupted", severity=severity)) == 1
+
+
+def test_a_sweep_that_fails_for_the_fifth_time_is_an_error(kitchen: Kitchen) -> None:
+    """A sweep is told of as a run is."""
+    served = kitchen.serve(TIME_LIMIT="0.1", REQUESTS_TOPIC="projects/demo/topics/requests")
+    served.emulator.faults.add(Status(503), kind="tags_list")
+    document = {"action": "SWEEP", "repository": served.emulator.name("acme")}
+
+    assert served.send(document, Shape.PUSH, topic="requests", attempt=5) == 500
+
+    assert len(served.logged("sweep interrupted", severity="ERROR")) == 1

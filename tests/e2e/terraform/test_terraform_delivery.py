@@ -54,7 +54,7 @@ def _deliver(function: FunctionProcess, subscription: Mapping[str, Any], message
     """Push one message as Pub/Sub does for ``subscription``; return the status of the response."""
     (push,) = subscription["push_config"]
     assert not push["no_wrapper"], "the message would arrive without its envelope"
-    document = envelope(json.dumps(message).encode(), Shape.PUSH)
+    document = envelope(json.dumps(message).encode(), Shape.PUSH, attempt=1)
     document["subscription"] = f"projects/{subscription['project']}/subscriptions/{subscription['name']}"
     path = urlsplit(push["push_endpoint"]).path
     return requests.post(function.url + path, json=document, timeout=DEADLINE_S).status_code
