@@ -329,7 +329,7 @@ variable "observability" {
 }
 
 variable "notification_channels" {
-  description = "Where alerts go: names of Cloud Monitoring notification channels, `projects/P/notificationChannels/N`.  Empty: alerts show in the console only."
+  description = "Where alerts go: names of Cloud Monitoring notification channels, `projects/P/notificationChannels/N`.  Without these and `notification_emails`, alerts show in the console only."
   type        = list(string)
   default     = []
   nullable    = false
@@ -337,5 +337,28 @@ variable "notification_channels" {
   validation {
     condition     = alltrue([for channel in var.notification_channels : can(regex("^projects/[^/]+/notificationChannels/[^/]+$", channel))])
     error_message = "notification_channels: must be projects/P/notificationChannels/N, as `gcloud alpha monitoring channels list` names them."
+  }
+}
+
+variable "notification_emails" {
+  description = "Addresses that alerts are sent to, beside `notification_channels`."
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for address in var.notification_emails : can(regex("^[^@\\s]+@[^@\\s]+\\.[^@\\s]+$", address))])
+    error_message = "notification_emails: must be e-mail addresses."
+  }
+}
+
+variable "alert_deletions_per_hour" {
+  description = "An alert is raised when more manifests than this are deleted in an hour, in all repositories together.  Null: no such alert."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.alert_deletions_per_hour == null || try(var.alert_deletions_per_hour >= 0 && floor(var.alert_deletions_per_hour) == var.alert_deletions_per_hour, false)
+    error_message = "alert_deletions_per_hour: must be a whole number of at least 0, or null."
   }
 }

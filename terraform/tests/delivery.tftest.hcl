@@ -1,4 +1,4 @@
-# Who delivers what where.  Applied, so that the function has an address and the project a number.
+# Who delivers what where, and whom alerts reach.  Applied, so that the function has an address and the project a number.
 
 mock_provider "google" {}
 mock_provider "archive" {}
@@ -10,6 +10,9 @@ variables {
   repositories = ["us-docker.pkg.dev/acme-prod/apps"]
   policies     = [{ repositories = ["us-docker.pkg.dev/acme-prod/apps/**"], untagged = { keep = 1 } }]
   dry_run      = false
+
+  notification_channels = ["projects/acme-prod/notificationChannels/1"]
+  notification_emails   = ["ops@example.com", "oncall@example.com"]
 }
 
 run "delivery" {
@@ -73,5 +76,21 @@ run "delivery" {
   assert {
     condition     = google_pubsub_topic_iam_member.run.member == google_service_account.run.member && google_pubsub_topic_iam_member.run.topic == "registry-cleaner-requests"
     error_message = "the function may publish requests"
+  }
+
+  assert {
+    condition = (
+      { for address, channel in google_monitoring_notification_channel.email : address => channel.labels } == {
+        "ops@example.com"    = tomap({ email_address = "ops@example.com" })
+        "oncall@example.com" = tomap({ email_address = "oncall@example.com" })
+      }
+      && alltrue([
+        for alert in google_monitoring_alert_policy.this : toset(alert.notification_channels) == setunion(
+          ["projects/acme-prod/notificationChannels/1"],
+          [for channel in google_monitoring_notification_channel.email : channel.id],
+        )
+      ])
+    )
+    error_message = "each alert reaches the given channels and addresses"
   }
 }

@@ -47,6 +47,10 @@ run "refuses_a_wrong_value_of_each" {
     log_level     = "TRACE"
     # a channel by its address
     notification_channels = ["ops@example.com"]
+    # an address by its channel
+    notification_emails = ["projects/acme-prod/notificationChannels/1"]
+    # half a deletion
+    alert_deletions_per_hour = 0.5
   }
 
   expect_failures = [
@@ -65,6 +69,8 @@ run "refuses_a_wrong_value_of_each" {
     var.timeout_seconds,
     var.log_level,
     var.notification_channels,
+    var.notification_emails,
+    var.alert_deletions_per_hour,
   ]
 }
 

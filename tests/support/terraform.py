@@ -63,6 +63,9 @@ EVERYTHING: Mapping[str, Any] = {
     "timeout_seconds": 300,
     "time_limit_seconds": 240,
     "log_level": "DEBUG",
+    "notification_channels": ["projects/acme-ops/notificationChannels/1"],
+    "notification_emails": ["ops@example.com"],
+    "alert_deletions_per_hour": 500,
 }
 
 # Terraform's time grows faster than the number of modules.
