@@ -29,7 +29,8 @@ DATA_MAX_CHARS = 16 * 1024
 
 # A message that ends without success is an error from this delivery on; where Pub/Sub does not count the deliveries,
 # which it does for a subscription with a dead-letter topic, from this age on.  With a backoff of 10 s, doubled each
-# time, and runs of up to 500 s, the fifth delivery begins between 3 and 40 minutes after the first.
+# time, and runs of up to 500 s, the fifth delivery begins between 3 and 40 minutes after the first.  Deliveries that
+# Cloud Run refuses while every instance is busy count, too.
 OVERDUE_ATTEMPT = 5
 OVERDUE_AGE = timedelta(hours=1)
 
