@@ -57,6 +57,11 @@ def decode_yaml(text: str) -> object:
         raise InvalidYaml(f"{where}{': '.join(filter(None, (error.context, error.problem)))}") from error
     except yaml.YAMLError as error:
         raise InvalidYaml(str(error)) from error
+    except InvalidYaml:
+        raise
+    except (ValueError, OverflowError) as error:
+        # An escape that is no character, or a version of thousands of digits.
+        raise InvalidYaml(str(error)) from error
 
 
 class _Decoder:

@@ -262,6 +262,18 @@ def test_deeply_nested_document(operator: Operator, tmp_path: Path, name: str, t
     assert (ended.code, one_line(ended).startswith(f"error: {path}: ")) == (2, True)
 
 
+@pytest.mark.parametrize("text", [r'- "\U00110000"', r'- "\UFFFFFFFF"', "%YAML 1." + "9" * 5000 + "\n---\n- a"])
+def test_what_yaml_cannot_hold_is_an_error(operator: Operator, tmp_path: Path, text: str) -> None:
+    """An escape that is no character, and a version with thousands of digits."""
+    path = tmp_path / "policies.yaml"
+    path.write_text(text)
+
+    ended = operator.plan("--policies", str(path))
+
+    assert ended.code == 2
+    assert one_line(ended).startswith(f"error: {path}: ")
+
+
 def test_flow_levels_of_yaml_are_limited(operator: Operator, tmp_path: Path) -> None:
     """PyYAML could read some hundred open brackets, and would take seconds for some thousand."""
     path = tmp_path / "p.yaml"
