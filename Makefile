@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 CHECKOV := .venv-checkov/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit format schema bench chaos verify-google clean
+.PHONY: help setup demo run test check unit format schema bench chaos verify-google clean
 
 help: ## Show what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 15
@@ -18,6 +18,9 @@ setup: $(READY) ## Make the virtual environment.
 
 demo: $(READY) ## Show a push being pruned, locally and on its own.
 	@$(VENV)/bin/python -m tests.demo
+
+run: $(READY) ## Start a registry and the function, and print how to send it messages.
+	@$(VENV)/bin/python -m tests.local
 
 test: check unit ## Check everything: format, lint, types, tests, Terraform.
 

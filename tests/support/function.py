@@ -17,13 +17,18 @@ class FunctionProcess(Server):
     """The function, served by functions-framework as Google does, with these settings and no others."""
 
     def __init__(
-        self, settings: Mapping[str, str], *, port: int | None = None, signature: str = "cloudevent"
+        self,
+        settings: Mapping[str, str],
+        *,
+        port: int | None = None,
+        signature: str = "cloudevent",
+        shows: bool = False,
     ) -> None:
         self.port = port or free_port()
         environment = inherited() | {"PYTHONUNBUFFERED": "1", **settings}
         options = ["--target", "prune", "--signature-type", signature, "--host", "127.0.0.1"]
         command = [sys.executable, "-m", "functions_framework", *options, "--port", str(self.port)]
-        super().__init__("functions-framework", command, environment)
+        super().__init__("functions-framework", command, environment, shows=shows)
 
     @property
     def url(self) -> str:
