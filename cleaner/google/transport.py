@@ -38,7 +38,7 @@ _RETRIED = frozenset({408, TOO_MANY_REQUESTS, 500, 502, 503, 504})
 ANONYMOUS = ""
 
 # RFC 9110, "WWW-Authenticate": one of several challenges, separated by commas.
-_BEARER_CHALLENGE = re.compile(r"(?:^|,)\s*bearer(?:\s|$)", re.IGNORECASE)
+_BEARER_CHALLENGE = re.compile(r"(?:.*,)?\s*bearer(?:\s.*)?", re.IGNORECASE | re.DOTALL)
 _MIN_TIMEOUT_S = 1.0
 _RETRY_AFTER_DIGITS_MAX = 6
 # How many runs of one host side by side have their connections kept; connections beyond those are closed after use.
@@ -57,7 +57,7 @@ class Response(msgspec.Struct, frozen=True):
     def is_challenged(self) -> bool:
         """Whether it is a 401 that says where a token is to be had (RFC 6750, "WWW-Authenticate")."""
         challenges = self.headers.get("WWW-Authenticate", "")
-        return self.status == UNAUTHORIZED and _BEARER_CHALLENGE.search(challenges) is not None
+        return self.status == UNAUTHORIZED and _BEARER_CHALLENGE.fullmatch(challenges) is not None
 
 
 class HasStatus(Protocol):

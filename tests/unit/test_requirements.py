@@ -24,6 +24,7 @@ EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 IMPORTED_AS = {
     "google-auth": "google.auth",
     "google-cloud-artifact-registry": "google.cloud.artifactregistry_v1",
+    "google-cloud-monitoring-dashboards": "google.cloud.monitoring_dashboard_v1",
     "google-cloud-pubsub": "google.cloud.pubsub_v1",
 }
 # Flask loads it for itself.
