@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 CHECKOV := .venv-checkov/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check unit format schema bench chaos verify-google clean
+.PHONY: help setup demo run test check unit format schema bench chaos verify-google requirements clean
 
 help: ## Show what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 15
@@ -49,6 +49,12 @@ format: $(READY) ## Format the code and mend what lint can mend.
 	$(VENV)/bin/ruff check --fix --quiet .
 	$(VENV)/bin/ruff format .
 
+# For the Python and the platform of the function.  What is pinned already stays, unless UPGRADE=1.
+requirements: $(READY) ## Pin what is deployed, with hashes, from the dependencies in pyproject.toml.
+	$(VENV)/bin/uv pip compile --quiet --generate-hashes --python-version 3.13 --python-platform x86_64-manylinux_2_28 \
+		--only-binary :all: --no-emit-index-url --custom-compile-command 'make requirements' $(if $(UPGRADE),--upgrade) \
+		--output-file requirements.txt pyproject.toml
+
 schema: $(READY) ## Write the JSON Schema of policies.
 	$(VENV)/bin/python -m cleaner.schema > cleaner/policies.schema.json
 
@@ -58,6 +64,7 @@ clean: ## Remove what the other targets made.
 $(READY): pyproject.toml requirements.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,dev]'
 	@touch $@
 

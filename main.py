@@ -23,6 +23,7 @@ try:
     from cleaner import logs
     from cleaner.core.errors import ConfigurationError, TransientError
     from cleaner.function import Function
+    from cleaner.release import VERSION
     from cleaner.settings import Settings
 finally:
     gc.enable()
@@ -43,7 +44,15 @@ def _start() -> Function:
     logs.configure(settings.log_level)
     # functions-framework takes WORKERS for its number of processes, whose runs would not be coalesced.
     os.environ.pop("WORKERS", None)
-    return Function(settings)
+    function = Function(settings)
+    facts = {
+        "version": VERSION,
+        "policies": len(settings.policies),
+        "dry_run": settings.dry_run,
+        "running_scopes": settings.running_scopes,
+    }
+    logging.getLogger(logs.LOGGER).info("ready", extra=facts)
+    return function
 
 
 _function = _start()

@@ -38,6 +38,8 @@ class Served:
     client: FlaskClient
     capture: pytest.CaptureFixture[str]
     call: Callable[[CloudEvent], None]
+    # What was logged at the start, and since then.
+    started: list[dict[str, object]]
     log: list[dict[str, object]] = field(default_factory=list)
 
     @property
@@ -46,7 +48,7 @@ class Served:
 
     def post(self, path: str, headers: Mapping[str, str], body: bytes) -> int:
         status = self.client.post(path, headers=dict(headers), data=body).status_code
-        self.log += [json.loads(line) for line in self.capture.readouterr().out.splitlines()]
+        self.log += _records(self.capture)
         return status
 
     def send(
@@ -114,4 +116,9 @@ class Kitchen:
             self.monkeypatch.setenv(name, value)
         create_app: Callable[..., flask.Flask] = functions_framework.create_app
         app = create_app("prune", str(ROOT / "main.py"), "cloudevent")
-        return Served(self.emulator, app.test_client(), self.capture, sys.modules["main"].prune)
+        call = sys.modules["main"].prune
+        return Served(self.emulator, app.test_client(), self.capture, call, _records(self.capture))
+
+
+def _records(capture: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    return [json.loads(line) for line in capture.readouterr().out.splitlines()]

@@ -17,7 +17,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "cleaner.engine": ("cleaner.core", "cleaner.google"),
     **dict.fromkeys(EDGE, ("cleaner.core", "cleaner.google", "cleaner.engine", *EDGE)),
     "cleaner.cli": ("cleaner.core", "cleaner.google", "cleaner.engine", "cleaner.settings", "cleaner.logs"),
-    "main": ("cleaner.core", *EDGE),
+    "main": ("cleaner.core", "cleaner.release", *EDGE),
+    "cleaner.release": (),
     "cleaner.schema": ("cleaner.core",),
     "cleaner.__main__": ("cleaner.cli",),
 }

@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from cleaner.release import VERSION
 from tests.emulator.faults import Status
 from tests.support.deliveries import Shape, request_of
 from tests.support.served import Kitchen
@@ -75,6 +76,15 @@ def test_an_invalid_setting_does_not_start(kitchen: Kitchen, name: str, value: s
     record = json.loads(line)
     assert record["severity"] == "CRITICAL"
     assert named in record["error"]
+
+
+def test_start_logs_the_version_and_what_is_configured(kitchen: Kitchen) -> None:
+    """So that the log says which version did what."""
+    (ready,) = kitchen.serve(RUNNING_SCOPES="projects/acme,folders/1").started
+
+    assert (ready["severity"], ready["message"]) == ("INFO", "ready")
+    assert (ready["version"], ready["policies"]) == (VERSION, 1)
+    assert (ready["dry_run"], ready["running_scopes"]) == (False, ["projects/acme", "folders/1"])
 
 
 def test_workers_is_not_for_the_web_server(kitchen: Kitchen) -> None:
