@@ -1,31 +1,48 @@
 locals {
   root = "${path.module}/.."
 
-  # Only what is deployed: no tests, no documentation, no Terraform, no bytecode, and not the command line.
+  # Only what is deployed: no tests, no documentation, no Terraform, no bytecode, and no module that the function never
+  # imports.
   source_files = setunion(
     ["main.py", "requirements.txt"],
     setsubtract(
       fileset(local.root, "cleaner/**/*.py"),
-      setunion(["cleaner/__main__.py"], fileset(local.root, "cleaner/cli/**")),
+      setunion(["cleaner/__main__.py", "cleaner/schema.py"], fileset(local.root, "cleaner/cli/**")),
     ),
   )
 
   # Of the contents, not of the zip file: the same on every machine, and known when the plan is made.
   source_hash = sha256(jsonencode({ for file in local.source_files : file => filesha256("${local.root}/${file}") }))
+
+  # Relative to the root module, where every machine has this folder: a path that depended on where this module or its
+  # caller lies would be a change of the object wherever it differs.
+  archive = "${path.root}/.terraform/${var.name}-source/${local.source_hash}.zip"
+
+  version = regex("VERSION = \"([0-9.]+)\"", file("${local.root}/cleaner/release.py"))[0]
+}
+
+# Changes with the code, and so puts the archive off to the apply.
+resource "terraform_data" "source" {
+  triggers_replace = local.source_hash
 }
 
 data "archive_file" "source" {
   type        = "zip"
-  output_path = "${path.module}/build/${var.name}.zip"
+  output_path = local.archive
 
   dynamic "source" {
     for_each = local.source_files
 
     content {
       filename = source.value
-      content  = file("${local.root}/${source.value}")
+      # No secret, but a plan would print all of it.
+      content = sensitive(file("${local.root}/${source.value}"))
     }
   }
+
+  # A data source that depends on a pending change is read by the apply, on the machine that uploads the archive.  Read by
+  # the plan, it would be missing wherever a saved plan is applied elsewhere.
+  depends_on = [terraform_data.source, google_storage_bucket.source]
 }
 
 resource "google_storage_bucket" "source" {
@@ -47,12 +64,18 @@ resource "google_storage_bucket" "source" {
 resource "google_storage_bucket_object" "source" {
   bucket = google_storage_bucket.source.name
   # A new name for new code: the function is built again exactly when something of it has changed.
-  name   = "${local.source_hash}.zip"
-  source = data.archive_file.source.output_path
+  name = "${local.source_hash}.zip"
+  # Not the data source's output_path, which is unknown to a plan that leaves the archive to the apply: an unknown source
+  # is a changed one.
+  source = local.archive
+
+  depends_on = [data.archive_file.source]
 
   lifecycle {
     # The function names the old code until it has the new.
     create_before_destroy = true
+    # The zip file's hash: it may differ between versions of the archive provider.  The name has the hash of the contents.
+    ignore_changes = [detect_md5hash]
   }
 }
 
@@ -91,7 +114,8 @@ resource "google_cloudfunctions2_function" "this" {
   location    = var.region
   name        = var.name
   description = "Prunes a container repository's old manifests on every push"
-  labels      = var.labels
+  # A label takes no dots.
+  labels = merge(var.labels, { version = replace(local.version, ".", "-") })
 
   build_config {
     runtime           = "python313"

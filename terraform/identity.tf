@@ -35,6 +35,11 @@ resource "google_cloud_run_v2_service_iam_member" "trigger" {
   name   = google_cloudfunctions2_function.this.name
   role   = "roles/run.invoker"
   member = google_service_account.trigger.member
+
+  lifecycle {
+    # A function that is replaced has a new service, on which nothing is granted.
+    replace_triggered_by = [google_cloudfunctions2_function.this.id]
+  }
 }
 
 # Pub/Sub signs in as the trigger's account with an OpenID Connect token that its service agent makes.  An agent of 8
@@ -92,6 +97,13 @@ resource "google_project_iam_member" "build_source" {
 # A grant takes a while to be known everywhere, and a build that begins before fails for good.
 resource "time_sleep" "build_rights" {
   create_duration = "60s"
+
+  # What the grants are made to and on: where one of them is new, so is its grant.
+  triggers = {
+    account = google_service_account.build.unique_id
+    bucket  = google_storage_bucket.source.id
+    image   = google_artifact_registry_repository.image.id
+  }
 
   depends_on = [
     google_project_iam_member.build_log,

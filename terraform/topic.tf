@@ -17,6 +17,19 @@ resource "google_pubsub_topic" "gcr" {
   deletion_policy = "ABANDON"
 
   depends_on = [google_project_service.this]
+
+  lifecycle {
+    # Whoever made a topic that is imported has set these; a plan would otherwise remove them.
+    ignore_changes = [
+      kms_key_name,
+      message_retention_duration,
+      message_storage_policy,
+      message_transforms,
+      schema_settings,
+      ingestion_data_source_settings,
+      tags,
+    ]
+  }
 }
 
 # Tells at plan time that the topic is missing, not in the middle of an apply.

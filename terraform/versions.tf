@@ -5,7 +5,7 @@ terraform {
   required_providers {
     google = {
       source  = "hashicorp/google"
-      version = ">= 7.33, < 8.0"
+      version = ">= 7.33, < 9.0"
     }
     archive = {
       source  = "hashicorp/archive"

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.terraform import EVERYTHING, MINIMAL, ROOT, initialise, make_plan
+from tests.support.terraform import EVERYTHING, MINIMAL, copy_module, initialise, make_plan
 
 
 @pytest.fixture(scope="session")
 def module(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the module and of what it deploys, with its providers."""
-    home = tmp_path_factory.mktemp("copy")
-    ignored = shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars*", "build", "__pycache__")
-    for folder in ("terraform", "cleaner"):
-        shutil.copytree(ROOT / folder, home / folder, ignore=ignored)
-    for file in ("main.py", "requirements.txt"):
-        shutil.copy(ROOT / file, home)
-    initialise(home / "terraform")
-    return home / "terraform"
+    home = copy_module(tmp_path_factory.mktemp("copy"))
+    initialise(home)
+    return home
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.terraform import MINIMAL, ROOT, make_plan, of_type, planned_resources, service_of
+from cleaner.release import VERSION
+from tests.support.sources import loaded_by
+from tests.support.terraform import MINIMAL, make_plan, of_type, planned_resources, service_of
 
 # Terraform starts every provider anew for every plan, and may have to download them first.
 pytestmark = pytest.mark.timeout(300)
@@ -71,19 +73,27 @@ def _grants(plan: Mapping[str, Any]) -> set[tuple[str, str, str]]:
 def _archived(plan: Mapping[str, Any]) -> Mapping[str, str]:
     """Return the archive's files: name -> text."""
     (archive,) = (
-        resource["values"]
-        for resource in plan["prior_state"]["values"]["root_module"]["resources"]
-        if resource["type"] == "archive_file"
+        change["change"]["after"] for change in plan["resource_changes"] if change["type"] == "archive_file"
     )
     return {source["filename"]: source["content"] for source in archive["source"]}
 
 
 def test_only_what_runs_is_deployed(minimal: dict[str, Any]) -> None:
-    """The archive holds the entry point, its requirements and the package without its command line."""
-    package = {path.relative_to(ROOT) for path in (ROOT / "cleaner").rglob("*.py")}
-    command_line = {path for path in package if path.parts[1] in ("cli", "__main__.py")}
-    expected = {"main.py", "requirements.txt", *map(str, package - command_line)}
-    assert set(_archived(minimal)) == expected
+    """The archive holds the entry point, its requirements, and the modules that the function may ever import."""
+    modules = {name.replace(".", "/") for name in loaded_by("main")}
+    packages = {str(folder) for module in modules for folder in Path(module).parents} - {"."}
+    assert set(_archived(minimal)) == {
+        "requirements.txt",
+        *(f"{module}.py" for module in modules),
+        *(f"{package}/__init__.py" for package in packages),
+    }
+
+
+def test_function_carries_its_version(minimal: dict[str, Any]) -> None:
+    """As a label, in which hyphens stand for the dots."""
+    (function,) = of_type(minimal, "google_cloudfunctions2_function")
+
+    assert function["labels"] == {"version": VERSION.replace(".", "-")}
 
 
 def test_what_is_deployed_starts(everything: dict[str, Any], tmp_path: Path) -> None:
@@ -107,16 +117,16 @@ def test_what_is_deployed_starts(everything: dict[str, Any], tmp_path: Path) -> 
         check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    assert {Path(file) for file in result.stdout.split()} == {
-        tmp_path / name for name in files if name.endswith(".py")
-    }
+    # The lines before are the function's log.
+    *_, loaded = result.stdout.splitlines()
+    assert {Path(file) for file in loaded.split()} == {tmp_path / name for name in files if name.endswith(".py")}
 
 
-def test_new_code_has_a_new_name(module: Path, minimal: dict[str, Any]) -> None:
-    """A change of what is deployed changes the object's name, so that the function is built again."""
+def test_new_code_has_a_new_name(module: Path, minimal: dict[str, Any], everything: dict[str, Any]) -> None:
+    """A change of what is deployed, and of nothing else, changes the object's name: the function is built again."""
     (before,) = of_type(minimal, "google_storage_bucket_object")
-    (again,) = of_type(make_plan(module, MINIMAL, "again"), "google_storage_bucket_object")
-    assert again["name"] == before["name"]
+    (same,) = of_type(everything, "google_storage_bucket_object")
+    assert same["name"] == before["name"]
 
     main = module.parent / "main.py"
     code = main.read_text()
