@@ -52,7 +52,7 @@ resource "google_pubsub_subscription" "delivery" {
     push_endpoint = "${google_cloudfunctions2_function.this.service_config[0].uri}/${each.value}"
 
     oidc_token {
-      service_account_email = google_service_account.trigger.email
+      service_account_email = local.addresses.trigger
       audience              = google_cloudfunctions2_function.this.service_config[0].uri
     }
   }
@@ -91,6 +91,8 @@ resource "google_pubsub_topic" "dead_letters" {
   project = var.project_id
   name    = "${var.name}-dead-letters"
   labels  = var.labels
+
+  kms_key_name = var.kms_key_name
 
   depends_on = [google_project_service.this]
 }

@@ -58,6 +58,14 @@ resource "google_storage_bucket" "source" {
   # It holds nothing but what the next apply would upload again.
   force_destroy = true
 
+  dynamic "encryption" {
+    for_each = var.kms_key_name[*]
+
+    content {
+      default_kms_key_name = encryption.value
+    }
+  }
+
   depends_on = [google_project_service.this]
 }
 
@@ -89,6 +97,7 @@ resource "google_artifact_registry_repository" "image" {
   description   = "Images of the function ${var.name}"
   format        = "DOCKER"
   labels        = var.labels
+  kms_key_name  = var.kms_key_name
 
   cleanup_policies {
     id     = "delete-old"
@@ -109,19 +118,41 @@ resource "google_artifact_registry_repository" "image" {
   depends_on = [google_project_service.this]
 }
 
+locals {
+  environment = merge({
+    POLICIES       = jsonencode(module.policies.policies)
+    DRY_RUN        = tostring(var.dry_run)
+    WORKERS        = tostring(var.workers)
+    TIME_LIMIT     = tostring(var.time_limit_seconds)
+    REQUESTS_TOPIC = local.requests_topic
+    LOG_LEVEL      = var.log_level
+    # The platform does not set it; the log's trace field needs it.
+    GOOGLE_CLOUD_PROJECT = var.project_id
+    # functions-framework's, 4 per CPU by default: the other messages of a push would then wait outside of the
+    # instance's threads, where they cannot be told that they are covered.
+    THREADS = tostring(var.concurrency)
+  }, length(var.running_scopes) > 0 ? { RUNNING_SCOPES = join(",", var.running_scopes) } : {})
+  # In Base64, which has four characters for three bytes: length() counts characters.
+  environment_base64 = base64encode(join("", flatten([for name, value in local.environment : [name, value]])))
+
+  direct_vpc = try(var.vpc.connector, null) == null ? var.vpc : null
+}
+
 resource "google_cloudfunctions2_function" "this" {
   project     = var.project_id
   location    = var.region
   name        = var.name
   description = "Prunes a container repository's old manifests on every push"
   # A label takes no dots.
-  labels = merge(var.labels, { version = replace(local.version, ".", "-") })
+  labels       = merge(var.labels, { version = replace(local.version, ".", "-") })
+  kms_key_name = var.kms_key_name
 
   build_config {
     runtime           = "python313"
     entry_point       = "prune"
-    service_account   = google_service_account.build.id
+    service_account   = local.accounts.build
     docker_repository = google_artifact_registry_repository.image.id
+    worker_pool       = var.worker_pool
 
     source {
       storage_source {
@@ -132,7 +163,7 @@ resource "google_cloudfunctions2_function" "this" {
   }
 
   service_config {
-    service_account_email = google_service_account.run.email
+    service_account_email = local.addresses.run
 
     # Pub/Sub of the same project counts as internal; nothing else has a reason to call it.
     ingress_settings               = "ALLOW_INTERNAL_ONLY"
@@ -145,20 +176,23 @@ resource "google_cloudfunctions2_function" "this" {
     min_instance_count               = 0
     max_instance_count               = var.max_instances
     max_instance_request_concurrency = var.concurrency
+    binary_authorization_policy      = var.binary_authorization_policy
 
-    environment_variables = merge({
-      POLICIES       = jsonencode(module.policies.policies)
-      DRY_RUN        = tostring(var.dry_run)
-      WORKERS        = tostring(var.workers)
-      TIME_LIMIT     = tostring(var.time_limit_seconds)
-      REQUESTS_TOPIC = local.requests_topic
-      LOG_LEVEL      = var.log_level
-      # The platform does not set it; the log's trace field needs it.
-      GOOGLE_CLOUD_PROJECT = var.project_id
-      # functions-framework's, 4 per CPU by default: the other messages of a push would then wait outside of the
-      # instance's threads, where they cannot be told that they are covered.
-      THREADS = tostring(var.concurrency)
-    }, length(var.running_scopes) > 0 ? { RUNNING_SCOPES = join(",", var.running_scopes) } : {})
+    vpc_connector                 = try(var.vpc.connector, null)
+    vpc_connector_egress_settings = try(var.vpc.connector, null) == null ? null : var.vpc.egress
+    direct_vpc_egress             = local.direct_vpc == null ? null : "VPC_EGRESS_${local.direct_vpc.egress}"
+
+    dynamic "direct_vpc_network_interface" {
+      for_each = local.direct_vpc[*]
+
+      content {
+        network    = direct_vpc_network_interface.value.network
+        subnetwork = direct_vpc_network_interface.value.subnetwork
+        tags       = direct_vpc_network_interface.value.tags
+      }
+    }
+
+    environment_variables = local.environment
   }
 
   # No event_trigger: that is Eventarc, whose subscription has no name to alert on, no dead letters and no retention of
@@ -173,4 +207,15 @@ resource "google_cloudfunctions2_function" "this" {
     google_folder_iam_member.running,
     google_organization_iam_member.running,
   ]
+
+  lifecycle {
+    precondition {
+      # Cloud Run functions: names and values of the environment have 32 KiB together.
+      condition = length(local.environment_base64) <= 4 * ceil(32768 / 3)
+      error_message = join(" ", [
+        "policies: too long.  The platform gives a function's environment 32 KiB, and these take",
+        "${floor(length(base64encode(local.environment.POLICIES)) * 3 / 4)} bytes as JSON.  Use wider globs, or groups of tags by one regex.",
+      ])
+    }
+  }
 }

@@ -5,17 +5,17 @@ output "function_name" {
 
 output "function_service_account" {
   description = "Address of the account that the function runs as: it reads and deletes."
-  value       = google_service_account.run.email
+  value       = local.addresses.run
 }
 
 output "trigger_service_account" {
   description = "Address of the account that delivers messages: it may invoke the function."
-  value       = google_service_account.trigger.email
+  value       = local.addresses.trigger
 }
 
 output "build_service_account" {
   description = "Address of the account that builds the function."
-  value       = google_service_account.build.email
+  value       = local.addresses.build
 }
 
 output "gcr_topic" {

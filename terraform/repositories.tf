@@ -63,7 +63,7 @@ resource "google_artifact_registry_repository_iam_member" "run" {
   project    = each.value.project
   location   = each.value.location
   repository = each.value.repository
-  member     = google_service_account.run.member
+  member     = local.members.run
 
   # The role's ID in full, which is known when the plan is made (`.id` is not), and still follows the role's creation.
   role = (
@@ -71,6 +71,14 @@ resource "google_artifact_registry_repository_iam_member" "run" {
     ? "projects/${each.value.project}/roles/${google_project_iam_custom_role.run[each.value.project].role_id}"
     : var.dry_run ? "roles/artifactregistry.reader" : "roles/artifactregistry.repoAdmin"
   )
+}
+
+module "repository" {
+  source   = "./modules/repository"
+  for_each = var.check_repositories ? local.repositories : {}
+
+  name       = each.key
+  repository = each.value
 }
 
 # -- Whether policies and repositories meet --

@@ -10,6 +10,8 @@ resource "google_pubsub_topic" "requests" {
   name    = "${var.name}-requests"
   labels  = var.labels
 
+  kms_key_name = var.kms_key_name
+
   depends_on = [google_project_service.this]
 }
 
@@ -18,7 +20,7 @@ resource "google_pubsub_topic_iam_member" "run" {
   project = var.project_id
   topic   = google_pubsub_topic.requests.name
   role    = "roles/pubsub.publisher"
-  member  = google_service_account.run.member
+  member  = local.members.run
 }
 
 # Cloud Scheduler needs no grant: it publishes as its own agent, whose role in the project comes with the API.
@@ -34,7 +36,7 @@ resource "google_pubsub_topic_iam_member" "publisher" {
 # -- Sweeps --
 
 resource "google_cloud_scheduler_job" "sweep" {
-  for_each = var.sweep_roots
+  for_each = contains(var.sweep_roots, "all") ? var.repositories : var.sweep_roots
 
   project     = var.project_id
   region      = var.region

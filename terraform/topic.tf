@@ -5,12 +5,14 @@ locals {
 }
 
 resource "google_pubsub_topic" "gcr" {
-  #checkov:skip=CKV_GCP_83:The messages name images and hold no secret; a key would have to be shared with Artifact Registry.
+  #checkov:skip=CKV_GCP_83:The messages name images and hold no secret.
   count = var.create_topic ? 1 : 0
 
   project = var.project_id
   name    = "gcr"
   labels  = var.labels
+
+  kms_key_name = var.kms_key_name
 
   # Others may have subscribed meanwhile.  A destroy forgets the topic and leaves it; prevent_destroy would instead
   # refuse to destroy the whole module.

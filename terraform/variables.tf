@@ -153,19 +153,19 @@ variable "other_gcr_projects" {
 }
 
 variable "sweep_roots" {
-  description = "What Cloud Scheduler asks to be swept: each is one of `repositories`, or a path under one.  Empty: no schedule."
+  description = "What Cloud Scheduler asks to be swept: each is one of `repositories`, or a path under one; `[\"all\"]` is every one of `repositories`.  Empty: no schedule."
   type        = set(string)
   default     = []
   nullable    = false
 
   validation {
-    condition = alltrue([
+    condition = var.sweep_roots == toset(["all"]) || alltrue([
       for root in var.sweep_roots :
       can(regex("^[a-z0-9.-]+(/[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*)+$", root)) && anytrue([
         for repository in var.repositories : startswith("${root}/", "${repository}/")
       ])
     ])
-    error_message = "sweep_roots: each must be one of repositories, or a path under one, without a slash at the end: nowhere else may the function read."
+    error_message = "sweep_roots: must be [\"all\"], or each one of repositories, or a path under one, without a slash at the end: nowhere else may the function read."
   }
 }
 

@@ -1,6 +1,13 @@
 # Who delivers what where, and whom alerts reach.  Applied, so that the function has an address and the project a number.
 
-mock_provider "google" {}
+mock_provider "google" {
+  mock_data "google_artifact_registry_repository" {
+    defaults = {
+      format = "DOCKER"
+      mode   = "STANDARD_REPOSITORY"
+    }
+  }
+}
 mock_provider "archive" {}
 mock_provider "time" {}
 
@@ -40,15 +47,15 @@ run "delivery" {
     condition = alltrue([
       for subscription in google_pubsub_subscription.delivery :
       subscription.push_config[0].oidc_token[0].audience == "https://registry-cleaner-abc-uc.a.run.app"
-      && subscription.push_config[0].oidc_token[0].service_account_email == google_service_account.trigger.email
+      && subscription.push_config[0].oidc_token[0].service_account_email == google_service_account.trigger[0].email
     ])
     error_message = "delivered as the trigger's account, for the service's address"
   }
 
   assert {
     condition = (
-      google_cloud_run_v2_service_iam_member.trigger.member == google_service_account.trigger.member
-      && google_service_account_iam_member.trigger.service_account_id == google_service_account.trigger.name
+      google_cloud_run_v2_service_iam_member.trigger.member == "serviceAccount:${google_service_account.trigger[0].email}"
+      && endswith(google_service_account_iam_member.trigger.service_account_id, "/${google_service_account.trigger[0].email}")
       && google_service_account_iam_member.trigger.role == "roles/iam.serviceAccountOpenIdTokenCreator"
       && google_service_account_iam_member.trigger.member == "serviceAccount:service-123456789012@gcp-sa-pubsub.iam.gserviceaccount.com"
     )
@@ -74,8 +81,16 @@ run "delivery" {
   }
 
   assert {
-    condition     = google_pubsub_topic_iam_member.run.member == google_service_account.run.member && google_pubsub_topic_iam_member.run.topic == "registry-cleaner-requests"
+    condition     = google_pubsub_topic_iam_member.run.member == "serviceAccount:${google_service_account.run[0].email}" && google_pubsub_topic_iam_member.run.topic == "registry-cleaner-requests"
     error_message = "the function may publish requests"
+  }
+
+  assert {
+    condition = google_project_iam_member.build_source.condition[0].expression == join(" || ", [
+      "resource.name == \"projects/_/buckets/gcf-v2-sources-123456789012-us-central1\"",
+      "resource.name.startsWith(\"projects/_/buckets/gcf-v2-sources-123456789012-us-central1/\")",
+    ])
+    error_message = "the build reads the one bucket in which the platform keeps the source"
   }
 
   assert {

@@ -1,6 +1,13 @@
 # What is planned for each way to use the module.  Nothing is created and nobody is asked: the providers are mocks.
 
-mock_provider "google" {}
+mock_provider "google" {
+  mock_data "google_artifact_registry_repository" {
+    defaults = {
+      format = "DOCKER"
+      mode   = "STANDARD_REPOSITORY"
+    }
+  }
+}
 mock_provider "archive" {}
 mock_provider "time" {}
 
@@ -166,6 +173,89 @@ run "minimal" {
   assert {
     condition     = alltrue([for service in google_project_service.this : !service.disable_on_destroy])
     error_message = "a destroy leaves the APIs on"
+  }
+}
+
+run "organisation_policies" {
+  command = plan
+
+  variables {
+    running_scopes   = ["folders/123", "organizations/456"]
+    running_role     = "organizations/456/roles/runningImages"
+    use_custom_role  = false
+    kms_key_name     = "projects/acme-keys/locations/us-central1/keyRings/cleaner/cryptoKeys/cleaner"
+    vpc              = { network = "default", tags = ["cleaner"], egress = "ALL_TRAFFIC" }
+    service_accounts = { run = "run@acme-prod.iam.gserviceaccount.com", trigger = "deliver@acme-prod.iam.gserviceaccount.com", build = "build@acme-prod.iam.gserviceaccount.com" }
+    worker_pool      = "projects/acme-prod/locations/us-central1/workerPools/private"
+
+    binary_authorization_policy = "projects/acme-prod/platforms/cloudRun/policies/signed"
+  }
+
+  override_resource {
+    target          = google_storage_bucket.source
+    override_during = plan
+    values          = { project_number = 123456789012 }
+  }
+
+  assert {
+    condition = toset([
+      google_cloudfunctions2_function.this.kms_key_name,
+      google_pubsub_topic.gcr[0].kms_key_name,
+      google_pubsub_topic.requests.kms_key_name,
+      google_pubsub_topic.dead_letters.kms_key_name,
+      google_storage_bucket.source.encryption[0].default_kms_key_name,
+      google_artifact_registry_repository.image.kms_key_name,
+    ]) == toset([var.kms_key_name])
+    error_message = "one key for all that holds data"
+  }
+
+  assert {
+    condition     = endswith(google_project_iam_member.build_source.condition[0].expression, " || resource.name.startsWith(\"projects/_/buckets/gcf-v2-sources-123456789012-us-central1-\")")
+    error_message = "the platform's bucket for a key has a longer name"
+  }
+
+  assert {
+    condition = (
+      google_cloudfunctions2_function.this.service_config[0].direct_vpc_egress == "VPC_EGRESS_ALL_TRAFFIC"
+      && google_cloudfunctions2_function.this.service_config[0].direct_vpc_network_interface[0].network == "default"
+      && google_cloudfunctions2_function.this.service_config[0].direct_vpc_network_interface[0].tags == tolist(["cleaner"])
+      && google_cloudfunctions2_function.this.service_config[0].vpc_connector == null
+    )
+    error_message = "requests leave by the network"
+  }
+
+  assert {
+    condition = (
+      length(google_service_account.run) + length(google_service_account.trigger) + length(google_service_account.build) == 0
+      && google_cloudfunctions2_function.this.service_config[0].service_account_email == "run@acme-prod.iam.gserviceaccount.com"
+      && google_cloudfunctions2_function.this.build_config[0].service_account == "projects/acme-prod/serviceAccounts/build@acme-prod.iam.gserviceaccount.com"
+      && google_cloud_run_v2_service_iam_member.trigger.member == "serviceAccount:deliver@acme-prod.iam.gserviceaccount.com"
+      && google_service_account_iam_member.trigger.service_account_id == "projects/acme-prod/serviceAccounts/deliver@acme-prod.iam.gserviceaccount.com"
+      && alltrue([for subscription in google_pubsub_subscription.delivery : subscription.push_config[0].oidc_token[0].service_account_email == "deliver@acme-prod.iam.gserviceaccount.com"])
+      && google_project_iam_member.build_log.member == "serviceAccount:build@acme-prod.iam.gserviceaccount.com"
+    )
+    error_message = "existing accounts are granted what created ones would be"
+  }
+
+  assert {
+    condition = (
+      google_cloudfunctions2_function.this.service_config[0].binary_authorization_policy == var.binary_authorization_policy
+      && google_cloudfunctions2_function.this.build_config[0].worker_pool == var.worker_pool
+    )
+    error_message = "passed on as they are"
+  }
+
+  assert {
+    condition = toset(concat(
+      [for grant in google_project_iam_member.running : "${grant.project} ${grant.role}"],
+      [for grant in google_folder_iam_member.running : "${grant.folder} ${grant.role}"],
+      [for grant in google_organization_iam_member.running : "${grant.org_id} ${grant.role}"],
+      )) == toset([
+      "acme-prod roles/serviceusage.serviceUsageConsumer",
+      "folders/123 organizations/456/roles/runningImages",
+      "456 organizations/456/roles/runningImages",
+    ])
+    error_message = "the organisation's own role on it and on its folders, and the quota in the function's project alone"
   }
 }
 
@@ -335,28 +425,38 @@ run "running_scopes" {
 
   variables {
     running_scopes = ["projects/acme-prod", "projects/example.com:legacy-app", "folders/123", "organizations/456"]
+    sweep_roots    = ["all"]
+  }
+
+  assert {
+    condition = { for project, role in google_project_iam_custom_role.running : project => [role.role_id, role.permissions] } == {
+      "acme-prod"              = ["registry_cleaner_running", toset(["cloudasset.assets.listResource", "serviceusage.services.use"])]
+      "example.com:legacy-app" = ["registry_cleaner_running_${substr(sha256("acme-prod"), 0, 8)}", toset(["cloudasset.assets.listResource"])]
+    }
+    error_message = "listing on each project, the quota in the function's own"
   }
 
   assert {
     condition = toset([for grant in google_project_iam_member.running : "${grant.project} ${grant.role}"]) == toset([
-      "acme-prod roles/cloudasset.viewer", "acme-prod roles/serviceusage.serviceUsageConsumer",
-      "example.com:legacy-app roles/cloudasset.viewer", "example.com:legacy-app roles/serviceusage.serviceUsageConsumer",
+      "acme-prod projects/acme-prod/roles/registry_cleaner_running",
+      "example.com:legacy-app projects/example.com:legacy-app/roles/registry_cleaner_running_${substr(sha256("acme-prod"), 0, 8)}",
     ])
-    error_message = "two roles on each project"
+    error_message = "a project's own role on each project"
   }
 
   assert {
-    condition = toset([for grant in google_folder_iam_member.running : "${grant.folder} ${grant.role}"]) == toset([
-      "folders/123 roles/cloudasset.viewer", "folders/123 roles/serviceusage.serviceUsageConsumer",
-    ])
-    error_message = "two roles on the folder"
+    condition     = toset([for grant in google_folder_iam_member.running : "${grant.folder} ${grant.role}"]) == toset(["folders/123 roles/cloudasset.viewer"])
+    error_message = "the predefined role on the folder, which has no custom roles"
   }
 
   assert {
-    condition = toset([for grant in google_organization_iam_member.running : "${grant.org_id} ${grant.role}"]) == toset([
-      "456 roles/cloudasset.viewer", "456 roles/serviceusage.serviceUsageConsumer",
-    ])
-    error_message = "two roles on the organisation"
+    condition     = toset([for grant in google_organization_iam_member.running : "${grant.org_id} ${grant.role}"]) == toset(["456 roles/cloudasset.viewer"])
+    error_message = "the predefined role on the organisation, unless there is a narrower one"
+  }
+
+  assert {
+    condition     = toset(keys(google_cloud_scheduler_job.sweep)) == var.repositories
+    error_message = "all of repositories are swept"
   }
 
   assert {
@@ -367,6 +467,23 @@ run "running_scopes" {
   assert {
     condition     = contains(keys(google_project_service.this), "cloudasset.googleapis.com")
     error_message = "the inventory's API is turned on"
+  }
+}
+
+run "vpc_connector" {
+  command = plan
+
+  variables {
+    vpc = { connector = "projects/acme-prod/locations/us-central1/connectors/shared" }
+  }
+
+  assert {
+    condition = (
+      google_cloudfunctions2_function.this.service_config[0].vpc_connector == "projects/acme-prod/locations/us-central1/connectors/shared"
+      && google_cloudfunctions2_function.this.service_config[0].vpc_connector_egress_settings == "PRIVATE_RANGES_ONLY"
+      && length(google_cloudfunctions2_function.this.service_config[0].direct_vpc_network_interface) == 0
+    )
+    error_message = "requests to private addresses leave by the connector"
   }
 }
 
@@ -541,4 +658,37 @@ run "warns_of_a_repository_that_no_policy_reaches" {
   }
 
   expect_failures = [check.policies_and_repositories_meet]
+}
+
+run "repository_that_is_pruned" {
+  command = plan
+
+  module {
+    source = "./modules/repository"
+  }
+
+  variables {
+    name       = "us-docker.pkg.dev/acme-prod/apps"
+    repository = { project = "acme-prod", location = "us", repository = "apps" }
+  }
+}
+
+run "warns_of_a_repository_that_cannot_be_pruned" {
+  command = plan
+
+  module {
+    source = "./modules/repository"
+  }
+
+  variables {
+    name       = "us-docker.pkg.dev/acme-prod/apps"
+    repository = { project = "acme-prod", location = "us", repository = "apps" }
+  }
+
+  override_data {
+    target = data.google_artifact_registry_repository.this
+    values = { format = "DOCKER", mode = "REMOTE_REPOSITORY" }
+  }
+
+  expect_failures = [check.repository]
 }

@@ -1,7 +1,14 @@
 # Each validation refuses: what would fail in an apply, or in the function, fails in the plan.
 # Several variables are wrong in one run, each in one way, to save time.
 
-mock_provider "google" {}
+mock_provider "google" {
+  mock_data "google_artifact_registry_repository" {
+    defaults = {
+      format = "DOCKER"
+      mode   = "STANDARD_REPOSITORY"
+    }
+  }
+}
 mock_provider "archive" {}
 mock_provider "time" {}
 
@@ -51,6 +58,16 @@ run "refuses_a_wrong_value_of_each" {
     notification_emails = ["projects/acme-prod/notificationChannels/1"]
     # half a deletion
     alert_deletions_per_hour = 0.5
+    # a key's version
+    kms_key_name = "projects/p/locations/l/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1"
+    # a connector and a network
+    vpc = { connector = "shared", network = "default" }
+    # one account for two purposes
+    service_accounts = { run = "cleaner@acme-prod.iam.gserviceaccount.com", build = "cleaner@acme-prod.iam.gserviceaccount.com" }
+    # a pool by its name
+    worker_pool = "private"
+    # a role of a project
+    running_role = "projects/acme-prod/roles/images"
   }
 
   expect_failures = [
@@ -71,6 +88,11 @@ run "refuses_a_wrong_value_of_each" {
     var.notification_channels,
     var.notification_emails,
     var.alert_deletions_per_hour,
+    var.kms_key_name,
+    var.vpc,
+    var.service_accounts,
+    var.worker_pool,
+    var.running_role,
   ]
 }
 
@@ -116,6 +138,10 @@ run "refuses_another_wrong_value" {
     labels = { team = "the platform" }
     # six fields
     sweep_schedule = "0 4 * * 0 2030"
+    # traffic to nowhere
+    vpc = { network = "default", egress = "NONE" }
+    # a member instead of an address
+    service_accounts = { run = "serviceAccount:cleaner@acme-prod.iam.gserviceaccount.com" }
   }
 
   expect_failures = [
@@ -125,6 +151,8 @@ run "refuses_another_wrong_value" {
     var.sweep_roots,
     var.time_limit_seconds,
     var.log_level,
+    var.vpc,
+    var.service_accounts,
   ]
 }
 
@@ -214,4 +242,22 @@ run "refuses_a_foreign_registry" {
   }
 
   expect_failures = [var.repositories]
+}
+
+run "refuses_policies_that_the_platform_would_refuse" {
+  command = plan
+
+  variables {
+    policies = [{ repositories = [for number in range(160) : "us-docker.pkg.dev/acme-prod/apps/${join("", [for part in range(34) : format("team%02d", part)])}${number}"] }]
+  }
+
+  expect_failures = [google_cloudfunctions2_function.this]
+}
+
+run "takes_policies_that_just_fit" {
+  command = plan
+
+  variables {
+    policies = [{ repositories = [for number in range(130) : "us-docker.pkg.dev/acme-prod/apps/${join("", [for part in range(34) : format("team%02d", part)])}${number}"] }]
+  }
 }

@@ -59,7 +59,7 @@ EVERYTHING: Mapping[str, Any] = {
     "dry_run": False,
     "other_gcr_projects": ["acme-data"],
     "running_scopes": ["organizations/456", "projects/acme-prod", "projects/example.com:legacy-app", "folders/123"],
-    "sweep_roots": ["gcr.io/example.com/legacy-app"],
+    "sweep_roots": ["all"],
     "request_publishers": ["group:platform@example.com"],
     "workers": 7,
     "concurrency": 11,
@@ -100,6 +100,9 @@ def copy_module(home: Path) -> Path:
         shutil.copytree(ROOT / folder, home / folder, ignore=ignored)
     for file in ("main.py", "requirements.txt"):
         shutil.copy(ROOT / file, home)
+    # Google is not asked for the repositories, which do not exist.
+    override = 'variable "check_repositories" {\n  default = false\n}\n'
+    (home / "terraform" / "unchecked_override.tf").write_text(override)
     return home / "terraform"
 
 

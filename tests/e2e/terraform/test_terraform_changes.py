@@ -54,7 +54,7 @@ def test_second_plan_from_another_path_changes_nothing(applied: Path) -> None:
 
 def test_what_is_replaced_gets_its_grants_again(applied: Path) -> None:
     """A new service has an empty policy; the grants of a new build account are waited for as the first ones were."""
-    account = "module.cleaner.google_service_account.build"
+    account = "module.cleaner.google_service_account.build[0]"
 
     changed = changes(applied, f"-replace={FUNCTION}", f"-replace={account}")
 

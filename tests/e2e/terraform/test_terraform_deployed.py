@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,15 @@ pytestmark = pytest.mark.timeout(300)
 
 
 def _account(expression: Mapping[str, Any]) -> str:
-    """Return the name of the service account's resource to which an argument refers, if to any."""
-    references = expression.get("references", [])
-    return "".join({name.split(".")[1] for name in references if name.startswith("google_service_account.")})
+    """Return which of the function's accounts an argument refers to, if to any."""
+    references = " ".join(expression.get("references", []))
+    return "".join(set(re.findall(r"local\.(?:accounts|members)\.(\w+)", references)))
 
 
 def _grants(plan: Mapping[str, Any]) -> set[tuple[str, str, str]]:
-    """Return every grant as (what it is on, role, whose it is); an account by its resource's name.
+    """Return every grant as (what it is on, role, whose it is); an account by what it does.
 
-    The address of a service's agent has the project's number, which is not known before an apply.
+    The address of a service's agent and the condition have the project's number, which is not known before an apply.
     """
     written = {
         resource["address"]: resource["expressions"]
@@ -59,7 +60,7 @@ def _grants(plan: Mapping[str, Any]) -> set[tuple[str, str, str]]:
             if values.get(key)
         )
         for condition in values.get("condition") or []:
-            on += f" if {condition['expression']}"
+            on += f" if {condition['title']}"
         expressions = written[f"{resource['type']}.{resource['name']}"]
         on += _account(expressions.get("service_account_id", {}))
         member = values.get("member") or _account(expressions["member"]) or "agent"
@@ -197,11 +198,7 @@ def test_minimal_plan_grants_this_and_no_more(minimal: dict[str, Any]) -> None:
         (project, "roles/logging.logWriter", "build"),
         (f"{repository} us-central1 registry-cleaner-image", "roles/artifactregistry.writer", "build"),
         (f"google_storage_bucket_iam_member: {bucket['name']}", "roles/storage.objectViewer", "build"),
-        (
-            f'{project} if resource.name.startsWith("projects/_/buckets/gcf-v2-sources-")',
-            "roles/storage.objectViewer",
-            "build",
-        ),
+        (f"{project} if function-source-only", "roles/storage.objectViewer", "build"),
     }
 
 
@@ -210,21 +207,29 @@ def test_nobody_is_everybody(minimal: dict[str, Any], everything: dict[str, Any]
     assert not re.search("allUsers|allAuthenticatedUsers", json.dumps([minimal, everything]))
 
 
-def test_running_scopes_give_the_two_roles_on_each_and_nothing_else(module: Path, minimal: dict[str, Any]) -> None:
-    """Asking what is running needs the inventory's viewer and the scope's quota, there and nowhere else."""
-    scopes = ["projects/acme-prod", "folders/123", "organizations/456"]
-    plan = make_plan(module, {**MINIMAL, "running_scopes": scopes}, "running")
-    assert _grants(plan) - _grants(minimal) == {
-        (f"google_{kind}_iam_member: {scope}", role, "run")
-        for kind, scope in (("project", "acme-prod"), ("folder", "folders/123"), ("organization", "456"))
-        for role in ("roles/cloudasset.viewer", "roles/serviceusage.serviceUsageConsumer")
+def test_running_scopes_give_listing_and_the_own_quota(everything: dict[str, Any]) -> None:
+    """Listing on each scope, by the project's own role where it can have one; the quota of the own project."""
+    own = "projects/example.com:legacy-app/roles/pruner_running"
+    other = "projects/acme-prod/roles/pruner_running_" + sha256(b"example.com:legacy-app").hexdigest()[:8]
+    scopes = ("google_project_iam_member:", "google_folder_iam_member:", "google_organization_iam_member:")
+    assert {grant for grant in _grants(everything) if grant[0].startswith(scopes) and grant[2] == "run"} == {
+        ("google_project_iam_member: example.com:legacy-app", own, "run"),
+        ("google_project_iam_member: acme-prod", other, "run"),
+        ("google_folder_iam_member: folders/123", "roles/cloudasset.viewer", "run"),
+        ("google_organization_iam_member: 456", "roles/cloudasset.viewer", "run"),
+    }
+    roles = of_type(everything, "google_project_iam_custom_role")
+    assert {role["project"]: role["permissions"] for role in roles if "_running" in role["role_id"]} == {
+        "example.com:legacy-app": ["cloudasset.assets.listResource", "serviceusage.services.use"],
+        "acme-prod": ["cloudasset.assets.listResource"],
     }
 
 
 def test_dry_run_cannot_delete(minimal: dict[str, Any], everything: dict[str, Any]) -> None:
     """The role of a dry run is for reading; turning it off adds what deleting needs, and no more."""
     (reading,) = of_type(minimal, "google_project_iam_custom_role")
-    for deleting in of_type(everything, "google_project_iam_custom_role"):
+    roles = of_type(everything, "google_project_iam_custom_role")
+    for deleting in (role for role in roles if "_running" not in role["role_id"]):
         assert set(deleting["permissions"]) - set(reading["permissions"]) == {
             "artifactregistry.repositories.deleteArtifacts",
         }
