@@ -1,22 +1,12 @@
+# One repository, of which the newest 10 untagged images are kept and every image with a tag.  A dry run.
+
 module "cleaner" {
   source = "../.."
 
   project_id   = "acme-prod"
   region       = "us-central1"
   repositories = ["us-docker.pkg.dev/acme-prod/apps"]
-  policies     = yamldecode(file("policies.yaml"))
-}
-
-output "policies" {
-  value = module.cleaner.policies
-}
-
-output "sweep_commands" {
-  value = module.cleaner.sweep_commands
-}
-
-output "prune_command" {
-  value = module.cleaner.prune_command
+  policies     = [{ repositories = ["us-docker.pkg.dev/acme-prod/apps/**"], untagged = { keep = 10 } }]
 }
 
 output "logs_command" {

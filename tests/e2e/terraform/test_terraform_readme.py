@@ -37,11 +37,15 @@ def _readme() -> str:
     return (SOURCE / "README.md").read_text()
 
 
-def _table(heading: str) -> list[str]:
-    """Return the first cells of the table under a heading, without their backquotes."""
+def _section(heading: str) -> str:
     section = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", _readme(), re.M | re.S)
     assert section, f"no section {heading}"
-    return re.findall(r"^\| `([^`]+)` \|", section[1], re.M)
+    return section[1]
+
+
+def _table(heading: str) -> list[str]:
+    """Return the first cells of the table under a heading, without their backquotes."""
+    return re.findall(r"^\| `([^`]+)` \|", _section(heading), re.M)
 
 
 def _declared(kind: str) -> list[str]:
@@ -54,6 +58,39 @@ def test_readme_has_every_variable_and_output() -> None:
     """The tables hold what there is and nothing else."""
     assert sorted(_table("Inputs")) == _declared("variable")
     assert sorted(_table("Outputs")) == _declared("output")
+
+
+def _variables() -> Mapping[str, tuple[str, str]]:
+    """Return the type and the default of each variable, as they are written; an object is just called that."""
+    found = {}
+    for file in SOURCE.glob("*.tf"):
+        for name, body in re.findall(r'^variable "(\w+)" \{\n(.*?)^\}', file.read_text(), re.M | re.S):
+            (kind,) = re.findall(r"^  type += (\w+(?:\(\w+\))?)", body, re.M)
+            default = re.findall(r"^  default += (.*?)(?: +#.*)?$", body, re.M)
+            found[name] = kind, *(default or ["required"])
+    return found
+
+
+def test_readme_has_the_type_and_the_default_of_each_variable() -> None:
+    """As the code has them."""
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \|", _section("Inputs"), re.M)
+    shown = {name: (kind.strip("`"), default.strip("`")) for name, kind, default in rows}
+    # Whatever it is, modules/policies says what it must be.
+    assert shown.pop("policies") == ("list of objects", "required")
+
+    assert shown == {name: facts for name, facts in _variables().items() if name != "policies"}
+
+
+def test_readme_cost_adds_up() -> None:
+    """Each line is its amount times its price, and the last one is the sum."""
+    rows = re.findall(r"^\|.*\| ([0-9.]+) \|[^|]*\| ([0-9.]+) \|$", _section("What it costs"), re.M)
+    *lines, (dollars, left) = [(round(float(one) * 100), round(float(two) * 100)) for one, two in rows]
+
+    assert len(lines) == 9
+    assert (sum(one for one, _ in lines), sum(two for _, two in lines)) == (dollars, left)
+    seconds = 30_000 * 5.8
+    expected = [seconds * 0.000024, seconds * 0.0000025, 0.48 * 0.4, 960_000 / 2**30 * 40, 30_000 * 25 / 2**20 * 0.5]
+    assert [round(value * 100) for value in [*expected, 15 * 0.258]] == [one for one, _ in lines[:6]]
 
 
 def test_readme_explains_every_resource(minimal: dict[str, Any], everything: dict[str, Any]) -> None:
@@ -81,10 +118,10 @@ def _example() -> tuple[str, str]:
     return policies, configuration
 
 
-def test_readme_example_is_the_minimal_one() -> None:
-    """Which test_terraform_changes.py plans and applies."""
+def test_readme_example_is_one_of_the_examples() -> None:
+    """Which are planned in test_terraform_examples.py."""
     policies, configuration = _example()
-    example = SOURCE / "examples" / "minimal"
+    example = SOURCE / "examples" / "policies-from-yaml"
 
     assert (example / "policies.yaml").read_text() == policies
     assert (example / "main.tf").read_text() == configuration.replace('".//terraform"', '"../.."')
