@@ -32,7 +32,7 @@ check "repository" {
   }
 
   assert {
-    condition     = !anytrue([for config in lookup(data.google_artifact_registry_repository.this, "docker_config", []) : config.immutable_tags])
+    condition     = !anytrue([for config in lookup(data.google_artifact_registry_repository.this, "docker_config", []) : config.immutable_tags == true])
     error_message = "${var.name}: has immutable tags, which cannot be deleted; images with tags are all kept."
   }
 
