@@ -102,7 +102,7 @@ variable "repositories" {
 }
 
 variable "use_custom_role" {
-  description = "Whether the function's rights on the repositories are custom roles with exactly what it calls (one in each project that has one of them).  False: the predefined `roles/artifactregistry.reader` in a dry run and `roles/artifactregistry.repoAdmin` without, which also allow uploading."
+  description = "Whether the function's rights on the repositories and on the projects of `running_scopes` are custom roles with exactly what it calls (in each of these projects).  False: the predefined `roles/artifactregistry.reader` in a dry run and `roles/artifactregistry.repoAdmin` without, which also allows uploading; `roles/cloudasset.viewer` and `roles/serviceusage.serviceUsageConsumer` for what is running."
   type        = bool
   default     = true
   nullable    = false
