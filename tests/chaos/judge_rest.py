@@ -189,7 +189,9 @@ class RestJudge:
         digests, tags = {one.digest for one in messages}, {one.tag for one in messages}
         named = {digest for digest, held in view.state.items() if digest in digests or held.tags & tags}
         views = self._timeline.views[delivery.who, delivery.message.repository]
-        left = self._expected(view, (delivery.who, delivery.message.repository))
+        expected = self._expected(view, (delivery.who, delivery.message.repository))
+        # An attestation waits for what it attests, and stays with it if that is kept, in a cycle for instance.
+        left = {digest for digest in expected if view.reading.attests(digest) <= expected}
         wanted = named | view.may_be_moved_to | self._crossed(view, views, asked)
         # A run knows a subject once it has read it, also of what has got a tag since.
         left = left.difference(*(reading.closure(wanted) for reading in view.readings))

@@ -164,6 +164,16 @@ class Reading:
         """Whether it is an index that lists manifests none of which is here, so that nobody can pull them."""
         return bool(self._entries[digest]) and not self.children[digest]
 
+    def attests(self, digest: str) -> set[str]:
+        """What BuildKit's annotations say it attests, of what an index lists beside it."""
+        found = set()
+        for index in self.parents[digest]:
+            for entry in self._entries[index]:
+                notes = entry.get("annotations")
+                if entry["digest"] == digest and isinstance(notes, dict):
+                    found.add(str(notes.get("vnd.docker.reference.digest")))
+        return found & self.held.keys()
+
     def _covering(self, digest: str) -> set[str]:
         """The indexes that a redundant index follows; none if it is not redundant."""
         index, listed = self.held[digest], self.children[digest]
