@@ -146,6 +146,16 @@ def package_name(repository: Repository) -> PackageName | None:
     return PackageName(project, location[1], name, package)
 
 
+def project_and_location(root: Repository) -> tuple[str, str] | None:
+    """Return the project and location of a name that ends with its project on a host of Artifact Registry.
+
+    None if it is any other name.
+    """
+    project, rest = _split_project(root.path)
+    location = _ARTIFACT_REGISTRY_HOST.fullmatch(root.host)
+    return (project, location[1]) if location and not rest and not project.endswith(":") else None
+
+
 def from_package_name(name: PackageName) -> Repository:
     """Return the repository with this REST name; the inverse of ``package_name``."""
     project = name.project.replace(":", "/", 1)

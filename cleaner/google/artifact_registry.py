@@ -26,6 +26,7 @@ from cleaner.core.reference import (
     package_name,
     parse_digest,
     parse_tag,
+    project_and_location,
 )
 from cleaner.core.times import EPOCH, parse_time
 from cleaner.google.rest import GoogleApi
@@ -66,13 +67,22 @@ class _Packages(msgspec.Struct):
 
 
 class _Repository(msgspec.Struct):
+    name: str = ""
+    format: str = ""
     mode: str = ""
+
+
+class _Repositories(msgspec.Struct):
+    repositories: list[_Repository] = []
 
 
 _versions_decoder = msgspec.json.Decoder(_Versions)
 _version_decoder = msgspec.json.Decoder(_Version)
 _packages_decoder = msgspec.json.Decoder(_Packages)
 _repository_decoder = msgspec.json.Decoder(_Repository)
+_repositories_decoder = msgspec.json.Decoder(_Repositories)
+# They hold what is elsewhere.
+_NOT_FOR_DELETING = ("REMOTE_REPOSITORY", "VIRTUAL_REPOSITORY")
 
 
 class ArtifactRegistry:
@@ -113,33 +123,56 @@ class ArtifactRegistry:
     def list_repositories(self, root: Repository, budget: RequestBudget) -> Iterator[str]:
         """Yield the full name of every repository at or under ``root``, in the order of the API.
 
-        The names are as the API gives them, also outside the grammar.  Yields none if the Artifact Registry
-        repository is a remote or virtual one.
+        The names are as the API gives them, also outside the grammar.  Yields none of an Artifact Registry repository
+        that is a remote or virtual one.
 
         Raises:
             RepositoryNotFound: The Artifact Registry repository of ``root`` does not exist.
-            PermanentError: ``root`` names none.
+            PermanentError: ``root`` names neither one nor a project.
             IncompleteListing: A page is malformed.
             PermissionDenied, RequestRefused, Unavailable: A page cannot be read.
             TimeLimitReached: The budget's deadline came before the last page.
         """
         name = package_name(root)
         if name is None:
-            raise PermanentError(
-                f"{root}: write a root as gcr.io/PROJECT or LOCATION-docker.pkg.dev/PROJECT/REPOSITORY"
-            )
-        path = _repository_path(name)
+            for one in self._list_project(root, budget):
+                yield from self._list_packages(one, budget)
+            return
         try:
-            body = self._api.get(budget, path, [], "artifactregistry.repositories.get")
+            body = self._api.get(budget, _repository_path(name), [], "artifactregistry.repositories.get")
         except RequestRefused as error:
             if error.status == 404:
                 raise RepositoryNotFound(f"{root}: no such repository") from error
             raise
-        if _mode(body) in ("REMOTE_REPOSITORY", "VIRTUAL_REPOSITORY"):
-            return
+        if _mode(body) not in _NOT_FOR_DELETING:
+            yield from self._list_packages(name, budget)
+
+    def _list_project(self, root: Repository, budget: RequestBudget) -> list[PackageName]:
+        """Return the Docker repositories of a project in one location."""
+        found = project_and_location(root)
+        if found is None:
+            raise PermanentError(f"{root}: write a root as gcr.io/PROJECT or LOCATION-docker.pkg.dev/PROJECT")
+        project, location = found
+        path = f"v1/projects/{project}/locations/{location}/repositories"
+        pages = self._api.pages(
+            budget,
+            path,
+            [("pageSize", _PAGE_SIZE)],
+            "artifactregistry.repositories.list",
+            _repositories_decoder.decode,
+        )
+        return [
+            PackageName(project, location, item.name.rpartition("/")[2], "")
+            for page in pages
+            for item in page.repositories
+            if item.format == "DOCKER" and item.mode not in _NOT_FOR_DELETING
+        ]
+
+    def _list_packages(self, name: PackageName, budget: RequestBudget) -> Iterator[str]:
+        """Yield the full name of every package at or under ``name``."""
         parameters = [("pageSize", _PAGE_SIZE)]
-        permission = "artifactregistry.packages.list"
-        for page in self._api.pages(budget, f"{path}/packages", parameters, permission, _packages_decoder.decode):
+        path, permission = f"{_repository_path(name)}/packages", "artifactregistry.packages.list"
+        for page in self._api.pages(budget, path, parameters, permission, _packages_decoder.decode):
             for item in page.packages:
                 package = unquote(item.name.rpartition("/packages/")[2])
                 if not name.package or package == name.package or package.startswith(f"{name.package}/"):

@@ -419,10 +419,10 @@ def test_remote_and_virtual_repositories_are_left_out(rest: Rest, mode: str) -> 
     assert rest.under("us-docker.pkg.dev/acme/mirror") == []
 
 
-def test_root_that_names_no_repository_is_refused(rest: Rest) -> None:
-    """A whole project's location is no root."""
-    with pytest.raises(PermanentError, match=r"LOCATION-docker\.pkg\.dev/PROJECT/REPOSITORY"):
-        rest.under("us-docker.pkg.dev/acme")
+def test_root_that_names_no_project_is_refused(rest: Rest) -> None:
+    """A domain is none."""
+    with pytest.raises(PermanentError, match=r"LOCATION-docker\.pkg\.dev/PROJECT"):
+        rest.under("us-docker.pkg.dev/example.com")
 
 
 def test_root_that_does_not_exist(rest: Rest) -> None:

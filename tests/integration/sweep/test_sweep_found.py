@@ -71,10 +71,19 @@ def test_repositories_of_a_local_registry(emulator: Emulator) -> None:
         ("gcr.io/example.com/project", ["gcr.io/example.com/project/x"]),
         ("us-docker.pkg.dev/acme/apps", ["us-docker.pkg.dev/acme/apps/a", "us-docker.pkg.dev/acme/apps/b/c"]),
         ("us-docker.pkg.dev/acme/apps/b", ["us-docker.pkg.dev/acme/apps/b/c"]),
+        (
+            "us-docker.pkg.dev/acme",
+            [
+                *("gcr.io/acme/api", "gcr.io/acme/team/web", "us-docker.pkg.dev/acme/apps-too/a"),
+                *("us-docker.pkg.dev/acme/apps/a", "us-docker.pkg.dev/acme/apps/b/c"),
+            ],
+        ),
+        ("us-docker.pkg.dev/example.com/project", ["gcr.io/example.com/project/x"]),
+        ("europe-docker.pkg.dev/acme", ["eu.gcr.io/acme/api"]),
     ],
 )
 def test_repositories_of_google(emulator: Emulator, root: str, expected: list[str]) -> None:
-    """By the REST API, under a project, a repository, or a path under one; by the one name that each has."""
+    """By the REST API, in a location of a project, a repository, or a path under one; by the name that each has."""
     for name in (
         "gcr.io/acme/api",
         "gcr.io/acme/team/web",
@@ -166,6 +175,7 @@ def test_remote_and_virtual_repositories_are_left_out(emulator: Emulator, mode: 
     emulator.store.set_mode(root, mode)
     try:
         assert Searcher(emulator).found(root) == []
+        assert Searcher(emulator).found("us-docker.pkg.dev/acme") == []
         assert emulator.log.counts["rest_packages"] == 0
     finally:
         emulator.store.set_mode(root, "STANDARD_REPOSITORY")
@@ -179,9 +189,9 @@ def test_root_that_is_not_there(emulator: Emulator) -> None:
 
 
 def test_root_that_is_too_short(emulator: Emulator) -> None:
-    """A project on pkg.dev names no repository; the error says what would."""
-    with pytest.raises(PermanentError, match=r"LOCATION-docker\.pkg\.dev/PROJECT/REPOSITORY"):
-        Searcher(emulator).found("us-docker.pkg.dev/acme")
+    """A domain names no project; the error says what would."""
+    with pytest.raises(PermanentError, match=r"LOCATION-docker\.pkg\.dev/PROJECT"):
+        Searcher(emulator).found("us-docker.pkg.dev/example.com")
 
 
 def test_page_that_cannot_be_read(emulator: Emulator) -> None:
