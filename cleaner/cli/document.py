@@ -1,4 +1,4 @@
-"""A plan, or what a run did of it, as one JSON document.
+"""Plans, or what a run did of one, as JSON documents.
 
 Reads no clock, network, environment or log.
 """
@@ -6,29 +6,53 @@ Reads no clock, network, environment or log.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Literal
 
+from cleaner.cli.view import Planned, Row
 from cleaner.core.manifest import newest_first
-from cleaner.core.plan import Plan, Verdict
+from cleaner.core.plan import Verdict
+from cleaner.core.policy import Policy, Rule
 from cleaner.core.reference import Digest, Repository, Tag
+
+Document = dict[str, object]
 
 _NOTHING_LOST: Mapping[Digest, Collection[Tag]] = MappingProxyType({})
 
 
-def plan_document(plan: Plan) -> str:
-    """Return what a plan keeps and would delete, newest first."""
-    return _document(plan.repository, map(_entry, plan.keep), map(_entry, plan.delete), dry_run=True)
+def text(documents: Document | Sequence[Document | str], output: str) -> str:
+    """Return a document, or several, as ``json``, or one a line as ``jsonl``."""
+    if output == "jsonl":
+        return "\n".join(json.dumps(one) for one in ([documents] if isinstance(documents, dict) else documents))
+    return json.dumps(documents, indent=2)
+
+
+def plan_document(
+    planned: Planned, rows: Iterable[Row] | None = None, only: Literal["keep", "delete"] | None = None
+) -> Document:
+    """Return what a plan keeps and would delete, newest first.
+
+    With ``rows`` only those images, in their order, with what belongs to them; of those ``only`` one kind.
+    """
+    keep, delete = planned.plan.keep, planned.plan.delete
+    if rows is not None:
+        keep, delete = _of_rows(rows)
+    keep = keep if only != "delete" else ()
+    delete = delete if only != "keep" else ()
+    return _document(planned, map(_entry, keep), map(_entry, delete), dry_run=True)
 
 
 def done_document(
-    plan: Plan, outcomes: Mapping[Digest, str], lost: Mapping[Digest, Collection[Tag]] = _NOTHING_LOST
-) -> str:
-    """Return what is kept after ``plan`` was carried out, and what was deleted, newest first.
+    planned: Planned, outcomes: Mapping[Digest, str], lost: Mapping[Digest, Collection[Tag]] = _NOTHING_LOST
+) -> Document:
+    """Return what is kept after a plan was carried out, and what was deleted, newest first.
 
     ``outcomes`` are those of the manifests that were to be deleted and were not: they are kept, with the plan's
     reason and the ``outcome``.  ``lost`` are their tags that were deleted: ``lost_tags`` has them, ``tags`` does not.
     """
+    plan = planned.plan
     undone = {one.manifest.digest: one for one in plan.delete if one.manifest.digest in outcomes}
     verdicts = {verdict.manifest.digest: verdict for verdict in plan.keep} | undone
     kept = []
@@ -39,32 +63,88 @@ def done_document(
         if tags := lost.get(manifest.digest):
             entry |= {"tags": [tag for tag in manifest.tags if tag not in tags], "lost_tags": sorted(tags)}
         kept.append(entry)
-    deleted = [_entry(verdict) for verdict in plan.delete if verdict.manifest.digest not in undone]
-    return _document(plan.repository, kept, deleted, dry_run=False)
+    deleted = [verdict for verdict in plan.delete if verdict.manifest.digest not in undone]
+    document = _document(planned, kept, map(_entry, deleted), dry_run=False)
+    return document | {"summary": _summary((*plan.keep, *undone.values()), deleted)}
 
 
-def empty_document(repository: Repository, *, dry_run: bool) -> str:
-    """Return the document of a repository that does not exist, or was not listed."""
-    return _document(repository, (), (), dry_run=dry_run)
+def empty_document(repository: Repository, *, dry_run: bool, error: str = "") -> Document:
+    """Return the document of a repository that does not exist, was not listed, or of which nothing is known."""
+    document: Document = {
+        "repository": str(repository),
+        "dry_run": dry_run,
+        "policy": None,
+        "keep": [],
+        "delete": [],
+        "summary": _summary((), ()),
+    }
+    return document | {"error": error} if error else document
 
 
-def _document(
-    repository: Repository,
-    keep: Iterable[Mapping[str, object]],
-    delete: Iterable[Mapping[str, object]],
-    *,
-    dry_run: bool,
-) -> str:
-    document = {"repository": str(repository), "dry_run": dry_run, "keep": list(keep), "delete": list(delete)}
-    return json.dumps(document, indent=2)
+def policy_document(policy: Policy) -> Document:
+    """Return a policy as an entry of a document of policies, with its defaults written out."""
+    return {
+        "repositories": [glob.text for glob in policy.repositories],
+        "min_age": str(policy.min_age),
+        "tagged": [
+            {"match": [pattern.pattern for pattern in rule.match], **_rule(rule), "order": rule.order}
+            for rule in policy.tagged
+        ],
+        "untagged": _rule(policy.untagged),
+        "orphans": _rule(policy.orphans),
+        "max_deletions": policy.max_deletions,
+        "dry_run": policy.dry_run,
+    }
 
 
-def _entry(verdict: Verdict) -> dict[str, object]:
+def _document(planned: Planned, keep: Iterable[Document], delete: Iterable[Document], *, dry_run: bool) -> Document:
+    return {
+        "repository": str(planned.plan.repository),
+        "dry_run": dry_run,
+        "policy": policy_document(planned.policy),
+        "keep": list(keep),
+        "delete": list(delete),
+        "summary": _summary(planned.plan.keep, planned.plan.delete),
+    }
+
+
+def _summary(keep: Collection[Verdict], delete: Collection[Verdict]) -> Document:
+    """Return the numbers of manifests, and the bytes of what is deleted, an upper bound: layers are shared."""
+    return {
+        "kept": len(keep),
+        "deleted": len(delete),
+        "bytes": sum(verdict.manifest.size for verdict in delete),
+        "kept_bytes": sum(verdict.manifest.size for verdict in keep),
+        "reasons": dict(Counter(verdict.reason.value for verdict in (*keep, *delete))),
+    }
+
+
+def _of_rows(rows: Iterable[Row]) -> tuple[tuple[Verdict, ...], tuple[Verdict, ...]]:
+    kept: dict[Digest, Verdict] = {}
+    deleted: dict[Digest, Verdict] = {}
+    for row in rows:
+        (deleted if row.is_deleted else kept)[row.manifest.digest] = row.verdict
+        for part in row.parts:
+            (deleted if part.is_deleted else kept)[part.manifest.digest] = part.verdict
+    return tuple(kept.values()), tuple(deleted.values())
+
+
+def _rule(rule: Rule) -> Document:
+    return {
+        "keep": "all" if rule.keep is None else rule.keep,
+        "keep_within": None if rule.keep_within is None else str(rule.keep_within),
+        "delete_after": None if rule.delete_after is None else str(rule.delete_after),
+    }
+
+
+def _entry(verdict: Verdict) -> Document:
     manifest, place = verdict.manifest, verdict.place
-    entry: dict[str, object] = {
+    entry: Document = {
         "digest": manifest.digest,
         "tags": manifest.tags,
         "uploaded": manifest.uploaded.isoformat() if manifest.uploaded else None,
+        "size": manifest.size,
+        "media_type": manifest.media_type,
         "reason": verdict.reason.value,
         "rule": place.rule if place else None,
         "rank": place.rank if place else None,

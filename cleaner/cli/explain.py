@@ -37,6 +37,8 @@ from cleaner.core.rules import (
 # Fewer digits are more likely a mistyped tag.
 LEAST_HEX_DIGITS = 4
 _HEX_DIGITS = frozenset("0123456789abcdef")
+# How many tags are suggested for one that does not exist.
+_NEAR_MAX = 3
 # The column at which a rule's sentence begins.
 RULE_INDENT = 22
 
@@ -79,13 +81,24 @@ def find(listing: Listing, name: str) -> Manifest:
         found = [one for one in listing.manifests.values() if one.digest.startswith(f"sha256:{digits}")]
     if not found:
         few = f": of a digest, {LEAST_HEX_DIGITS} digits or more are needed"
-        hint = few if are_digits and len(digits) < LEAST_HEX_DIGITS else ""
+        hint = few if are_digits and len(digits) < LEAST_HEX_DIGITS else _near_misses(listing, name)
         raise NothingToExplain(f"{listing.repository}: no manifest has the tag or digest {name!r}{hint}")
     if len(found) > 1:
         raise NothingToExplain(
             f"{listing.repository}: {len(found)} digests begin with {name!r}: more digits are needed"
         )
     return found[0]
+
+
+def _near_misses(listing: Listing, name: str) -> str:
+    """Return the tags that are most like ``name``, as the end of a sentence; empty if none is like it."""
+    # Only a mistyped name needs it.
+    from difflib import get_close_matches
+
+    tags = sorted(tag for manifest in listing.manifests.values() for tag in manifest.tags)
+    near = [*get_close_matches(name, tags, n=_NEAR_MAX), *(tag for tag in tags if name and tag.startswith(name))]
+    found = list(dict.fromkeys(near))[:_NEAR_MAX]
+    return f"; did you mean {words.listed(map(words.short_tag, found), 'or')}?" if found else ""
 
 
 def explain(case: Case, manifest: Manifest) -> list[str]:
@@ -97,6 +110,25 @@ def explain(case: Case, manifest: Manifest) -> list[str]:
         answer = "yes" if finding.keeps else "no"
         lines.append(f"  {answer:<4} {finding.reason.value:<14} {finding.sentence}")
     return [*lines, "", reader.verdict_sentence()]
+
+
+def explanation_document(case: Case, manifest: Manifest) -> dict[str, object]:
+    """Return the explanation as a JSON document."""
+    reader = _Reader(case, manifest)
+    verdict = next(one for one in (*case.plan.keep, *case.plan.delete) if one.manifest.digest == manifest.digest)
+    return {
+        "repository": str(case.plan.repository),
+        "digest": manifest.digest,
+        "tags": list(manifest.tags),
+        "verdict": "keep" if verdict in case.plan.keep else "delete",
+        "reason": verdict.reason.value,
+        "class": reader.class_sentence(),
+        "facts": reader.facts_sentence(),
+        "rules": [
+            {"reason": one.reason.value, "keeps": one.keeps, "sentence": one.sentence} for one in reader.findings()
+        ],
+        "sentence": reader.verdict_sentence(),
+    }
 
 
 def findings(case: Case, manifest: Manifest) -> list[Finding]:

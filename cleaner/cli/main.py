@@ -6,25 +6,79 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from cleaner.cli import arguments
+import click
+from click.shell_completion import shell_complete
+
+from cleaner.cli import check, options as given, plan, prune, sweep
 from cleaner.cli.advice import advice, mistake_lines
-from cleaner.cli.commands import plan, prune
 from cleaner.cli.interrupt import INTERRUPTED, interrupt_at_sigterm
+from cleaner.cli.options import Command, Options
 from cleaner.cli.session import Session
-from cleaner.cli.sweeping import sweep
 from cleaner.cli.terminal import Terminal, hang_up, open_closed_streams
 from cleaner.core.errors import CleanerError, ConfigurationError, InvalidPolicy, InvalidReference
 from cleaner.logs import LOGGER, JsonFormatter
 
+NAME = "registry-cleaner"
+_COMPLETE = "_REGISTRY_CLEANER_COMPLETE"
 # 128 and the number of SIGPIPE, which ends other programs when they write to a closed pipe.
 _STDOUT_CLOSED = 141
+_HELP = {"help_option_names": ["-h", "--help"]}
 
-_COMMANDS = {"plan": plan, "prune": prune, "sweep": sweep}
+_EPILOG = """\
+Examples:
+  registry-cleaner plan gcr.io/acme/api
+      Show what the default policy keeps and deletes.  Nothing is deleted.
+  registry-cleaner check policies.yaml
+      Find all mistakes of a file of policies.
+  registry-cleaner plan gcr.io/acme -p policies.yaml
+      How much each repository of a project would free.
+  registry-cleaner plan gcr.io/acme/api -p policies.yaml --explain v1.4.2
+      Why one image is kept or deleted, rule by rule.
+  registry-cleaner prune gcr.io/acme/api -p policies.yaml
+      Show the plan, ask, and carry it out.
+
+policies.yaml:
+  - repositories: ["gcr.io/acme/*"]    # * within a segment, ** for several
+    tagged:                            # for each tag the first rule that matches
+      - match: 'v[0-9.]+'              # a regex for the whole tag
+        keep: all
+      - match: '(main|pr-[0-9]+)-.*'   # the newest 10 of each branch,
+        keep: 10                       # for 90 days
+        delete_after: 90d
+    untagged:
+      keep: 5
+
+Exit codes:
+  0    done, or nothing to do: no policy matches, no such repository
+  1    something failed: permission denied, an incomplete listing, a failed
+       deletion, no response, the time limit, an --explain that matches nothing,
+       an error while writing to stdout
+  2    an option, a name, a setting or the policies are invalid, or there is no
+       terminal to ask on and no --yes: nothing was done
+  130  interrupted by Ctrl-C or SIGTERM; the first one lets a prune finish what
+       it has begun
+  141  stdout was closed, and nothing was deleted
+
+Environment:
+  RUNNING_SCOPES, INSECURE_REGISTRIES, REQUESTS_TOPIC
+      As for the function; --running-scopes, --insecure and --topic override
+      them.
+  GOOGLE_ARTIFACT_REGISTRY_CUSTOM_ENDPOINT, GOOGLE_CLOUD_ASSET_CUSTOM_ENDPOINT
+      Base URLs of the REST APIs, if they are not Google's.
+  NO_COLOR, FORCE_COLOR, COLUMNS, PAGER
+      No colours, or colours also through a pipe; the width of the terminal; what
+      shows a table that is longer than the screen.
+
+Credentials are the application default credentials:
+  gcloud auth application-default login
+
+Completion, for bash (zsh and fish: write their names instead):
+  eval "$(_REGISTRY_CLEANER_COMPLETE=bash_source registry-cleaner)"
+"""
 
 
 def run() -> NoReturn:
@@ -33,13 +87,9 @@ def run() -> NoReturn:
     Raises:
         KeyboardInterrupt: An interrupt came before the command began, or after it ended.
     """
-    code: int | str | None
     open_closed_streams()
     interrupt_at_sigterm()
-    try:
-        code = main(sys.argv[1:])
-    except SystemExit as leaving:
-        code = leaving.code
+    code = main(sys.argv[1:])
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -50,18 +100,23 @@ def run() -> NoReturn:
     sys.exit(code)
 
 
-def main(given: Sequence[str]) -> int:
-    """Run the command that the arguments give; return the exit code.
-
-    Raises:
-        SystemExit: Help was printed, or an argument is invalid, which was reported.
-    """
+def main(arguments: Sequence[str]) -> int:
+    """Run the command that the arguments give; return the exit code."""
     terminal = Terminal(os.environ)
     try:
-        options = arguments.parse(given, os.environ, Path(sys.argv[0]).name)
-        with _log(options.log_level, terminal):
-            code = _COMMANDS[options.command](options, Session(options), terminal)
+        if instruction := os.environ.get(_COMPLETE):
+            return shell_complete(cli, {}, NAME, _COMPLETE, instruction)
+        with cli.make_context(NAME, list(arguments), obj=terminal) as context:
+            code: int = cli.invoke(context)
         return code or int(terminal.has_lost)
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except click.UsageError as error:
+        where = f" (see {error.ctx.command_path if error.ctx else NAME} --help)"
+        *lines, last = _message(error).split("\n")
+        for line in (*lines, last + where):
+            terminal.error(line)
+        return 2
     except KeyboardInterrupt:
         # While something is deleted, interrupts are handled elsewhere.
         terminal.restore()
@@ -71,11 +126,28 @@ def main(given: Sequence[str]) -> int:
         return _system_error(error)
     except InvalidPolicy as error:
         for line in mistake_lines(error):
-            terminal.note(f"error: {line}")
+            terminal.error(line)
         return 2
     except CleanerError as error:
-        terminal.note(f"error: {advice(error)}")
+        terminal.error(advice(error))
         return 2 if isinstance(error, ConfigurationError | InvalidReference) else 1
+
+
+def _message(error: click.UsageError) -> str:
+    """Return what is wrong, with the nearest option or command if there is one."""
+    match error:
+        case click.NoSuchOption():
+            text, near = f"no such option: {error.option_name}", error.possibilities
+        case click.exceptions.NoSuchCommand():
+            text, near = f"no such command: {error.command_name}", error.possibilities
+        case click.MissingParameter() if error.param:
+            return f"{error.param.make_metavar(error.ctx or click.Context(cli)).removesuffix('...')} is missing"
+        case click.BadParameter() if error.param:
+            return f"{error.param.opts[-1]}: {error.message[:1].lower()}{error.message[1:].removesuffix('.')}"
+        case _:
+            text = error.format_message().removesuffix(".")
+            return f"{text[:1].lower()}{text[1:]}"
+    return f"{text}; did you mean {' or '.join(near)}?" if near else text
 
 
 def _system_error(error: OSError) -> int:
@@ -87,20 +159,118 @@ def _system_error(error: OSError) -> int:
     if isinstance(error, BrokenPipeError):
         return _STDOUT_CLOSED
     said = f"{error.filename or 'stdout'}: {error.strerror}" if error.strerror else str(error)
-    Terminal(os.environ).note(f"error: {said}")
+    Terminal(os.environ).error(said)
     return 1
 
 
+class _Group(click.Group):
+    """The commands; without one it shows the help."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the epilog, at the margin and as it is."""
+        del ctx
+        formatter.write_paragraph()
+        formatter.write(_EPILOG.removesuffix("\n"))
+
+
+@click.group(
+    cls=_Group,
+    invoke_without_command=True,
+    context_settings={**_HELP, "max_content_width": 100},
+)
+@click.version_option(None, "-V", "--version", message="%(prog)s %(version)s", package_name=NAME)
+@click.pass_context
+def cli(context: click.Context) -> int:
+    """Delete old images of container registries, by the same policies as the function.
+
+    An image is deleted only if no rule keeps it: it is neither young nor deployed, nor does it have a tag that a rule
+    keeps or that no rule matches.  What a kept image needs is kept as well.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+    return 0
+
+
+def _add(
+    run_command: Callable[[Options, Session, Terminal], int],
+    epilog: str,
+    *decorators: given.Decorator,
+) -> None:
+    """Add a command to the group: its name and help are those of the function."""
+
+    def callback(**_: Any) -> int:
+        context = click.get_current_context()
+        options = Options.of(context, os.environ)
+        terminal: Terminal = context.obj
+        terminal.is_quiet = options.quiet
+        if options.quiet:
+            terminal.shows_progress = False
+        with _log(options.verbose, terminal):
+            return run_command(options, Session(options), terminal)
+
+    decorated = given.options(*decorators)(callback)
+    cli.command(
+        run_command.__name__,
+        cls=Command,
+        help=run_command.__doc__,
+        epilog=epilog,
+        context_settings=_HELP,
+    )(decorated)
+
+
+_add(
+    plan.plan,
+    plan.EPILOG,
+    click.argument("targets", metavar="TARGET...", nargs=-1, required=True),
+    given.POLICY,
+    given.SHOWN,
+    given.HTML,
+    given.EXPLAIN,
+    given.CONNECTION,
+)
+_add(
+    prune.prune,
+    prune.EPILOG,
+    click.argument("targets", metavar="REPOSITORY", nargs=1, type=given.Parsed("REPOSITORY", lambda name: (name,))),
+    given.POLICY,
+    given.YES,
+    given.DRY_RUN,
+    given.OUTPUT,
+    given.ALL,
+    given.CONNECTION,
+)
+_add(
+    sweep.sweep,
+    sweep.EPILOG,
+    click.argument("targets", metavar="ROOT", nargs=1, type=given.Parsed("ROOT", lambda name: (name,))),
+    given.POLICY,
+    given.WHERE,
+    given.YES,
+    given.DRY_RUN,
+    given.OUTPUT,
+    given.CONNECTION,
+)
+_add(
+    check.check,
+    check.EPILOG,
+    click.argument("file", metavar="FILE", type=given.File()),
+    given.TAGS,
+    given.SHOWN,
+    given.INSECURE,
+    given.VERBOSITY,
+)
+
+
 @contextmanager
-def _log(level: str | None, terminal: Terminal) -> Iterator[None]:
-    """Write the log to stderr until the end of the context; discard it if ``level`` is None."""
+def _log(verbose: int, terminal: Terminal) -> Iterator[None]:
+    """Write the log to stderr until the end of the context; discard it unless it is wanted."""
     handler: logging.Handler = logging.NullHandler()
     logger, root = logging.getLogger(LOGGER), logging.getLogger()
     before = logger.level
-    if level is not None:
+    if verbose:
         handler = logging.StreamHandler()
         handler.setFormatter(JsonFormatter())
-        handler.setLevel(level)
+        handler.setLevel(logging.INFO if verbose == 1 else logging.DEBUG)
         # A progress bar and a log would overwrite each other's lines.
         terminal.shows_progress = False
         logger.setLevel(handler.level)

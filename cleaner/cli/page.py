@@ -16,7 +16,7 @@ import jinja2
 import msgspec
 
 from cleaner.cli import words
-from cleaner.cli.images import Row, View
+from cleaner.cli.view import Row, View
 from cleaner.core.graph import Kind
 from cleaner.core.manifest import IMAGE
 from cleaner.core.policy import Policy, Rule
@@ -96,7 +96,7 @@ class _Image(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, row: Row, by: Policy | None, now: datetime) -> _Image:
         place = row.verdict.place
-        rule = _rule(place) if place else ""
+        rule = words.place_rule(place)
         age = words.age(row.manifest.uploaded, now)
         return cls(row, age, _because(row), _rank(row, place, by, now) if place else "", rule)
 
@@ -167,7 +167,7 @@ def _because(row: Row) -> str:
 
 def _rank(row: Row, place: Place, by: Policy | None, now: datetime) -> str:
     """Return the rank and the pool, and what of the rule decides: ``3rd of main, keep 2``."""
-    text = _ordinal(place.rank)
+    text = words.ordinal(place.rank)
     rule = rule_named(by, place.rule) if by else None
     if rule and rule.order != "uploaded":
         text += f" by {rule.order}"
@@ -193,15 +193,6 @@ def _deciding(rule: Rule, row: Row, now: datetime) -> Iterator[str]:
 def _unbroken(text: str) -> str:
     """Return ``text`` so that a number is not parted from what it counts at the end of a line."""
     return text.replace(" ", "\N{NO-BREAK SPACE}")
-
-
-def _rule(place: Place) -> str:
-    return place.rule if isinstance(place.rule, str) else f"tagged[{place.rule}]"
-
-
-def _ordinal(number: int) -> str:
-    suffix = "th" if number // 10 % 10 == 1 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number:,}{suffix}"
 
 
 def _targets(names: Iterable[str]) -> str:

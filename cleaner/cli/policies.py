@@ -1,11 +1,10 @@
-"""The policy that decides: of a file, of the flags for one rule, or the default policy."""
+"""The policies that decide: of a file, of the flags for one rule, or the default policy."""
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
-from collections.abc import Set as AbstractSet
+from collections.abc import Mapping, Set as AbstractSet
 from pathlib import Path
 
 import msgspec
@@ -16,40 +15,69 @@ from cleaner.core.policy import Policy, find_policy
 from cleaner.core.policy_document import MAX_DOCUMENT_CHARS, parse_policies, policies_from_document
 from cleaner.core.reference import Repository
 
+# Read from the working directory where neither a file nor a flag is given.
+FOUND = "policies.yaml"
+# The hosts of this machine, which need no --insecure.
+_LOCAL_HOST = re.compile(r"(?<![a-z0-9.-])(?:localhost|127\.0\.0\.1):[0-9]{1,5}(?![0-9])")
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 _EVERY_TAG = ".*"
 # Flags by where their values are in a policy; ``match`` and its patterns have longer paths.
 _POLICY_FLAGS = {"min_age": ("min_age",), "max_deletions": ("max_deletions",), "keep_untagged": ("untagged", "keep")}
 _RULE_KEYS = ("match", "keep", "keep_within", "delete_after")
+FLAG_KEYS = (*_RULE_KEYS, *_POLICY_FLAGS)
 
 
-class Chosen(msgspec.Struct, frozen=True):
-    """A policy and its place: ``policies.yaml[1]``, for example."""
+class Policies(msgspec.Struct, frozen=True):
+    """The policies of a command; ``name`` is that of the file, or says that there is none.
 
-    policy: Policy
-    where: str
+    ``is_file`` is False for those of flags and for the default policy, which are for any repository that is named.
+    ``is_default``: there is neither a file nor a flag.  ``is_found``: nobody has named the file.
+    """
+
+    name: str
+    policies: tuple[Policy, ...]
+    is_file: bool
+    is_default: bool = False
+    is_found: bool = False
+
+    def choose(self, repository: Repository) -> Policy | None:
+        """Return the policy for ``repository``; None if there is none."""
+        return find_policy(self.policies, repository) if self.is_file else self.policies[0]
+
+    def where(self, policy: Policy) -> str:
+        """Return the place of a policy: ``policies.yaml[1]``, for example."""
+        return f"{self.name}[{self.policies.index(policy)}]" if self.is_file else self.name
 
 
-def flags_given(options: argparse.Namespace) -> tuple[str, ...]:
-    """Return the names of the flags for one rule that were given."""
-    return tuple(_flag(key) for key in (*_RULE_KEYS, *_POLICY_FLAGS) if getattr(options, key, None) is not None)
+def policies_of(path: str | None, flags: Mapping[str, object], insecure: AbstractSet[str]) -> Policies:
+    """Return the policies of the file ``path``, or of ``flags``, or of ``policies.yaml``, or the default policy.
+
+    Raises:
+        ConfigurationError: The file cannot be read, or is invalid.
+    """
+    is_found = path is None and not flags and Path(FOUND).is_file()
+    file = FOUND if is_found else path
+    if file is None:
+        name = "flags" if flags else "default policy"
+        return Policies(name, (policy_of_flags(flags),), is_file=False, is_default=not flags)
+    return Policies(name_of(file), read_policies(file, insecure), is_file=True, is_found=is_found)
 
 
-def policy_of_flags(options: argparse.Namespace) -> Policy:
+def policy_of_flags(flags: Mapping[str, object]) -> Policy:
     """Return the policy that the flags for one rule describe, for every repository; without flags the default policy.
 
     Raises:
         InvalidPolicy: A value is invalid; ``flag_of`` returns the flag of each mistake.
     """
     policy: dict[str, object] = {"repositories": ["**"]}
-    rule = {key: _value(value) for key in _RULE_KEYS if (value := getattr(options, key, None)) is not None}
+    rule = {key: _value(flags[key]) for key in _RULE_KEYS if key in flags}
     if rule:
         policy["tagged"] = [{"match": _EVERY_TAG, **rule}]
-    if options.keep_untagged is not None:
-        policy["untagged"] = {"keep": _value(options.keep_untagged)}
+    if "keep_untagged" in flags:
+        policy["untagged"] = {"keep": _value(flags["keep_untagged"])}
     for key in ("min_age", "max_deletions"):
-        if (value := getattr(options, key)) is not None:
-            policy[key] = _value(value)
+        if key in flags:
+            policy[key] = _value(flags[key])
     return policies_from_document([policy], "flags")[0]
 
 
@@ -58,21 +86,18 @@ def flag_of(mistake: Mistake) -> str:
     _, *path = mistake.path
     if path[:1] == ["tagged"]:
         # What is wrong with the rule as a whole is that it has nothing but ``match``.
-        return _flag(str(path[2]) if len(path) > 2 else "match")
-    return _flag(next(key for key, where in _POLICY_FLAGS.items() if path == [*where]))
+        return flag(str(path[2]) if len(path) > 2 else "match")
+    return flag(next(key for key, where in _POLICY_FLAGS.items() if path == [*where]))
 
 
-def choose(options: argparse.Namespace, repository: Repository) -> Chosen | None:
-    """Return the policy for ``repository``; None if the file has none.
+def flag(key: str) -> str:
+    """Return the flag for a key."""
+    return f"--{key.replace('_', '-')}"
 
-    Raises:
-        ConfigurationError: The file cannot be read, or is invalid.
-    """
-    if options.policies is None:
-        return Chosen(policy_of_flags(options), "flags" if flags_given(options) else "default policy")
-    policies = read_policies(options.policies, options.insecure)
-    found = find_policy(policies, repository)
-    return None if found is None else Chosen(found, f"{name_of(options.policies)}[{policies.index(found)}]")
+
+def local_hosts(text: str) -> frozenset[str]:
+    """Return the hosts of this machine that a text names, as ``HOST:PORT``."""
+    return frozenset(_LOCAL_HOST.findall(text))
 
 
 def name_of(path: str) -> str:
@@ -83,43 +108,51 @@ def name_of(path: str) -> str:
 def read_policies(path: str, insecure: AbstractSet[str] = frozenset()) -> tuple[Policy, ...]:
     """Return the policies of a file, JSON or YAML; ``-`` is stdin.
 
-    ``insecure`` are the hosts, as ``HOST:PORT``, that are allowed in addition to Google's.
+    ``insecure`` are the hosts, as ``HOST:PORT``, that are allowed in addition to Google's and this machine's.
 
     Raises:
         ConfigurationError: The file cannot be read, or is neither JSON nor YAML.
         InvalidPolicy: It has mistakes; the error has all of them.
     """
+    return parse_text(read_text(path), path, insecure)
+
+
+def parse_text(text: str, path: str, insecure: AbstractSet[str] = frozenset()) -> tuple[Policy, ...]:
+    """Return the policies of the text of the file ``path``, as ``read_policies`` does.
+
+    Raises:
+        ConfigurationError: It is neither JSON nor YAML.
+        InvalidPolicy: It has mistakes; the error has all of them.
+    """
     where = name_of(path)
-    text = _read(path)
     if len(text) > MAX_DOCUMENT_CHARS:
         raise InvalidPolicy(where, [Mistake((), f"has more than {MAX_DOCUMENT_CHARS:,} characters")])
+    insecure = insecure | local_hosts(text)
     if not path.endswith((".yaml", ".yml")) and text.lstrip().startswith("["):
         return parse_policies(text, where, insecure)
     try:
         document = decode_yaml(text)
-    except ImportError as error:
-        raise ConfigurationError(f"{where}: not JSON, and YAML needs PyYAML: pip install PyYAML") from error
     except InvalidYaml as error:
         raise ConfigurationError(f"{where}: neither JSON nor YAML: {error}") from error
     return policies_from_document(document, where, insecure)
 
 
-def _read(path: str) -> str:
-    """Return the text of a file, or as much of it as shows that it is too long."""
+def read_text(path: str, max_chars: int = MAX_DOCUMENT_CHARS) -> str:
+    """Return the text of a file, or as much of it as shows that it is too long; ``-`` is stdin.
+
+    Raises:
+        ConfigurationError: It cannot be read.
+    """
     try:
         if path == "-":
-            return sys.stdin.read(MAX_DOCUMENT_CHARS + 1)
+            return sys.stdin.read(max_chars + 1)
         # Some editors write a byte order mark.
         with Path(path).open(encoding="utf-8-sig") as file:
-            return file.read(MAX_DOCUMENT_CHARS + 1)
+            return file.read(max_chars + 1)
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{path}: not UTF-8") from error
-
-
-def _flag(key: str) -> str:
-    return f"--{key.replace('_', '-')}"
+        raise ConfigurationError(f"{name_of(path)}: not UTF-8") from error
 
 
 def _value(given: object) -> object:

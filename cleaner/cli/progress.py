@@ -1,13 +1,26 @@
-"""How far a run has come: counted always, drawn on stderr where that is a terminal and rich is installed."""
+"""How far a command has come: counted always, drawn on stderr if that is a terminal."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Set as AbstractSet
+from collections.abc import Callable, Iterator, Set as AbstractSet
 from contextlib import contextmanager
-from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress as Drawing,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from cleaner.cli.terminal import Terminal
 from cleaner.core.manifest import Listing
@@ -16,61 +29,45 @@ from cleaner.engine.executor import Outcome
 from cleaner.engine.report import Progress
 
 
-class Bar(Protocol):
-    """One line that says how far something has come."""
+class Bar:
+    """One line that says how far something has come; without a drawing nothing is shown."""
+
+    def __init__(self, drawing: Drawing | None) -> None:
+        self._drawing = drawing
+        self._task = drawing.add_task("", total=None, remark="", visible=False) if drawing else None
 
     def show(self, what: str, done: int = 0, total: int | None = None, remark: str = "") -> None:
-        """Show ``done`` of ``total``, which is None where it is not known, and a remark behind it."""
-
-
-class NoBar:
-    """What is shown where nothing can be."""
-
-    def show(self, what: str, done: int = 0, total: int | None = None, remark: str = "") -> None:
-        """Show nothing."""
-
-
-class Bars(Protocol):
-    """The lines that are drawn together."""
-
-    def add(self) -> Bar:
-        """Return one more line, below those that there are."""
-
-
-class _NoBars:
-    def add(self) -> Bar:
-        return NoBar()
-
-
-@contextmanager
-def bars(terminal: Terminal) -> Iterator[Bars]:
-    """Return lines that are drawn until the end of the context and gone behind it."""
-    if not terminal.shows_progress:
-        yield _NoBars()
-        return
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress as Drawing, SpinnerColumn, TextColumn
-    except ImportError:
-        yield _NoBars()
-        return
-
-    class RichBar:
-        def __init__(self, drawing: Drawing) -> None:
-            self._drawing = drawing
-            self._task = drawing.add_task("", total=None, remark="", visible=False)
-
-        def show(self, what: str, done: int = 0, total: int | None = None, remark: str = "") -> None:
+        """Show ``done`` of ``total``, which is None if it is not known, and a remark behind it."""
+        if self._drawing and self._task is not None:
             self._drawing.update(
                 self._task, description=what, completed=done, total=total, remark=remark, visible=True
             )
 
-    class RichBars:
-        def __init__(self, drawing: Drawing) -> None:
-            self._drawing = drawing
 
-        def add(self) -> Bar:
-            return RichBar(self._drawing)
+class Bars:
+    """The lines that are drawn together."""
+
+    def __init__(self, drawing: Drawing | None) -> None:
+        self._drawing = drawing
+
+    def add(self) -> Bar:
+        """Return one more line, below those that there are."""
+        return Bar(self._drawing)
+
+
+@contextmanager
+def bars(terminal: Terminal, waiting: Callable[[], str] = lambda: "") -> Iterator[Bars]:
+    """Return lines that are drawn until the end of the context, and removed then.
+
+    ``waiting`` returns what is waited for, to be shown as well.
+    """
+    if not terminal.shows_progress:
+        yield Bars(None)
+        return
+
+    class Waiting(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(waiting() if task.visible else "", style="yellow")
 
     columns = (
         SpinnerColumn(),
@@ -78,13 +75,50 @@ def bars(terminal: Terminal) -> Iterator[Bars]:
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
         TextColumn("{task.fields[remark]}", markup=False),
+        Waiting(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
     )
     # A terminal shows Ctrl-C as two characters behind the bar, which must not begin another line.
     console = Console(stderr=True, width=terminal.bar_width - 3)
     with Drawing(
         *columns, console=console, transient=True, expand=True, redirect_stdout=False, redirect_stderr=False
     ) as drawing:
-        yield RichBars(drawing)
+        yield Bars(drawing)
+
+
+class Survey(Progress):
+    """Follows the plans of several repositories; any thread calls its methods."""
+
+    def __init__(self, bar: Bar, total: int) -> None:
+        self._bar = bar
+        self._total = total
+        self._lock = threading.Lock()
+        self._done = 0
+        self._documents = [0, 0]
+        self._show()
+
+    def reading(self, total: int) -> None:
+        """Show how many documents have to be read."""
+        with self._lock:
+            self._documents[1] += total
+            self._show()
+
+    def read(self) -> None:
+        """Count one of them."""
+        with self._lock:
+            self._documents[0] += 1
+            self._show()
+
+    def planned(self) -> None:
+        """Count one repository."""
+        with self._lock:
+            self._done += 1
+            self._show()
+
+    def _show(self) -> None:
+        read, total = self._documents
+        self._bar.show("Planning", self._done, self._total, f"documents {read:,}/{total:,}" if total else "")
 
 
 class Follower(Progress):

@@ -2,50 +2,99 @@
 
 from __future__ import annotations
 
-import argparse
 import re
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 
-from cleaner.core.errors import HostNotAllowed, InvalidReference
-from cleaner.core.manifest import Listing
-from cleaner.core.plan import Plan
+import msgspec
+
+from cleaner.cli.options import Options
+from cleaner.cli.policies import Policies
+from cleaner.core.errors import HostNotAllowed, InvalidReference, RepositoryNotFound
 from cleaner.core.policy import Policy
-from cleaner.core.reference import GCR_HOSTS, Repository, package_name, parse_repository
+from cleaner.core.reference import GCR_HOSTS, Repository, package_name, parse_repository, project_and_location
 from cleaner.core.rules import Running
 from cleaner.engine.report import Progress
 from cleaner.engine.run import Run, make_histories
+from cleaner.engine.sweep import find_repositories
 from cleaner.google.artifact_registry import ArtifactRegistry
 from cleaner.google.credentials import GoogleCredentials
 from cleaner.google.inventory import Inventory
 from cleaner.google.registry.client import Registry
 from cleaner.google.rest import GoogleApi
-from cleaner.google.transport import RequestBudget, Transport
+from cleaner.google.tokens import Access
+from cleaner.google.transport import RequestBudget, Response, RetryableError, Transport
 from cleaner.settings import parse_insecure_registries
+
+# A shorter wait is not worth a word.
+_TOLD_S = 1.0
+
+
+class BoundedTransport(Transport):
+    """Sends at most ``workers`` requests of all runs together; ``waiting`` says what a retry waits for."""
+
+    def __init__(self, workers: int) -> None:
+        super().__init__(workers, sleep=self._wait)
+        self.waiting = ""
+        self._slots = threading.BoundedSemaphore(workers)
+        self._latest = threading.local()
+
+    def once(
+        self, budget: RequestBudget, method: str, url: str, headers: Mapping[str, str], *, max_bytes: int
+    ) -> Response:
+        """Send a request when there is room for it."""
+        self._latest.failure = ""
+        with self._slots:
+            try:
+                return super().once(budget, method, url, headers, max_bytes=max_bytes)
+            except RetryableError as error:
+                self._latest.failure = str(error).rpartition(": ")[2]
+                raise
+
+    def _wait(self, seconds: float) -> None:
+        failure = getattr(self._latest, "failure", "")
+        if failure and seconds >= _TOLD_S:
+            self.waiting = f"retrying after {failure} in {seconds:.0f} s"
+        time.sleep(seconds)
+        self.waiting = ""
+
+
+class Target(msgspec.Struct, frozen=True):
+    """A name that was given: a repository, or if ``is_root`` that of a root; else it may be either."""
+
+    repository: Repository
+    is_root: bool
 
 
 class Session:
     """Connections, credentials and settings, by the options of a command."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self._workers: int = options.workers
-        self._time_limit_s: float = options.time_limit
-        self._insecure: frozenset[str] = options.insecure
-        transport = Transport(self._workers)
-        self.clock = transport.clock
+    def __init__(self, options: Options) -> None:
+        self.workers = options.workers
+        self._time_limit_s = options.time_limit
+        self._insecure = options.insecure
+        self._transport = BoundedTransport(self.workers)
+        self.clock = self._transport.clock
         credentials = GoogleCredentials()
-        self.rest = ArtifactRegistry(GoogleApi(transport, credentials, options.artifact_registry_url))
-        self.registry = Registry(transport, credentials.access_token, self._insecure, lambda: self.rest)
+        self._rest = ArtifactRegistry(GoogleApi(self._transport, credentials, options.artifact_registry_url))
+        self._registry = Registry(self._transport, credentials.access_token, self._insecure, lambda: self._rest)
         self._histories = make_histories()
         self._inventory = None
         if options.running_scopes:
-            api = GoogleApi(transport, credentials, options.cloud_asset_url)
+            api = GoogleApi(self._transport, credentials, options.cloud_asset_url)
             self._inventory = Inventory(api, options.running_scopes, self.clock)
-        # The latest answer to what is deployed; None where nobody was asked.
-        self.running: Running | None = None
+        # What is deployed, by repository; nothing where nobody was asked.
+        self.running: dict[Repository, Running] = {}
         self.begin()
+
+    @property
+    def waiting(self) -> str:
+        """What a retry waits for; empty if nothing does."""
+        return self._transport.waiting
 
     def begin(self) -> None:
         """Let the time limit count from now."""
@@ -59,23 +108,49 @@ class Session:
                 the message says what would be right.
         """
         repository = self._parse(name)
-        package = package_name(repository)
-        if repository.is_google and not (package and package.package):
-            raise InvalidReference(f"{name!a}: names no image: that is {_spelled(repository, '/IMAGE')}")
+        if _ends_before_image(repository):
+            raise InvalidReference(
+                f"{name!a}: names no image: that is {_spelled(repository, '/IMAGE')}; plan and sweep take a root"
+            )
         return repository
 
-    def parse_root(self, name: str) -> Repository:
-        """Return what ``name`` names, to look for repositories at and under it.
+    def target(self, name: str) -> Target:
+        """Return what ``name`` names: with a slash at its end, or if it ends before the image, a root.
 
         Raises:
             InvalidReference: As ``parse``, but a name may end before the image.
         """
-        root = self._parse(name)
-        package = package_name(root)
+        root = self._parse(name.removesuffix("/"))
         # Behind a domain that no project follows nothing stands.
-        if root.is_google and (package is None or package.project.endswith(":")):
-            raise InvalidReference(f"{name!a}: names no root: that is {_spelled(root)}, or a path under it")
-        return root
+        package = package_name(root)
+        if root.is_google and not (
+            project_and_location(root) if package is None else not package.project.endswith(":")
+        ):
+            raise InvalidReference(
+                f"{name!a}: names no root: that is {_spelled(root, is_root=True)}, or a path under it"
+            )
+        return Target(root, name.endswith("/") or _ends_before_image(root))
+
+    def find(self, root: Repository, policies: Policies) -> tuple[Repository, ...]:
+        """Return the repositories at or under ``root`` that a policy matches, sorted by name.
+
+        Raises:
+            CleanerError: They are not known completely.
+        """
+        budget = RequestBudget(self.deadline)
+        return find_repositories(root, policies.policies, self._registry, self._rest, budget)
+
+    def has_manifests(self, repository: Repository) -> bool:
+        """Return whether a repository has manifests.
+
+        Raises:
+            CleanerError: It cannot be known.
+        """
+        client = self._registry.open(repository, Access.READ, RequestBudget(self.deadline))
+        try:
+            return bool(client.list_manifests().manifests)
+        except RepositoryNotFound:
+            return False
 
     def _parse(self, name: str) -> Repository:
         try:
@@ -94,38 +169,33 @@ class Session:
     ) -> Run:
         """Return a run that judges as of ``now``, so that two of them agree."""
         return Run(
-            self.registry,
+            self._registry,
             self._histories,
             repository,
             policy,
             dry_run=dry_run,
-            workers=self._workers,
+            workers=self.workers,
             deadline=self.deadline,
             ask_running=self._ask if self._inventory else None,
             progress=progress,
             now=lambda: now,
         )
 
-    def plan(self, run: Run) -> tuple[Plan, Listing]:
-        """Return what ``run`` would do, and the listing it rests on.
-
-        Raises:
-            CleanerError: It cannot be known.
-        """
-        self.running = None
-        with _pool(self._workers) as pool:
-            return run.plan(pool.map)
-
     def _ask(self, repository: Repository, budget: RequestBudget) -> Running:
         assert self._inventory is not None  # noqa: S101  # nobody else hands this out
-        self.running = self._inventory.ask(repository, budget)
-        return self.running
+        self.running[repository] = self._inventory.ask(repository, budget)
+        return self.running[repository]
 
 
-def _spelled(repository: Repository, image: str = "") -> str:
+def _ends_before_image(repository: Repository) -> bool:
+    package = package_name(repository)
+    return repository.is_google and not (package and package.package)
+
+
+def _spelled(repository: Repository, image: str = "", *, is_root: bool = False) -> str:
     """Return how a whole name on the host of ``repository`` is spelled, up to the place of images and ``image``."""
     project = "DOMAIN/PROJECT" if "." in repository.path.partition("/")[0] else "PROJECT"
-    place = "" if repository.host in GCR_HOSTS else "/REPOSITORY"
+    place = "" if repository.host in GCR_HOSTS else "[/REPOSITORY]" if is_root else "/REPOSITORY"
     return f"{repository.host}/{project}{place}{image}"
 
 
@@ -136,10 +206,11 @@ def _hint(name: str, error: InvalidReference) -> str:
     if scheme := re.match("[a-z]+://", name):
         return f"leave out {scheme[0]}"
     host, slash, _ = name.partition("/")
-    local = f"{host}:PORT" if host == "localhost" else host
     # Without a slash what follows a colon is a tag.
-    if slash and (host == "localhost" or _is_insecure(host)):
-        return f"a registry that speaks plain HTTP is named with --insecure {local}"
+    if slash and host in ("localhost", "127.0.0.1"):
+        return f"write {host}:PORT"
+    if slash and _is_insecure(host):
+        return f"a registry that speaks plain HTTP is named with --insecure {host}"
     return "allowed are gcr.io, its siblings, LOCATION-docker.pkg.dev, and what --insecure names"
 
 
@@ -152,7 +223,7 @@ def _is_insecure(host: str) -> bool:
 
 
 @contextmanager
-def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
+def pool_of(workers: int) -> Iterator[ThreadPoolExecutor]:
     """Return a pool that an interrupt does not wait for."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="reader")
     try:

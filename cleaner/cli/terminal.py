@@ -5,34 +5,42 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Mapping
-from itertools import zip_longest
-from typing import Final, TextIO
+import textwrap
+from collections.abc import Mapping
+from typing import TextIO
 
-# Select Graphic Rendition: the terminal's own colours, which its owner can read on its own background.
-_STYLES: Final[Mapping[str, str]] = {"bold": "1", "dim": "2", "red": "31", "green": "32"}
-# Where nobody says how wide it is: a file, or a pipe.
+import click
+from rich.color import ColorSystem
+from rich.style import Style
+
+# Where nobody says how wide stderr is.
 _DEFAULT_WIDTH = 100
 _LEAST_WIDTH = 40
 
 
 class Terminal:
-    """The three standard streams, as they are when it is made, and what ``environment`` says about them."""
+    """The three standard streams, as they are when it is made, and what ``environment`` says about them.
+
+    ``width`` and ``height`` are those of stdout if it is a terminal, else None: what goes through a pipe is neither
+    cut nor wrapped.  Only sentences are, if ``COLUMNS`` says where.  ``has_lost``: a report could not be written to
+    stdout.
+    """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._in = sys.stdin
         self._out = sys.stdout
         self._err = sys.stderr
-        self._is_coloured = self._out.isatty() and not environment.get("NO_COLOR")
         is_dumb = environment.get("TERM") in ("dumb", "unknown")
-        if is_dumb:
-            self._is_coloured = False
+        is_forced = environment.get("FORCE_COLOR", "0") not in ("", "0")
+        self.is_coloured = not environment.get("NO_COLOR") and (is_forced or (self._out.isatty() and not is_dumb))
         # A bar on stderr, drawn again and again; a person who can be asked.
         self.shows_progress = self._err.isatty() and not is_dumb
         self.is_attended = self._in is not None and self._in.isatty() and self._err.isatty()
-        self.width = _width(environment, self._out)
-        self.bar_width = _width(environment, self._err)
-        # Whether a report could not be written to stdout.
+        self.width = _size(self._out, environment).columns if self._out.isatty() else None
+        self.height = _size(self._out, environment).lines if self._out.isatty() else None
+        self.bar_width = _size(self._err, environment).columns if self._err.isatty() else _DEFAULT_WIDTH
+        self._prose_width = self.width or _columns(environment)
+        self.is_quiet = False
         self.has_lost = False
         for stream in (self._out, self._err):
             # What a terminal cannot spell must not end a run.
@@ -44,25 +52,40 @@ class Terminal:
         self._out.writelines(f"{line}\n" for line in lines)
         self._out.flush()
 
+    def page(self, *lines: str) -> None:
+        """Write lines to stdout, by a pager if they are more than the screen has."""
+        if self.height is None or len(lines) < self.height or not self.is_attended:
+            self.say(*lines)
+            return
+        # As git sets it: colours pass, and what was shown is left on the screen.
+        os.environ.setdefault("LESS", "FRX")
+        click.echo_via_pager("".join(f"{line}\n" for line in lines), color=self.is_coloured)
+
     def report(self, *lines: str) -> None:
-        """Write lines to stdout, or to stderr where that takes no more: of what was done, none is lost."""
+        """Write lines to stdout, or to stderr if that fails: what was done must be known."""
         try:
             self.say(*lines)
         except OSError as error:
             hang_up(self._out)
             if not isinstance(error, BrokenPipeError):
                 self.has_lost = True
-                self.note(f"error: stdout: {error.strerror}")
+                self.error(f"stdout: {error.strerror}")
             for line in lines:
-                self.note(line)
+                self._complain(line)
 
     def note(self, line: str) -> None:
-        """Write one line to stderr, if that takes any."""
-        try:
-            self._err.write(f"{' '.join(line.split())}\n")
-            self._err.flush()
-        except OSError:
-            hang_up(self._err)
+        """Write one line to stderr, unless nobody wants to read it."""
+        if not self.is_quiet:
+            self._complain(line)
+
+    def error(self, line: str) -> None:
+        """Write an error to stderr."""
+        self._complain(f"error: {line}")
+
+    def excerpt(self, *lines: str) -> None:
+        """Write lines to stderr as they are."""
+        with contextlib.suppress(OSError):
+            self._err.writelines(f"{line}\n" for line in lines)
 
     def ask(self, question: str) -> bool:
         """Ask on stderr, and return whether the answer is yes; the end of the input is a no."""
@@ -79,18 +102,16 @@ class Terminal:
         return answer.strip().lower() in ("y", "yes")
 
     def paint(self, text: str, style: str) -> str:
-        """Return ``text`` in a style, if stdout shows styles; an empty style changes nothing."""
-        if not (style and text and self._is_coloured):
+        """Return ``text`` in one of Rich's styles, if stdout shows styles; the colours are the terminal's own."""
+        if not (style and text and self.is_coloured):
             return text
-        return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
+        return Style.parse(style).render(text, color_system=ColorSystem.STANDARD)
 
     def wrap(self, text: str, indent: int = 0) -> list[str]:
         """Return a text in lines that fit, the second and further ones behind ``indent`` spaces."""
-        first, *rest = wrapped(text, self.width)
-        if not rest:
-            return [first]
-        rest = wrapped(text[len(first) :].lstrip(), self.width - indent)
-        return [first, *(" " * indent + line for line in rest)]
+        if not self._prose_width:
+            return [text]
+        return textwrap.wrap(text, self._prose_width, subsequent_indent=" " * indent, break_on_hyphens=False) or [""]
 
     def restore(self) -> None:
         """Show the cursor again, which a bar may have hidden."""
@@ -98,71 +119,12 @@ class Terminal:
             self._err.write("\x1b[?25h\n")
             self._err.flush()
 
-
-class Table:
-    """Lines of cells, as wide as the terminal at most.
-
-    ``columns`` are the headings; those that begin with ``>`` are aligned to the right.  The ``flexible`` ones, by
-    number, are wrapped where there is not room for all, but not to less than their number of characters; the others
-    are never wrapped.
-    """
-
-    GAP: Final = 2
-
-    def __init__(self, columns: Iterable[str], flexible: Mapping[int, int]) -> None:
-        headings = list(columns)
-        self._right = [heading.startswith(">") for heading in headings]
-        self._rows: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
-        self._flexible = flexible
-        self._widths = [0] * len(headings)
-        self.add([heading.removeprefix(">") for heading in headings], ["dim"] * len(headings))
-
-    def add(self, cells: Iterable[str], styles: Iterable[str]) -> None:
-        """Add a line; ``styles`` are those of its cells."""
-        row = tuple(cells)
-        self._widths = [max(width, len(cell)) for width, cell in zip(self._widths, row, strict=True)]
-        self._rows.append((row, tuple(styles)))
-
-    def fits(self, width: int) -> bool:
-        """Whether ``width`` is enough for every column."""
-        return sum(self._least()) + self.GAP * (len(self._widths) - 1) <= width
-
-    def lines(self, terminal: Terminal) -> list[str]:
-        """Return the table's lines, the headings first."""
-        widths = self._fitted(terminal.width)
-        lines: list[str] = []
-        for row, styles in self._rows:
-            wrapped_cells = [wrapped(cell, width, ",") for cell, width in zip(row, widths, strict=True)]
-            pieces = zip_longest(*wrapped_cells, fillvalue="")
-            lines.extend(self._line(terminal, some, styles, widths) for some in pieces)
-        return lines
-
-    def _line(self, terminal: Terminal, pieces: Iterable[str], styles: Iterable[str], widths: list[int]) -> str:
-        cells = []
-        pending = 0
-        for piece, style, width, right in zip(pieces, styles, widths, self._right, strict=True):
-            space = width - len(piece)
-            before = pending + (space if right else 0)
-            pending = self.GAP + (0 if right else space)
-            # Nothing but spaces behind the last word of a line would only be in the way of whoever copies it.
-            cells.append(" " * before + terminal.paint(piece, style) if piece else " " * before)
-        return "".join(cells).rstrip()
-
-    def _least(self) -> list[int]:
-        return [min(width, self._flexible.get(at, width)) for at, width in enumerate(self._widths)]
-
-    def _fitted(self, width: int) -> list[int]:
-        """Return the columns' widths: what is too much is taken from the widest flexible one, again and again."""
-        widths, least = list(self._widths), self._least()
-        over = sum(widths) + self.GAP * (len(widths) - 1) - width
-        while over > 0:
-            # Below their least only when all are there: a terminal may be narrower than the narrowest table.
-            widest = max(self._flexible, key=lambda at: (widths[at] > least[at], widths[at]))
-            if widths[widest] <= 1:
-                break
-            widths[widest] -= 1
-            over -= 1
-        return widths
+    def _complain(self, line: str) -> None:
+        try:
+            self._err.write(f"{' '.join(line.split())}\n")
+            self._err.flush()
+        except OSError:
+            hang_up(self._err)
 
 
 def open_closed_streams() -> None:
@@ -182,36 +144,17 @@ def hang_up(stream: TextIO) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def wrapped(text: str, width: int, mark: str = "") -> list[str]:
-    """Return ``text`` in pieces of at most ``width``, at least one.
-
-    It is cut at spaces behind ``mark``, where there are any; else at any spaces; else behind a slash; else anywhere.
-    """
-    pieces = []
-    indent = text[: len(text) - len(text.lstrip())]
-    if len(indent) >= width:
-        text, indent = text.lstrip(), ""
-    while len(text) > width:
-        cut = text.rfind(f"{mark} ", len(indent) + 1, width + 1)
-        cut = cut + len(mark) if cut != -1 else text.rfind(" ", len(indent) + 1, width + 1)
-        if cut == -1:
-            cut = text.rfind("/", len(indent) + 1, width) + 1 or width
-            pieces.append(text[:cut])
-            text = indent + text[cut:]
-        else:
-            pieces.append(text[:cut])
-            text = indent + text[cut:].lstrip()
-    pieces.append(text)
-    return pieces
-
-
-def _width(environment: Mapping[str, str], stream: TextIO) -> int:
-    """Return how many columns there are: what ``COLUMNS`` says, or ``stream``, if that is a terminal."""
-    columns = environment.get("COLUMNS", "")
-    if columns.isascii() and columns.isdigit() and int(columns):
-        return max(int(columns), _LEAST_WIDTH)
+def _size(stream: TextIO, environment: Mapping[str, str]) -> os.terminal_size:
+    """Return the size of a terminal; ``COLUMNS`` overrides its width."""
     try:
-        found = os.get_terminal_size(stream.fileno()).columns
+        found = os.get_terminal_size(stream.fileno())
     except (OSError, ValueError):
-        found = 0
-    return max(found, _LEAST_WIDTH) if found else _DEFAULT_WIDTH
+        found = os.terminal_size((0, 0))
+    width = _columns(environment) or found.columns or _DEFAULT_WIDTH
+    return os.terminal_size((max(width, _LEAST_WIDTH), found.lines or 24))
+
+
+def _columns(environment: Mapping[str, str]) -> int:
+    """Return the width that ``COLUMNS`` says; 0 if it says none."""
+    columns = environment.get("COLUMNS", "")
+    return max(int(columns), _LEAST_WIDTH) if columns.isascii() and columns.isdigit() and int(columns) else 0

@@ -8,14 +8,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 
+from cleaner.core.manifest import IMAGE
+from cleaner.core.messages import quote
+from cleaner.core.plan import Verdict
 from cleaner.core.policy import Policy, Rule
 from cleaner.core.reference import Digest, Tag
-from cleaner.core.rules import rule_named
+from cleaner.core.rules import UNTAGGED, Place, Reason, rule_named
 
 SHORT_DIGEST_CHARS = 12
+ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 
 # A regex may have a thousand characters.
 _REGEX_CHARS = 60
+TAG_MAX_CHARS = 128
 
 
 def age(uploaded: datetime | None, now: datetime) -> str:
@@ -58,6 +63,72 @@ def listed(items: Iterable[str], last: str = "and") -> str:
     return f"{', '.join(others)} {last} {final}" if others else final
 
 
+def ordinal(number: int) -> str:
+    """Return ``1st``, ``2nd``, ``3rd``, ``4th``."""
+    is_teen = 10 <= number % 100 <= 20
+    return f"{number:,}{'th' if is_teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
+
+
+def middle(text: str, width: int) -> str:
+    """Return a text of at most ``width`` characters: what is left out is in the middle."""
+    if len(text) <= width:
+        return text
+    last = (width - 1) // 2
+    return f"{text[: width - 1 - last]}{ELLIPSIS}{text[len(text) - last :]}" if width > 1 else ELLIPSIS
+
+
+def because(verdict: Verdict, by: Policy, now: datetime, longest: int = TAG_MAX_CHARS) -> str:
+    """Return why a manifest is kept or deleted, and what decided: ``newest: 3rd of main, keep 5``.
+
+    A tag or pool of more than ``longest`` characters is shortened in the middle.
+    """
+    detail = _detail(verdict, by, now, longest)
+    return f"{verdict.reason.value}: {detail}" if detail else verdict.reason.value
+
+
+def _detail(verdict: Verdict, by: Policy, now: datetime, longest: int) -> str:
+    place = verdict.place
+    decided = rule_named(by, place.rule) if place else None
+    match verdict.reason:
+        case Reason.TOO_YOUNG:
+            return f"min_age {by.min_age}"
+        case Reason.RUNNING:
+            return verdict.detail
+        case Reason.UNMATCHED:
+            tags = [tag for tag in verdict.manifest.tags if by.rule_of(tag) is None]
+            return f"no rule for {middle(tags[0], longest)}" if tags and by.tagged else ""
+        case Reason.OVER_LIMIT:
+            return f"max_deletions {by.max_deletions}"
+        case Reason.RECENT if decided:
+            return f"keep_within {decided.keep_within}"
+        case _ if place and decided:
+            uploaded = verdict.manifest.uploaded
+            if uploaded and decided.is_retired(uploaded, now):
+                return f"delete_after {decided.delete_after}"
+            if not decided.keep:
+                within = decided.keep_within
+                return f"keep_within {within}" if within and decided.keep == 0 else f"keep {keep(decided)}"
+            of = f" of {named}" if (named := pool(place, longest)) else ""
+            return f"{ordinal(place.rank)}{of}, keep {keep(decided)}"
+        case _:
+            return ""
+
+
+def pool(place: Place, longest: int) -> str:
+    """Return a short name of a pool: what the groups captured, or the kind of content; empty if there is but one."""
+    captured = ", ".join(part for part in place.pool if part)
+    is_usual = place.rule == UNTAGGED and captured == IMAGE
+    # Whoever may push chooses the kind of content, which may have any characters.
+    return "" if is_usual else middle(quote(captured)[1:-1], longest)
+
+
+def place_rule(place: Place | None) -> str:
+    """Return the name of the rule that decided; empty if none did."""
+    if place is None:
+        return ""
+    return f"tagged[{place.rule}]" if isinstance(place.rule, int) else place.rule
+
+
 def lost(tags: Mapping[Digest, Collection[Tag]]) -> str:
     """Return how many tags were deleted of manifests that were not, and how the next run judges these."""
     count = counted(sum(map(len, tags.values())), "tag")
@@ -87,11 +158,17 @@ def policy(value: Policy) -> str:
         f"untagged: {rule(value.untagged)}",
         f"orphans: {rule(value.orphans)}",
     ]
-    if value.max_deletions is not None:
-        parts.append(f"max_deletions {value.max_deletions}")
-    if value.dry_run:
-        parts.append("dry_run")
-    return "; ".join(parts)
+    return "; ".join([*parts, *_limits(value)])
+
+
+def policy_settings(value: Policy) -> str:
+    """Return the keys of a policy that are not rules, in one line."""
+    return "; ".join([f"min_age {value.min_age}", *_limits(value)])
+
+
+def _limits(value: Policy) -> list[str]:
+    limit = [] if value.max_deletions is None else [f"max_deletions {value.max_deletions}"]
+    return [*limit, *(["dry_run"] if value.dry_run else [])]
 
 
 def rule(value: Rule) -> str:

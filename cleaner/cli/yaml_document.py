@@ -1,4 +1,4 @@
-"""Decodes a YAML document to the values that a JSON document has, for the parser of policies.
+"""Decodes a YAML document to the values that a JSON document has, and finds where in the text a value is.
 
 PyYAML reads YAML 1.1, and Terraform's yamldecode() mostly YAML 1.2.  What would be another policy there is refused,
 so that what is deployed is what was shown.
@@ -7,13 +7,14 @@ so that what is deployed is what was shown.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import msgspec
+import yaml
+
+from cleaner.core.errors import Mistake
 from cleaner.core.policy_document import Repeating
-
-if TYPE_CHECKING:
-    import yaml
 
 _TAG = "tag:yaml.org,2002:"
 # To PyYAML 010 is 8 and 1:30 is 90, to Terraform 010 is 10 and 1:30 a string.
@@ -24,8 +25,24 @@ _NUMBER_MAX_CHARS = 100
 _FLOW_LEVELS_MAX = 50
 
 
+class Position(msgspec.Struct, frozen=True):
+    """A place in a text: line and column count from 1; ``length`` is the number of characters there."""
+
+    line: int
+    column: int
+    length: int = 1
+
+    def __str__(self) -> str:
+        return f"line {self.line}, column {self.column}"
+
+
 class InvalidYaml(ValueError):
-    """A text is not YAML, or not made of mappings, sequences and scalars alone."""
+    """A text is not YAML, or not made of mappings, sequences and scalars alone; ``position`` says where, if known."""
+
+    def __init__(self, problem: str, position: Position | None = None) -> None:
+        super().__init__(f"{position}: {problem}" if position else problem)
+        self.problem = problem
+        self.position = position
 
 
 def decode_yaml(text: str) -> object:
@@ -34,27 +51,20 @@ def decode_yaml(text: str) -> object:
     A mapping in which a key occurs twice becomes a ``Repeating``.
 
     Raises:
-        ImportError: PyYAML is not installed.
         InvalidYaml: ``text`` is not such a document; the message has line and column where they are known.
     """
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        def fetch_flow_collection_start(self, token: Any) -> None:
-            if self.flow_level >= _FLOW_LEVELS_MAX:
-                raise RecursionError
-            super().fetch_flow_collection_start(token)
-
     try:
-        loader = Loader(text)
+        loader = _loader(text)
         root = loader.get_single_node()
         return _Decoder(loader).value(root) if root else None
     except RecursionError as error:
         raise InvalidYaml("nested too deeply") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise InvalidYaml(f"{where}{': '.join(filter(None, (error.context, error.problem)))}") from error
+        position = Position(mark.line + 1, mark.column + 1) if mark else None
+        # Of a regex in double quotation marks: "v\\d+".
+        hint = "write regexes in single quotes" if "unknown escape" in (error.problem or "") else None
+        raise InvalidYaml(": ".join(filter(None, (error.context, error.problem, hint))), position) from error
     except yaml.YAMLError as error:
         raise InvalidYaml(str(error)) from error
     except InvalidYaml:
@@ -62,6 +72,59 @@ def decode_yaml(text: str) -> object:
     except (ValueError, OverflowError) as error:
         # An escape that is no character, or a version of thousands of digits.
         raise InvalidYaml(str(error)) from error
+
+
+def locate(text: str, mistakes: Sequence[Mistake]) -> list[Position | None]:
+    """Return where in a YAML or JSON document each mistake is: at its value, or at its key if that is wrong.
+
+    None if the text cannot be read.
+    """
+    try:
+        # JSON may be indented with tabs.
+        root = _loader(text.replace("\t", " ")).get_single_node()
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError):
+        root = None
+    return [_position(_find(root, mistake)) if root else None for mistake in mistakes]
+
+
+def _find(node: yaml.Node, mistake: Mistake) -> yaml.Node:
+    """Return the node of a mistake; if it is about what is not there, the nearest one that would have it."""
+    key: yaml.Node | None = None
+    for step in (*mistake.path, *([mistake.key] if mistake.key else [])):
+        found = _step(node, step)
+        if found is None:
+            return node
+        key, node = found
+    return key if mistake.key and key is not None else node
+
+
+def _step(node: yaml.Node, step: int | str) -> tuple[yaml.Node | None, yaml.Node] | None:
+    """Return the node of a key, which an item of a sequence has not, and that of its value; None if there is none."""
+    if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+        return None, node.value[step]
+    pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+    # Of a key that occurs twice the last one.
+    for key, value in reversed(pairs):
+        if key.value == step:
+            return key, value
+    merged = (_step(value, step) for key, value in pairs if key.tag == f"{_TAG}merge")
+    return next(filter(None, merged), None)
+
+
+def _position(node: yaml.Node) -> Position:
+    start, end = node.start_mark, node.end_mark
+    is_short = start.line == end.line and end.column > start.column
+    return Position(start.line + 1, start.column + 1, end.column - start.column if is_short else 1)
+
+
+def _loader(text: str) -> yaml.SafeLoader:
+    class Loader(yaml.SafeLoader):
+        def fetch_flow_collection_start(self, token: Any) -> None:
+            if self.flow_level >= _FLOW_LEVELS_MAX:
+                raise RecursionError
+            super().fetch_flow_collection_start(token)
+
+    return Loader(text)
 
 
 class _Decoder:
@@ -82,8 +145,6 @@ class _Decoder:
         return self._values[node]
 
     def _decode(self, node: yaml.Node) -> object:
-        import yaml
-
         if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
             return self._mapping(node)
         if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
@@ -102,16 +163,12 @@ class _Decoder:
 
     def _implicit_tag(self, node: yaml.ScalarNode) -> str:
         """Return the tag that a scalar has if none is written."""
-        import yaml
-
         is_plain = node.style is None
         resolve: Callable[..., str] = self._loader.resolve
         return resolve(yaml.ScalarNode, node.value, (is_plain, not is_plain))
 
     def _mapping(self, node: yaml.MappingNode) -> dict[str, object]:
         """Return a mapping with what ``<<`` merges into it."""
-        import yaml
-
         pairs: dict[str, object] = {}
         repeated: dict[str, None] = {}
         merged: list[tuple[dict[str, object], yaml.Node]] = []
@@ -139,6 +196,4 @@ class _Decoder:
 
     @staticmethod
     def _error(problem: str, node: yaml.Node) -> Exception:
-        import yaml
-
         return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)

@@ -27,12 +27,14 @@ class Mistake(msgspec.Struct, frozen=True):
     """One mistake in a document of policies.
 
     ``path`` leads to the invalid value by positions, counted from 0, and keys: ``(0, "tagged", 1, "match")``.
-    ``correction`` says what to write instead; empty if that is not evident.
+    ``correction`` says what to write instead; empty if that is not evident.  ``key`` is the key of that value that is
+    itself wrong; empty if none is.
     """
 
     path: tuple[int | str, ...]
     problem: str
     correction: str = ""
+    key: str = ""
 
     def describe(self, where: str) -> str:
         """Return the mistake as one sentence; ``where`` is the document's name."""

@@ -70,6 +70,18 @@ class Glob(msgspec.Struct, frozen=True):
             reached = {end for start in reached for end in _ends(segment, names, start)}
         return len(names) in reached
 
+    def matches_below(self, name: str) -> bool:
+        """Return whether the glob matches any longer name that begins with ``name`` and a slash."""
+        names = name.split("/")
+        reached = {0}
+        for segment in self._segments:
+            if len(names) in reached:
+                return True
+            reached = {end for start in reached for end in _ends(segment, names, start)}
+            if segment is None and len(names) in reached:
+                return True
+        return False
+
 
 def _corrected(correction: str, insecure: AbstractSet[str]) -> str:
     """Return what is left of a correction, which may need one itself: a valid glob, or an empty text."""

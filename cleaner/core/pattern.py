@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Protocol, cast
 
+import msgspec
 import re2
 
 # A tag has 128 characters at most.
@@ -35,6 +36,8 @@ _IS_BEGINNING = re.compile(r"|\^|\||\(.*", re.DOTALL)
 
 # `.*` or `.+` and nothing else but more of `.*`, also in groups that begin and end with the regex.
 _EVERY_TAG = re.compile(r"(?:\^|\((?:\?P?<\w+>|\?[A-Za-z-]*[:)])?)*\.[*+]\??(?:\.\*\??)*[$)]*")
+# More than one repetition, up to the brace that ends it.
+_IS_REPETITION = re.compile(r"[*+].*|\{(?:[2-9]|[1-9][0-9]+|[0-9]+,(?:[2-9]|[1-9][0-9]+)?)", re.DOTALL)
 
 
 class Pattern(Protocol):
@@ -109,6 +112,35 @@ def matches_every_tag(pattern: Pattern) -> bool:
     False if it is written in another way.
     """
     return _EVERY_TAG.fullmatch(pattern.pattern) is not None
+
+
+class Group(msgspec.Struct, frozen=True):
+    """A capturing group of a regex; ``is_repeated``: a repetition is behind it, or behind a group that it is in."""
+
+    text: str
+    is_repeated: bool
+
+
+def capturing_groups(regex: str) -> tuple[Group, ...]:
+    """Return the capturing groups of a valid regex, in their order."""
+    groups: list[Group] = []
+    # Of each group that is open: where it begins, how many groups come before it, and whether it captures.
+    begun: list[tuple[int, int, bool]] = []
+    at = 0
+    for piece in _PIECE.findall(regex):
+        start, at = at, at + len(piece)
+        if piece.startswith("(") and not piece.endswith(")"):
+            captures = piece == "(" or piece.endswith(">")
+            begun.append((start, len(groups), captures))
+            if captures:
+                groups.append(Group("", is_repeated=False))
+        elif piece == ")" and begun:
+            start, first, captures = begun.pop()
+            if captures:
+                groups[first] = Group(regex[start:at], is_repeated=False)
+            if _IS_REPETITION.fullmatch(regex[at:].partition("}")[0]):
+                groups[first:] = [Group(group.text, is_repeated=True) for group in groups[first:]]
+    return tuple(groups)
 
 
 def has_white_space(regex: str) -> bool:

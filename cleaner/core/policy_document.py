@@ -280,10 +280,10 @@ class _Reader:
         is_shown = len(self.mistakes) < InvalidPolicy.SHOWN_MAX
         nearest = get_close_matches(key, known, n=1) if is_shown and isinstance(key, str) else ()
         correction = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(known)}"
-        self._add(path, f"unknown key {show(key)}", correction)
+        self._add(path, f"unknown key {show(key)}", correction, key=str(key))
 
-    def _add(self, path: _Path, problem: str, correction: str = "") -> None:
-        self.mistakes.append(Mistake(path, problem, correction))
+    def _add(self, path: _Path, problem: str, correction: str = "", *, key: str = "") -> None:
+        self.mistakes.append(Mistake(path, problem, correction, key))
 
 
 class Repeating(dict[str, object]):

@@ -136,14 +136,16 @@ class Stage:
         before = self._manifests(name)
         told = len(self._records())
         began = time.monotonic()
+        planned: set[str] = set()
         if isinstance(self._publisher, ByPubSub):
             messages = 1
             self._order_sweep(self._publisher, root)
         else:
             messages = 0
-            self._sweep_from_here(root)
+            planned = self._sweep_from_here(root)
         self._say("done", f"in {time.monotonic() - began:.1f} s")
         pruned = {str(one["repository"]) for one in self._records()[told:] if one["message"] == "prune finished"}
+        pruned |= planned
         paths = frozenset(one.removeprefix(f"{self._host}/") for one in pruned)
         with_policy = {one.path for one in self._histories if one.policy is not None}
         differences = [f"{one}: the sweep has left it out" for one in sorted(with_policy - paths)]
@@ -199,33 +201,40 @@ class Stage:
         self._function.wait_for(finished, f"{root} is swept", timeout_s=15)
         self._wait_for_outcomes(done + int(str(finished()[0]["repositories"])))
 
-    def _sweep_from_here(self, root: str) -> None:
+    def _sweep_from_here(self, root: str) -> set[str]:
+        """Sweep by the command line; return the repositories of which it has made a plan."""
         self._say("sweep", "no Pub/Sub: the command line does the same, with its log on stderr")
-        errors = self._run(["sweep", root], self._by_policies(), ["--local", "--yes", "--log-level", "DEBUG"])
-        self._logged += [json.loads(line) for line in errors]
+        last = ["--local", "--yes", "--quiet", "-vv"]
+        child = self._run(["sweep", root], self._by_policies(), last, shows=False)
+        for line in child.lines:
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._logged += [json.loads(line) for line in child.errors]
         self._console.print()
+        return {line.split()[0] for line in child.lines if line.startswith(f"{root}/")}
 
     def _by_policies(self) -> list[str]:
         return ["--policies", POLICIES, "--insecure", self._host]
 
-    def _run(self, *arguments: list[str]) -> list[str]:
-        """Show a command, with ``arguments`` line by line, and what it writes to stdout; return stderr's lines.
+    def _run(self, *arguments: list[str], shows: bool = True) -> Child:
+        """Show a command, with ``arguments`` line by line; return its process.
+
+        What it writes to stdout is shown as well, or with ``shows=False`` returned in its ``lines``.
 
         Raises:
             AssertionError: It fails.
         """
         lines = [" ".join(some) for some in arguments]
-        self._console.print(Text("$ python -m cleaner " + " \\\n    ".join(lines), style="bold"))
+        self._console.print(Text("$ registry-cleaner " + " \\\n    ".join(lines), style="bold"))
         environment = inherited("NO_COLOR", "TERM")
         environment |= {"COLUMNS": str(self._console.width), "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "cleaner", *(one for some in arguments for one in some)]
         with self._signals.held():
-            child = Child(arguments[0][0], command, environment, directory=self._directory, shows=True)
+            child = Child(arguments[0][0], command, environment, directory=self._directory, shows=shows)
             self._stack.callback(child.stop)
         child.wait_for(lambda: child.returncode is not None, "its end", timeout_s=15)
         code = child.wait_for_end()
         assert code == 0, f"{child.name} ended with {code}:\n{child.tail()}"
-        return child.errors
+        return child
 
     def _records(self) -> list[dict[str, object]]:
         return [*self._function.records, *self._logged]

@@ -62,7 +62,7 @@ def google_client(site: Site, request: pytest.FixtureRequest) -> Iterator[Gcloud
 
 def prune(repository: str, *options: str) -> Ended:
     """Prune by the command line, in a process of its own, which gets its credential from the metadata server."""
-    ended = run("prune", repository, *options, "--yes", "--format", "json")
+    ended = run("prune", repository, *options, "--yes", "-o", "json")
     assert ended.returncode == 0, ended.stderr
     return Ended(ended.returncode, ended.stdout, ended.stderr)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cleaner.cli import words
-from cleaner.cli.images import View
 from cleaner.cli.page import Reported, page
+from cleaner.cli.view import View
 from tests.support.builders import NOW, cosign, listing, manifest, planned, policy
 
 if TYPE_CHECKING:

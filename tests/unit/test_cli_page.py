@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from cleaner.cli import page as page_module
-from cleaner.cli.images import View
+from cleaner.cli import words
 from cleaner.cli.page import LONGEST_OPEN, WORDS, Reported
+from cleaner.cli.view import View
 from cleaner.core.manifest import Links, Manifest
 from cleaner.core.rules import Reason
 from tests.support.builders import NOW, cosign, digest, listing, manifest, planned, policy
@@ -135,7 +135,7 @@ def test_why(name: str, because: str, rank: str, rule: str) -> None:
 )
 def test_ordinal(number: int, text: str) -> None:
     """The teens are irregular."""
-    assert page_module._ordinal(number) == text
+    assert words.ordinal(number) == text
 
 
 def test_every_reason_has_words() -> None:

@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given, strategies as st
 
 from cleaner.cli import words
-from cleaner.cli.document import done_document, plan_document
-from cleaner.cli.images import View
-from cleaner.cli.table import plan_lines, summary_lines
-from cleaner.cli.terminal import Terminal, wrapped
+from cleaner.cli.document import Document, done_document, plan_document, policy_document, text
+from cleaner.cli.tables import done_lines, overview_lines, plan_lines, summary_lines
+from cleaner.cli.view import DoneRow, Overview, Planned, RepositoryRow, View, selected
 from cleaner.core.manifest import Links, Manifest
-from cleaner.core.plan import Plan
+from cleaner.core.policy_document import policies_from_document
 from cleaner.core.reference import Tag
 from tests.support.builders import NOW, cosign, digest, listing, manifest, one_rule, planned, policy
 from tests.support.strategies import Case as Example, cases
@@ -27,8 +26,17 @@ def view(*held: Manifest, by: Any = BY) -> View:
     return View.of(planned(held, by), listing(*held))
 
 
-def lines(shown: View, width: int, *, unfold: bool = False) -> list[str]:
-    return plan_lines(shown, Terminal({"COLUMNS": str(width)}), NOW, unfold=unfold)
+def plain(text: str, style: str) -> str:
+    del style
+    return text
+
+
+def lines(shown: View, width: int | None, *, unfold: bool = False, by: Any = BY) -> list[str]:
+    return plan_lines(shown.rows, by, NOW, width, plain, unfold=unfold)
+
+
+def made(*held: Manifest, by: Any = BY, **also: Any) -> Planned:
+    return Planned(planned(held, by, **also), listing(*held), by, "policies.yaml[0]", NOW)
 
 
 def index(name: str, age_days: float, tags: str, platforms: dict[str, str]) -> Manifest:
@@ -90,7 +98,7 @@ def test_redundant_index_is_a_part_of_the_index_that_it_follows() -> None:
     assert row.manifest.digest == digest("new")
     assert (row.platforms, row.attached) == (("linux/amd64", "linux/arm64"), {"redundant index": 1})
     assert "1 redundant index  keep" in lines(view(*held), 160)[1]
-    assert "  1 idx  " in lines(view(*held), 70)[1]
+    assert "  1 idx  " in lines(view(*held), 95)[1]
 
 
 def test_referrer_tags_come_after_ordinary_ones() -> None:
@@ -147,54 +155,184 @@ def test_no_line_is_wider_than_the_terminal(width: int, unfold: bool) -> None:
 
 @given(cases(), st.integers(40, 200))
 def test_no_line_of_any_repository_is_wider(example: Example, width: int) -> None:
-    """Nor whatever is in the repository."""
-    shown = View.of(planned(example.held, policy(**example.keys)), listing(*example.held))
+    """Nor whatever is in the repository; a row is one line."""
+    by = policy(**example.keys)
+    shown = View.of(planned(example.held, by), listing(*example.held))
+    rows = len(shown.rows)
 
-    assert max(map(len, lines(shown, width, unfold=True))) <= width
-    assert max(map(len, summary_lines(shown, Terminal({"COLUMNS": str(width)})))) <= width
+    assert max(map(len, lines(shown, width, unfold=True, by=by)), default=0) <= width
+    for at in (width, None):
+        assert len(lines(shown, at, by=by)) == (rows + 1 if rows else 0)
 
 
 def test_wide_table() -> None:
-    """One image a line, with names where there is room."""
+    """One image a line, with names where there is room, and what decided."""
     new, stray, old = (digest(name)[7:19] for name in ("new", "stray", "old"))
     attached = "1 SBOM, 1 attestation, 1 signature"
     between = " " * len(f"amd64, windows/amd64  {attached}")
     named = f"PLATFORMS             {'ATTACHED':<34}"
+    expired = "tagged[0]  expired: 2nd, keep 1"
+    first = f"latest, v2                     {new}  24h   100 MB  amd64, windows/amd64  {attached}"
 
-    assert lines(view(*SIGNED), 160) == [
-        f"TAGS                           DIGEST        AGE     SIZE  {named}  PLAN    BECAUSE",
-        f"latest, v2                     {new}  24h   100 MB  amd64, windows/amd64  {attached}  keep    newest",
-        f"(signature without a subject)  {stray}   8d      0 B  {between}  delete  orphaned",
-        f"v1                             {old}   9d  7.00 MB  amd64{between[5:]}  delete  expired",
+    assert lines(view(*SIGNED), 200) == [
+        f"TAGS                           DIGEST        AGE     SIZE  {named}  PLAN    RULE       BECAUSE",
+        f"{first}  keep    tagged[0]  newest: 1st, keep 1",
+        f"(signature without a subject)  {stray}   8d      0 B  {between}  delete  orphans    orphaned: keep 0",
+        f"v1                             {old}   9d  7.00 MB  amd64{between[5:]}  delete  {expired}",
     ]
 
 
-def test_what_is_attached_is_named_briefly_where_that_saves_a_line() -> None:
-    """At 115 columns an image is still one line."""
-    _, first, *_ = lines(view(*SIGNED), 115)
+def test_table_for_a_pipe() -> None:
+    """Every text is whole, whatever its length, and a row is one line: other programs read it."""
+    tags = ["x" * 128, "feature-some-branch-with-a-long-name-3f2a1bc", "v1", "v2", "v3"]
 
-    assert first.split()[-8:] == ["1", "sbom,", "1", "att,", "1", "sig", "keep", "newest"]
+    by = policy(tagged=[{"match": "(x+)", "keep": 1}, {"match": "[a-z0-9-]*", "keep": 0, "keep_within": "1d"}])
+    shown = lines(view(*SIGNED, manifest("long", 3, " ".join(tags)), by=by), None, by=by)
 
-
-def test_narrow_table_says_the_verdict_and_why() -> None:
-    """At 60 columns there are name, age, size, verdict and reason."""
-    heading, first, *_ = lines(view(*SIGNED), 60)
-
-    assert heading.split() == ["TAGS", "DIGEST", "AGE", "SIZE", "PLAN", "BECAUSE"]
-    assert first.split() == ["latest,", "v2", digest("new")[7:15], "24h", "100", "MB", "keep", "newest"]
+    assert len(shown) == 5
+    assert ", ".join(sorted(tags)) in shown[2]
+    assert digest("long") in shown[2]
+    assert shown[2].endswith(f"newest: 1st of {'x' * 128}, keep 1")
 
 
-def test_at_eighty_columns_parts_are_counted() -> None:
-    """Numbers stand for names."""
-    heading, first, *_ = lines(view(*SIGNED), 80)
+def test_long_tag_is_shortened_in_the_middle() -> None:
+    """Its ends tell more: what it is for, and the commit."""
+    shown = lines(view(manifest("long", 3, "feature-some-branch-with-a-long-name-for-a-tag-3f2a1bc")), 120)
 
-    assert heading.split()[4:6] == ["PLAT", "ATT"]
-    assert first.split()[-4:] == ["2", "3", "keep", "newest"]
+    assert shown[1].startswith("feature-some-branch-…e-for-a-tag-3f2a1bc  ")
+
+
+@pytest.mark.parametrize(
+    ("width", "headings"),
+    [
+        (130, "TAGS DIGEST AGE SIZE PLATFORMS ATTACHED PLAN RULE BECAUSE"),
+        (105, "TAGS DIGEST AGE SIZE PLAN RULE BECAUSE"),
+        (80, "TAGS DIGEST AGE SIZE PLAN BECAUSE"),
+        (60, "TAGS AGE PLAN BECAUSE"),
+    ],
+)
+def test_narrow_tables_have_fewer_columns(width: int, headings: str) -> None:
+    """The name, the verdict and why are in all of them."""
+    heading, first, *_ = lines(view(*SIGNED), width)
+
+    assert heading.split() == headings.split()
+    assert first.startswith("latest, v2 ")
+    assert " keep " in first
+    assert "newest: " in first
+
+
+RANKED = [
+    {"match": "v.*", "keep": "all"},
+    {"match": "(main|pr-[0-9]+)-.*", "keep": 1, "delete_after": "30d"},
+    {"match": "nightly-.*", "keep_within": "7d"},
+]
+
+
+@pytest.mark.parametrize(
+    ("held", "because"),
+    [
+        ("v1", "protected: keep all"),
+        ("main-1", "newest: 1st of main, keep 1"),
+        ("main-2", "expired: 2nd of main, keep 1"),
+        ("pr-7-1", "expired: delete_after 30d"),
+        ("nightly-1", "recent: keep_within 7d"),
+        ("nightly-9", "expired: keep_within 7d"),
+        ("odd", "unmatched: no rule for odd"),
+        ("young", "too-young: min_age 1h"),
+        ("plain", "newest: 1st, keep 1"),
+        ("chart", "newest: 1st of chart, keep 1"),
+        ("old chart", "expired: 2nd of chart, keep 1"),
+        ("hostile", r"newest: 1st of \x1b[2J, keep 1"),
+        ("ageless", "unknown-age"),
+        ("deployed", "running: runner of deployed"),
+    ],
+)
+def test_because(held: str, because: str) -> None:
+    """The reason, and what decided: rank, pool and rule."""
+    by = policy(tagged=RANKED, untagged={"keep": 1})
+    repository = [
+        manifest("v1", 90, "v1"),
+        manifest("main-1", 2, "main-1"),
+        manifest("main-2", 3, "main-2"),
+        manifest("pr-7-1", 31, "pr-7-1"),
+        manifest("nightly-1", 1, "nightly-1"),
+        manifest("nightly-9", 9, "nightly-9"),
+        manifest("odd", 5, "odd v2"),
+        manifest("young", 0.01, "v3"),
+        manifest("plain", 5),
+        manifest("chart", 5, content="chart"),
+        manifest("old chart", 6, content="chart"),
+        manifest("hostile", 6, content="\x1b[2J"),
+        manifest("ageless", None, "main-4"),
+        manifest("deployed", 50, "main-5"),
+    ]
+    plan = planned(repository, by, running="deployed")
+
+    verdict = next(one for one in (*plan.keep, *plan.delete) if one.manifest.digest == digest(held))
+
+    assert words.because(verdict, by, NOW) == because
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (12, "12th"), (21, "21st"), (113, "113th")],
+)
+def test_ordinal(number: int, text: str) -> None:
+    """As it is said."""
+    assert words.ordinal(number) == text
+
+
+@given(st.text("ab", max_size=30), st.integers(1, 20))
+def test_middle(text: str, width: int) -> None:
+    """What is shortened begins and ends as the text does."""
+    shown = words.middle(text, width)
+
+    assert len(shown) == min(len(text), width)
+    first, _, last = shown.partition(words.ELLIPSIS)
+    assert text.startswith(first)
+    assert text.endswith(last)
+
+
+@pytest.mark.parametrize(
+    ("only", "sort", "limit", "names"),
+    [
+        (None, None, None, "new stray old"),
+        ("keep", None, None, "new"),
+        ("delete", None, None, "stray old"),
+        (None, "age", None, "old stray new"),
+        (None, "size", None, "new old stray"),
+        (None, "name", None, "new stray old"),
+        ("delete", "age", 1, "old"),
+    ],
+)
+def test_selected_rows(only: Any, sort: str | None, limit: int | None, names: str) -> None:
+    """Of some kind, in some order, up to a number."""
+    rows = selected(view(*SIGNED).rows, only, sort, limit)
+
+    assert [row.manifest.digest for row in rows] == list(map(digest, names.split()))
+
+
+def test_overview() -> None:
+    """One row a repository, the largest saving first, what failed at the end, and totals."""
+    failed = [RepositoryRow("gcr.io/acme/web", error="denied"), RepositoryRow("gcr.io/acme/none", note="no such one")]
+    overview = Overview.of([made(*SIGNED)], failed)
+
+    shown = overview_lines(overview.rows, overview, None, plain)
+
+    assert shown == [
+        "REPOSITORY        KEEP  DELETE    FREED  POLICY            NOTE",
+        "gcr.io/acme/api      1       2  7.00 MB  policies.yaml[0]",
+        "gcr.io/acme/none                                           no such one",
+        "gcr.io/acme/web                                            denied",
+        "",
+        "3 repositories (1 failed): keep 1 image, delete 2 images, 7.00 MB at most, as images share layers",
+    ]
+    assert max(map(len, overview_lines(overview.rows, overview, 60, plain)[:4])) <= 60
 
 
 def test_unfolded_parts_stand_under_their_image() -> None:
     """Each with its own age, size and verdict."""
-    shown = lines(view(*SIGNED), 160, unfold=True)
+    shown = lines(view(*SIGNED), 200, unfold=True)
 
     assert [line[:24].rstrip() for line in shown[1:7]] == [
         "latest, v2",
@@ -204,7 +342,7 @@ def test_unfolded_parts_stand_under_their_image() -> None:
         "  attestation",
         "  signature",
     ]
-    assert all(line.endswith("keep    needed") for line in shown[2:7])
+    assert all(line.endswith("keep               needed") for line in shown[2:7])
 
 
 def test_tags_beyond_three_are_counted() -> None:
@@ -225,7 +363,7 @@ def test_who_runs_it_is_told() -> None:
 
 def test_summary() -> None:
     """Images, why they are kept, what is deleted with the others, and how much space that is at most."""
-    assert summary_lines(view(*SIGNED), Terminal({"COLUMNS": "160"})) == [
+    assert summary_lines(view(*SIGNED)) == [
         "keep    1 image and 5 manifests of images: 1 newest",
         "delete  1 image, 1 orphan and 1 manifest of images: 7.00 MB at most, as images share layers",
     ]
@@ -233,7 +371,7 @@ def test_summary() -> None:
 
 def test_summary_where_nothing_is_deleted() -> None:
     """It says so."""
-    assert summary_lines(view(manifest("a", 2, "v1")), Terminal({"COLUMNS": "80"})) == [
+    assert summary_lines(view(manifest("a", 2, "v1"))) == [
         "keep    1 image: 1 newest",
         "delete  nothing",
     ]
@@ -242,7 +380,7 @@ def test_summary_where_nothing_is_deleted() -> None:
 def test_empty_repository() -> None:
     """No headings over nothing."""
     assert lines(view(), 80) == []
-    assert summary_lines(view(), Terminal({"COLUMNS": "80"})) == ["keep    0 images", "delete  nothing"]
+    assert summary_lines(view()) == ["keep    0 images", "delete  nothing"]
 
 
 def test_ten_thousand_images_are_shown() -> None:
@@ -252,38 +390,62 @@ def test_ten_thousand_images_are_shown() -> None:
     assert len(lines(view(*held), 100)) == 10_001
 
 
-def test_colours_only_where_stdout_is_a_terminal() -> None:
-    """A pipe gets the plain text."""
-    terminal = Terminal({})
+def test_largest_saving_comes_first() -> None:
+    """By bytes, however many images they are; names decide among equals."""
+    rows = [
+        RepositoryRow("b"),
+        RepositoryRow("a"),
+        RepositoryRow("many-small", deleted=9, freed=10),
+        RepositoryRow("one-large", deleted=1, freed=1000),
+    ]
 
-    assert terminal.paint("keep", "green") == "keep"
+    assert [row.name for row in Overview.of((), rows).rows] == ["one-large", "many-small", "a", "b"]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_what_was_done_on_a_narrow_terminal(width: int) -> None:
+    """No line is wider, and what failed is told however few columns there are."""
+    rows = [DoneRow("gcr.io/acme/a-service-of-the-platform", 2, 0, 0, 2, 0, "error")]
+
+    heading, row, *_ = done_lines(rows, width, plain)
+
+    assert max(len(heading), len(row)) <= width
+    assert "FAILED  " in heading
+    assert row.endswith("  error")
 
 
 # --- the document
 
 
-def entries(document: str, key: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(document)[key]
+def entries(document: Document, key: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(text(document, "json"))[key]
     return found
 
 
-HELD = (manifest("a", 1, "v2"), manifest("b", 2, "v1"), manifest("c", None), manifest("d", 5, "v0"))
+HELD = tuple(
+    manifest(name, age_days, tags, size=1000)
+    for name, age_days, tags in (("a", 1, "v2"), ("b", 2, "v1"), ("c", None, ""), ("d", 5, "v0"))
+)
 NO_PLACE = {"rule": None, "rank": None, "pool": None}
 
 
 def test_plan_document() -> None:
-    """Repository, dry_run, keep and delete; newest first, times in UTC, an unknown one as null."""
-    document = plan_document(planned(HELD, BY, running="b"))
+    """Repository, dry_run, policy, keep, delete and a summary; newest first, times in UTC, an unknown one as null."""
+    document = json.loads(text(plan_document(made(*HELD, running="b")), "json"))
+    of_all = {"size": 1000, "media_type": HELD[0].media_type}
 
-    assert json.loads(document) == {
+    assert [one.size for one in HELD] == [1000] * 4
+    assert document == {
         "repository": "gcr.io/acme/api",
         "dry_run": True,
+        "policy": policy_document(BY),
         "keep": [
-            {"digest": digest("c"), "tags": [], "uploaded": None, "reason": "unknown-age", **NO_PLACE},
+            {"digest": digest("c"), "tags": [], "uploaded": None, **of_all, "reason": "unknown-age", **NO_PLACE},
             {
                 "digest": digest("a"),
                 "tags": ["v2"],
                 "uploaded": "2024-04-30T12:00:00+00:00",
+                **of_all,
                 "reason": "newest",
                 "rule": 0,
                 "rank": 1,
@@ -293,6 +455,7 @@ def test_plan_document() -> None:
                 "digest": digest("b"),
                 "tags": ["v1"],
                 "uploaded": "2024-04-29T12:00:00+00:00",
+                **of_all,
                 "reason": "running",
                 **NO_PLACE,
                 "running": "runner of b",
@@ -303,14 +466,58 @@ def test_plan_document() -> None:
                 "digest": digest("d"),
                 "tags": ["v0"],
                 "uploaded": "2024-04-26T12:00:00+00:00",
+                **of_all,
                 "reason": "expired",
                 "rule": 0,
                 "rank": 3,
                 "pool": [],
             }
         ],
+        "summary": {
+            "kept": 3,
+            "deleted": 1,
+            "bytes": 1000,
+            "kept_bytes": 3000,
+            "reasons": {"unknown-age": 1, "newest": 1, "running": 1, "expired": 1},
+        },
     }
-    assert list(json.loads(document)) == ["repository", "dry_run", "keep", "delete"]
+    assert list(document) == ["repository", "dry_run", "policy", "keep", "delete", "summary"]
+
+
+@given(cases())
+def test_policy_of_a_document_is_a_policy(example: Example) -> None:
+    """It can be given to the function as it is, and is the same."""
+    by = policy(**example.keys)
+    (read,) = policies_from_document([policy_document(by)])
+
+    for key in ("min_age", "untagged", "orphans", "max_deletions", "dry_run"):
+        assert getattr(read, key) == getattr(by, key)
+    assert [words.rule_name(read, at) for at in range(len(read.tagged))] == [
+        words.rule_name(by, at) for at in range(len(by.tagged))
+    ]
+    assert words.policy(read) == words.policy(by)
+
+
+def test_documents_one_a_line() -> None:
+    """For programs that read line by line."""
+    document = plan_document(made(*HELD))
+
+    assert [json.loads(line) for line in text([document, document], "jsonl").splitlines()] == [
+        json.loads(text(document, "jsonl"))
+    ] * 2
+    assert json.loads(text([document], "json")) == [json.loads(text(document, "json"))]
+
+
+def test_document_of_some_rows() -> None:
+    """What belongs to an image comes with it."""
+    shown = made(*SIGNED)
+    (row, *_) = selected(shown.view.rows, "delete", "age", 1)
+
+    document = plan_document(shown, (row,), "delete")
+
+    assert entries(document, "keep") == []
+    assert [one["digest"] for one in entries(document, "delete")] == [digest("old"), digest("c")]
+    assert document["summary"] == plan_document(shown)["summary"]
 
 
 @pytest.mark.parametrize(
@@ -346,19 +553,19 @@ def test_place_in_the_document(name: str, rule: object, rank: object, pool: obje
     rules = [{"match": "v.*", "keep": "all"}, {"match": ["(main)-.|(x)", "(pr)-(.)"], "keep": 1}]
     by = policy(tagged=rules, untagged={"keep": 1})
 
-    document = json.loads(plan_document(planned(held, by)))
+    document = plan_document(made(*held, by=by))
 
-    entry = next(one for one in (*document["keep"], *document["delete"]) if one["digest"] == digest(name))
+    entry = next(one for key in ("keep", "delete") for one in entries(document, key) if one["digest"] == digest(name))
     assert (entry["rule"], entry["rank"], entry["pool"]) == (rule, rank, pool)
 
 
 def test_document_of_what_was_done() -> None:
     """What was not deleted is in keep, at the place of its age, with the outcome; the rest is in delete."""
-    plan: Plan = planned([*HELD, manifest("e", 9, "v-1")], BY, running="d")
+    shown = made(*HELD, manifest("e", 9, "v-1"), running="d")
 
-    document = done_document(plan, {digest("b"): "refused"})
+    document = done_document(shown, {digest("b"): "refused"})
 
-    assert json.loads(document)["dry_run"] is False
+    assert document["dry_run"] is False
     assert [one["digest"] for one in entries(document, "keep")] == list(map(digest, "cabd"))
     assert [one.get("outcome") for one in entries(document, "keep")] == [None, None, "refused", None]
     assert entries(document, "keep")[2]["reason"] == "expired"
@@ -367,9 +574,9 @@ def test_document_of_what_was_done() -> None:
 
 def test_document_of_lost_tags() -> None:
     """They are apart from the tags that the manifest still has."""
-    plan: Plan = planned([*HELD, manifest("e", 9, "v-1 v-2 v-3")], BY)
+    shown = made(*HELD, manifest("e", 9, "v-1 v-2 v-3"))
 
-    document = done_document(plan, {digest("e"): "left"}, {digest("e"): [Tag("v-3"), Tag("v-1")]})
+    document = done_document(shown, {digest("e"): "left"}, {digest("e"): [Tag("v-3"), Tag("v-1")]})
 
     entry = entries(document, "keep")[-1]
     assert (entry["tags"], entry["lost_tags"]) == (["v-2"], ["v-1", "v-3"])
@@ -448,22 +655,3 @@ def test_policy_in_words() -> None:
         "max_deletions 7",
         "dry_run",
     ]
-
-
-def test_wrapping() -> None:
-    """At spaces, at commas if these are given, after slashes, and within words that have none."""
-    assert wrapped("one two three", 8) == ["one two", "three"]
-    assert wrapped("1 one, 2 two", 8, ",") == ["1 one,", "2 two"]
-    assert wrapped("  abcdefgh", 6) == ["  abcd", "  efgh"]
-    assert wrapped("gcr.io/acme/api", 13) == ["gcr.io/acme/", "api"]
-    assert wrapped("  ab/cdefgh/i", 6) == ["  ab/", "  cdef", "  gh/i"]
-    assert wrapped("", 5) == [""]
-
-
-@given(st.text(" ab,/", max_size=40), st.integers(1, 12))
-def test_wrapping_loses_nothing(text: str, width: int) -> None:
-    """But spaces."""
-    pieces = wrapped(text, width, ",")
-
-    assert "".join(pieces).replace(" ", "") == text.replace(" ", "")
-    assert all(len(piece) <= width for piece in pieces)

@@ -16,6 +16,26 @@ def matches(glob: str, name: str) -> bool:
     return Glob.parse(glob, INSECURE).matches(name)
 
 
+@pytest.mark.parametrize(
+    ("glob", "name", "expected"),
+    [
+        ("gcr.io/acme/*", "gcr.io/acme", True),
+        ("gcr.io/acme/*", "gcr.io", True),
+        ("gcr.io/acme/*", "gcr.io/acme/api", False),
+        ("gcr.io/acme/**", "gcr.io/acme/api/web", True),
+        ("gcr.io/acme/**/x", "gcr.io/acme/api", True),
+        ("gcr.io/acme/api", "gcr.io/acme/ap", False),
+        ("gcr.io/acme/api", "gcr.io/acme/api", False),
+        ("**", "localhost:5000/acme", True),
+        ("us.gcr.io/**", "gcr.io/acme", False),
+        ("**", "us-docker.pkg.dev/acme/gcf-artifacts", False),
+    ],
+)
+def test_what_is_below_a_name(glob: str, name: str, expected: bool) -> None:
+    """Whether a longer name can match that begins with this one and a slash."""
+    assert Glob.parse(glob, INSECURE).matches_below(name) is expected
+
+
 def refusal(glob: str) -> tuple[str, str]:
     """Return why a glob is refused, and the correction."""
     with pytest.raises(InvalidGlob) as caught:

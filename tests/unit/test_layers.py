@@ -67,7 +67,7 @@ PLACES = {
     "cloudevents": {"main"},
 }
 # What only the command line needs.
-COMMAND_LINE = ("argparse", "jinja2", "rich", "rich_argparse", "shtab", "yaml")
+COMMAND_LINE = ("click", "jinja2", "rich", "yaml")
 
 
 def layer_of(module: str) -> str:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from cleaner.core.pattern import compile_pattern, has_white_space, matches_every_tag, without_glob_stars
+from cleaner.core.pattern import (
+    capturing_groups,
+    compile_pattern,
+    has_white_space,
+    matches_every_tag,
+    without_glob_stars,
+)
 
 # Not all are valid.
 PARTS = [
@@ -352,3 +358,25 @@ def test_white_space_in_a_regex_is_found(char: str) -> None:
 def test_escape_for_white_space_is_none(regex: str) -> None:
     """What is written with a backslash is no mistake of YAML's."""
     assert not has_white_space(regex)
+
+
+@pytest.mark.parametrize(
+    ("regex", "groups"),
+    [
+        ("v.*", []),
+        ("(?:a|b)-.*", []),
+        ("(main|pr-[0-9]+)-(.*)", [("(main|pr-[0-9]+)", False), ("(.*)", False)]),
+        ("(?P<branch>[(]a)-x", [("(?P<branch>[(]a)", False)]),
+        ("(a)*-x", [("(a)", True)]),
+        ("(a)+(b)?(c){1}", [("(a)", True), ("(b)", False), ("(c)", False)]),
+        ("(a){2}(b){0,1}(c){1,}(d){0,3}", [("(a)", True), ("(b)", False), ("(c)", True), ("(d)", True)]),
+        ("(?:(a)-((b)c))+(d)", [("(a)", True), ("((b)c)", True), ("(b)", True), ("(d)", False)]),
+        (r"\((a)\)*(?i)(b)", [("(a)", False), ("(b)", False)]),
+    ],
+)
+def test_capturing_groups(regex: str, groups: list[tuple[str, bool]]) -> None:
+    """Their texts, and whether a repetition is behind them or behind a group that they are in."""
+    found = [(group.text, group.is_repeated) for group in capturing_groups(regex)]
+
+    assert found == groups
+    assert compile_pattern(regex).groups == len(groups)

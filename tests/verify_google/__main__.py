@@ -123,7 +123,7 @@ def _announce(visit: Visit, terminal: Terminal) -> None:
     if any(question.needs_subscription for question in visit.scratches):
         paragraphs.append("Of the subscription's messages it acknowledges those about these repositories.")
     for paragraph in paragraphs:
-        for line in textwrap.wrap(paragraph, terminal.width, break_on_hyphens=False):
+        for line in textwrap.wrap(paragraph, terminal.bar_width, break_on_hyphens=False):
             terminal.note(line)
 
 

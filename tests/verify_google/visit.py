@@ -66,7 +66,9 @@ class Visit:
             terminal.note("Interrupted; once more ends the clean-up as well.")
         finally:
             is_clean = self._clean(terminal)
-        terminal.report(*table(sorted(self.answers, key=lambda one: QUESTIONS.index(one.question)), terminal.width))
+        terminal.report(
+            *table(sorted(self.answers, key=lambda one: QUESTIONS.index(one.question)), terminal.bar_width)
+        )
         counts = Counter(one.verdict for one in self.answers)
         terminal.note(", ".join(f"{counts[verdict]} {verdict}" for verdict in ("same", "different", "unknown")))
         if is_interrupted:

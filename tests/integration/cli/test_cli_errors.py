@@ -19,8 +19,8 @@ from tests.support.command_line import PATH, RETIRING, Operator, one_line
     ("name", "said"),
     [
         ("docker.io/library/redis", "host not allowed: allowed are gcr.io"),
-        ("localhost:5000/a", "named with --insecure localhost:5000"),
-        ("localhost/a", "named with --insecure localhost:PORT"),
+        ("registry:5000/a", "named with --insecure registry:5000"),
+        ("localhost/a", "write localhost:PORT"),
         ("nginx:latest", "host not allowed: allowed are gcr.io"),
         ("redis:7", "host not allowed: allowed are gcr.io"),
         ("redis:seven/a", "host not allowed: allowed are gcr.io"),
@@ -60,7 +60,6 @@ def test_hint_goes_by_the_error_and_not_by_its_text(operator: Operator, error: I
     assert f"host not allowed: {hint}" in one_line(operator.call("plan", "quay.io/a/b"))
 
 
-@pytest.mark.parametrize("command", ["plan", "prune"])
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -72,24 +71,35 @@ def test_hint_goes_by_the_error_and_not_by_its_text(operator: Operator, error: I
         ("gcr.io/acme.com/p", "that is gcr.io/DOMAIN/PROJECT/IMAGE"),
     ],
 )
-def test_name_that_ends_before_the_image(operator: Operator, command: str, name: str, said: str) -> None:
+def test_name_that_ends_before_the_image(operator: Operator, name: str, said: str) -> None:
     """No image can be there, whatever the credentials are: exit code 2, and how a whole name is spelled."""
-    ended = operator.call(command, name)
+    ended = operator.call("prune", name, *RETIRING)
 
     assert ended.code == 2
-    assert one_line(ended) == f"error: {name!r}: names no image: {said}\n"
+    assert one_line(ended) == f"error: {name!r}: names no image: {said}; plan and sweep take a root\n"
 
 
 def test_insecure_hosts_add_up(operator: Operator) -> None:
     """Comma separated, given more than once, or as the function's setting."""
     operator.builds(1)
-    host = operator.emulator.host
-    given = ("--insecure", "b:2", "--insecure", f"a:1,{host}", "--format", "json")
-    assert operator.call("plan", operator.name, *given).code == 0
-    assert operator.call("plan", operator.name).code == 2
+    # An address of this machine that is not taken for one.
+    host = operator.emulator.host.replace("127.0.0.1", "127.0.1.1")
+    name = f"{host}/{PATH}"
+    given = ("--insecure", "b:2", "--insecure", f"a:1,{host}", "--time-limit", "1")
+    assert "host not allowed" not in operator.call("plan", name, *given).err
+    assert operator.call("plan", name).code == 2
     operator.monkeypatch.setenv("INSECURE_REGISTRIES", host)
+    assert "host not allowed" not in operator.call("plan", name, "--time-limit", "1").err
+    assert operator.call("plan", name, "--insecure", "a:1").code == 2
+
+
+def test_local_hosts_need_no_insecure(operator: Operator) -> None:
+    """They get plain HTTP anyway; another host does not."""
+    operator.builds(1)
+
     assert operator.call("plan", operator.name).code == 0
-    assert operator.call("plan", operator.name, "--insecure", "a:1").code == 2
+    assert operator.call("plan", operator.name, "--insecure", "a:1").code == 0
+    assert operator.call("plan", f"registry.{operator.name}").code == 2
 
 
 @pytest.mark.parametrize(
@@ -127,7 +137,7 @@ def test_permission_denied(operator: Operator, command: str) -> None:
     operator.builds(1)
     operator.emulator.behaviour.auth = True
     operator.emulator.behaviour.denied = {PATH}
-    yes = ("--yes",) if command == "prune" else ()
+    yes = (*RETIRING, "--yes") if command == "prune" else ()
 
     ended = operator.call(command, operator.name, "--insecure", operator.emulator.host, *yes)
 
@@ -176,7 +186,7 @@ def test_malformed_manifest_ends_the_command(operator: Operator) -> None:
     """Reading it again cannot help, and nothing is deleted."""
     operator.load(raw(b'{"manifests": 7}', OCI_INDEX), days=9)
 
-    ended = operator.prune("--yes")
+    ended = operator.prune(*RETIRING, "--yes")
 
     assert ended.code == 1
     assert "is malformed" in one_line(ended)

@@ -1,16 +1,17 @@
-"""Help, completion, and a command line of which something is not installed."""
+"""Help, version, completion, and what is said of mistyped names."""
 
 from __future__ import annotations
 
-import json
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from cleaner.cli.explain import LEAST_HEX_DIGITS
 from cleaner.cli.policies import read_policies
-from tests.support.command_line import Operator, run
+from tests.support.command_line import Ended, Operator, environment, one_line, run
 from tests.support.processes import ROOT
 
 
@@ -20,12 +21,13 @@ def test_help_explains_every_flag(operator: Operator, command: str) -> None:
     ended = operator.call(command, "--help")
 
     assert (ended.code, ended.err) == (0, "")
-    assert "examples:" in ended.out
+    assert "Examples:" in ended.out
     assert f"{command} gcr.io/acme" in ended.out
-    for flag in ("--policies", "--workers", "--time-limit", "--insecure", "--running-scopes", "--log-level"):
+    for flag in ("--policies", "--workers", "--time-limit", "--insecure", "--running-scopes", "--verbose", "--quiet"):
         assert flag in ended.out
     for flag in ("--match", "--keep", "--keep-within", "--delete-after", "--keep-untagged", "--min-age"):
-        assert (f"{flag} " in ended.out) == (command != "sweep")
+        assert f"{flag} " in ended.out
+    assert operator.call(command, "-h").out == ended.out
     assert "None" not in ended.out
     assert max(map(len, ended.out.splitlines())) <= 120
 
@@ -56,68 +58,71 @@ def test_help_of_the_whole(operator: Operator) -> None:
     """Commands, exit codes, environment, credentials."""
     out = operator.call("--help").out
 
-    for word in ("plan", "prune", "sweep", "exit codes:", "a setting", "130", "141", "REQUESTS_TOPIC", "gcloud auth"):
+    for word in ("plan", "prune", "sweep", "Exit codes:", "a setting", "130", "141", "REQUESTS_TOPIC", "gcloud auth"):
         assert word in out
 
 
-WITHOUT = """\
-import sys
-for name in ("rich", "rich_argparse", "shtab", "yaml"):
-    sys.modules[name] = None
-sys.argv[0] = "__main__.py"
-from cleaner.cli.main import main
-sys.exit(main(sys.argv[1:]))
-"""
+def test_help_without_arguments(operator: Operator) -> None:
+    """The same as with ``--help``: somebody who tries the command learns how to go on."""
+    ended = operator.call()
+
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out == operator.call("--help").out == operator.call("-h").out
+    assert ended.out.startswith("Usage: registry-cleaner ")
 
 
-def test_nothing_but_what_the_function_needs(operator: Operator, tmp_path: Path) -> None:
-    """Neither rich nor shtab nor PyYAML has to be there for tables, documents, JSON policies and help."""
-    operator.builds(3)
-    path = tmp_path / "p.json"
-    path.write_text('[{"repositories": ["**"], "tagged": [{"match": ".*", "keep": 1}]}]')
-    given = ("plan", operator.name, "--insecure", operator.emulator.host, "--policies", str(path))
+def test_version(operator: Operator) -> None:
+    """That of the project."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-    table, document = run(*given, code=WITHOUT), run(*given, "--format", "json", code=WITHOUT)
-
-    assert (table.returncode, table.stderr) == (0, "")
-    assert "delete  expired" in table.stdout
-    assert len(json.loads(document.stdout)["delete"]) == 2
-    assert "examples:" in run("plan", "--help", code=WITHOUT).stdout
+    for flag in ("--version", "-V"):
+        assert operator.call(flag) == Ended(0, f"registry-cleaner {project['version']}\n", "")
 
 
-def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    """One line says what to install."""
-    path = tmp_path / "p.yaml"
-    path.write_text("- repositories: ['**']\n")
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("pln", "gcr.io/a/b"), "no such command: pln; did you mean plan? (see registry-cleaner --help)"),
+        (("plan", "--delete-afer", "9d"), "no such option: --delete-afer; did you mean --delete-after?"),
+        (("sweep", "--lokal"), "no such option: --lokal; did you mean --local?"),
+    ],
+)
+def test_did_you_mean(operator: Operator, given: tuple[str, ...], said: str) -> None:
+    """A mistyped command or option is answered with the nearest one."""
+    ended = operator.call(*given)
 
-    yaml = run("plan", "gcr.io/a/b", "--policies", str(path), code=WITHOUT)
-    completion = run("--print-completion", "bash", code=WITHOUT)
-
-    assert (yaml.returncode, yaml.stderr) == (
-        2,
-        f"error: {path}: not JSON, and YAML needs PyYAML: pip install PyYAML\n",
-    )
-    assert completion.returncode == 2
-    assert "completion needs shtab: pip install shtab" in completion.stderr
-    assert completion.stderr.count("\n") == 1
+    assert (ended.code, said in one_line(ended)) == (2, True)
 
 
 def test_completion(tmp_path: Path) -> None:
-    """bash completes commands, flags and their values by what is printed."""
-    printed = run("--print-completion", "bash")
-    assert (printed.returncode, printed.stderr) == (0, "")
-    script = tmp_path / "completion.bash"
-    script.write_text(printed.stdout)
+    """bash completes commands, options and files by the script that the command prints."""
+    program = tmp_path / "registry-cleaner"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m cleaner "$@"\n')
+    program.chmod(0o755)
 
     def completed(*words: str) -> list[str]:
-        line = f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; COMP_LINE='{' '.join(words)}'"
+        line = f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}"
+        script = 'eval "$(_REGISTRY_CLEANER_COMPLETE=bash_source registry-cleaner)"'
         function = "$(complete -p registry-cleaner | sed 's/.*-F \\([^ ]*\\).*/\\1/')"
-        command = f'source {script}; {line}; {function} registry-cleaner; printf "%s\\n" "${{COMPREPLY[@]}}"'
+        command = f'{script}; {line}; {function} registry-cleaner; printf "%s\\n" "${{COMPREPLY[@]}}"'
         return subprocess.run(
-            ["/bin/bash", "-c", command], capture_output=True, text=True, check=False, timeout=20
+            ["/bin/bash", "-c", command],
+            env=environment(PATH=f"{tmp_path}:/usr/bin:/bin"),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
         ).stdout.split()
 
     assert set(completed("registry-cleaner", "p")) == {"plan", "prune"}
-    assert "--delete-after" in completed("registry-cleaner", "plan", "--del")
-    for shell in ("zsh", "tcsh"):
-        assert run("--print-completion", shell).stdout
+    assert completed("registry-cleaner", "plan", "--del") == ["--delete-after"]
+    assert completed("registry-cleaner", "plan", "-o", "jsonl") == ["jsonl"]
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_completion_of_other_shells(shell: str) -> None:
+    """Their scripts are printed as well."""
+    ended = run(_REGISTRY_CLEANER_COMPLETE=f"{shell}_source")
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "registry-cleaner" in ended.stdout

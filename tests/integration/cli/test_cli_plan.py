@@ -33,15 +33,17 @@ def test_plan_as_a_document(operator: Operator) -> None:
     """One JSON document on stdout and nothing on stderr."""
     operator.builds(4)
 
-    ended = operator.plan(*RETIRING, "--format", "json")
+    ended = operator.plan(*RETIRING, "-o", "json")
 
     assert (ended.code, ended.err) == (0, "")
-    assert list(ended.document) == ["repository", "dry_run", "keep", "delete"]
+    assert list(ended.document) == ["repository", "dry_run", "policy", "keep", "delete", "summary"]
     assert ended.document["repository"] == operator.name
     assert ended.document["dry_run"] is True
     assert ended.tags("keep") == ["build-0", "build-1"]
     assert ended.tags("delete") == ["build-2", "build-3"]
-    assert set(ended.document["keep"][0]) == {"digest", "tags", "uploaded", "reason", "rule", "rank", "pool"}
+    assert list(ended.document["keep"][0]) == [
+        *("digest", "tags", "uploaded", "size", "media_type", "reason", "rule", "rank", "pool")
+    ]
     assert [one["rank"] for key in ("keep", "delete") for one in ended.document[key]] == [1, 2, 3, 4]
     assert datetime.fromisoformat(ended.document["keep"][0]["uploaded"]).utcoffset() == timedelta()
 
@@ -55,7 +57,7 @@ def test_plan_as_a_table(operator: Operator) -> None:
     assert lines[0] == operator.name
     assert lines[1] == "flags: min_age 1h; tagged[0] (.*): keep 2; untagged: keep 5; orphans: keep all"
     assert [line.split()[0] for line in lines[3:7]] == ["TAGS", "build-0", "build-1", "build-2"]
-    assert lines[6].endswith("delete  expired")
+    assert lines[6].endswith("delete  tagged[0]  expired: 3rd, keep 2")
     assert lines[8] == "keep    2 images: 2 newest"
     assert lines[9].startswith("delete  1 image: ")
     assert "\x1b" not in "".join(lines)
@@ -80,8 +82,15 @@ def test_plan_of_a_repository_that_is_not_there(operator: Operator) -> None:
     assert (ended.code, ended.out) == (0, "")
     assert ended.err == f"{operator.name}: no such repository\n"
 
-    ended = operator.plan("--format", "json")
-    assert ended.document == {"repository": operator.name, "dry_run": True, "keep": [], "delete": []}
+    ended = operator.plan("-o", "json")
+    assert ended.document == {
+        "repository": operator.name,
+        "dry_run": True,
+        "policy": None,
+        "keep": [],
+        "delete": [],
+        "summary": {"kept": 0, "deleted": 0, "bytes": 0, "kept_bytes": 0, "reasons": {}},
+    }
 
 
 def test_plan_unfolds(operator: Operator) -> None:
@@ -118,10 +127,9 @@ def test_plan_explains(operator: Operator) -> None:
     assert said.endswith(
         "It is deleted, as expired: no rule keeps it; its rank in tagged[0] (.*) is 4, and the rule has keep 2."
     )
-    operator.monkeypatch.setenv("COLUMNS", "80")
-    assert operator.plan("--explain", "build-3").out.startswith(f"{operator.name}@\n{digest}\ndefault policy: ")
-    ended = operator.plan("--explain", "build-9")
-    assert (ended.code, "no manifest has the tag or digest 'build-9'" in one_line(ended)) == (1, True)
+    ended = operator.plan("--explain", "biuld-3")
+    said = "no manifest has the tag or digest 'biuld-3'; did you mean build-3, "
+    assert (ended.code, said in one_line(ended)) == (1, True)
 
 
 def test_plan_knows_what_is_running(operator: Operator) -> None:
@@ -140,10 +148,10 @@ def test_plan_knows_what_is_running(operator: Operator) -> None:
     scopes = ("--running-scopes", "projects/acme")
 
     table = operator.plan(*RETIRING, *scopes)
-    document = operator.plan(*RETIRING, *scopes, "--format", "json").document
+    document = operator.plan(*RETIRING, *scopes, "-o", "json").document
     explained = operator.plan(*RETIRING, *scopes, "--explain", "build-3")
 
-    assert "keep    running: Pod prod/api" in table.out
+    assert "keep               running: Pod prod/api" in table.out
     assert document["keep"][-1]["running"] == "Pod prod/api"
     assert "yes  running        Pod prod/api runs it." in explained.out
     operator.monkeypatch.setenv("RUNNING_SCOPES", "projects/acme")
@@ -170,20 +178,24 @@ def test_readme_examples_run(operator: Operator, tmp_path: Path) -> None:
     for example in text.split("\n    $ ")[1:]:
         command, *rest = example.splitlines()
         printed[command] = [line[4:] for line in takewhile(lambda line: line.startswith("    ") or not line, rest)]
-    (tmp_path / "policies.yaml").write_text("\n".join(printed.pop("cat policies.yaml")))
+    for name in ("policies.yaml", "bad.yaml"):
+        (tmp_path / name).write_text("\n".join(printed.pop(f"cat {name}")))
     operator.monkeypatch.chdir(tmp_path)
+    mistakes = printed.pop("registry-cleaner check bad.yaml")
 
     for command, lines in printed.items():
-        ended = operator.call(*shlex.split(command.removeprefix("python -m cleaner ")))
+        ended = operator.call(*shlex.split(command.removeprefix("registry-cleaner ")))
         assert (ended.code, ended.err) == (0, ""), command
         assert ended.out.splitlines()[-1] == [line for line in lines if line][-1]
     assert len(printed) == 3
+    ended = operator.call("check", "bad.yaml")
+    assert (ended.code, ended.out, ended.err.splitlines()) == (2, "", [line for line in mistakes if line])
 
 
 @pytest.mark.skipif(sys.prefix == sys.base_prefix, reason="there is no environment to activate")
 def test_readme_examples_find_what_they_need(tmp_path: Path) -> None:
     """In a shell that knows nothing of the environment, what the README says before them makes them work."""
-    before, _, _ = (ROOT / "README.md").read_text().partition("    $ python -m cleaner plan")
+    before, _, _ = (ROOT / "README.md").read_text().partition("    $ registry-cleaner plan")
     setup = before.rpartition("\n    make setup\n")[2].partition("\n\n")[0].splitlines()
     assert [line.strip().split(" --")[0] for line in setup] == [". .venv/bin/activate", "python -m tests.emulator"]
     activate = setup[0].replace(".venv", sys.prefix)

@@ -39,7 +39,7 @@ def test_policies_of_a_file(operator: Operator, tmp_path: Path) -> None:
     for path in (in_json, in_yaml):
         ended = operator.plan("--policies", str(path))
         assert f"{path}[1]: {said}" in " ".join(ended.out.split())
-        ended = operator.plan("--policies", str(path), "--format", "json")
+        ended = operator.plan("--policies", str(path), "-o", "json")
         assert ended.tags("delete") == ["build-3"]
         (entry,) = ended.document["delete"]
         assert (entry["rule"], entry["rank"], entry["pool"]) == (0, 4, ["build"])
@@ -50,7 +50,7 @@ def test_policies_of_stdin(operator: Operator) -> None:
     operator.builds(3)
     operator.monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps([{"repositories": ["**"], **KEEP_1}])))
 
-    ended = operator.plan("--policies", "-", "--format", "json")
+    ended = operator.plan("--policies", "-", "-o", "json")
 
     assert ended.tags("delete") == ["build-1", "build-2"]
 
@@ -72,7 +72,7 @@ def test_no_policy_matches(operator: Operator, tmp_path: Path) -> None:
     for ended in (operator.plan("--policies", str(path)), operator.prune("--policies", str(path), "--yes")):
         assert (ended.code, ended.out) == (0, "")
         assert ended.err == f"{operator.name}: no policy of {path} matches; nothing is deleted\n"
-    assert operator.plan("--policies", str(path), "--format", "json").document["delete"] == []
+    assert operator.plan("--policies", str(path), "-o", "json").document["delete"] == []
     assert operator.emulator.log.total == 0
 
 
@@ -332,16 +332,16 @@ def test_byte_order_mark(tmp_path: Path, name: str, said: str) -> None:
 
 
 def test_insecure_hosts_are_allowed_in_globs(operator: Operator, tmp_path: Path) -> None:
-    """Those of ``--insecure``, and no other host."""
+    """Those of ``--insecure`` and of this machine, and no other host."""
     path = tmp_path / "p.yaml"
-    path.write_text("- repositories: ['localhost:5000/acme/*']\n")
+    path.write_text("- repositories: ['registry:5000/acme/*', 'localhost:5000/acme/*']\n")
 
-    allowed = operator.call("plan", "gcr.io/acme/api", "--policies", str(path), "--insecure", "localhost:5000")
-    refused = operator.call("plan", "gcr.io/acme/api", "--policies", str(path), "--insecure", "localhost:5001")
+    allowed = operator.call("plan", "gcr.io/acme/api", "--policies", str(path), "--insecure", "registry:5000")
+    refused = operator.call("plan", "gcr.io/acme/api", "--policies", str(path), "--insecure", "registry:5001")
 
     assert allowed.code == 0
     assert refused.code == 2
-    assert "'localhost:5000/acme/*' is on the host localhost:5000, which is not allowed" in one_line(refused)
+    assert "'registry:5000/acme/*' is on the host registry:5000, which is not allowed" in one_line(refused)
 
 
 def test_yaml_merges(operator: Operator, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_prune_as_a_document(operator: Operator) -> None:
     """What has gone is in delete, and the registry agrees."""
     operator.builds(4)
 
-    ended = operator.prune(*RETIRING, "--yes", "--format", "json")
+    ended = operator.prune(*RETIRING, "--yes", "-o", "json")
 
     assert (ended.code, ended.err) == (0, "")
     assert ended.document["dry_run"] is False
@@ -65,7 +65,7 @@ def test_prune_asks_on_a_terminal(operator: Operator) -> None:
     assert len(operator.questions) == 1
     assert operator.questions[0].startswith(f"Delete 2 manifests of {operator.name}, ")
     assert operator.deletions == 0
-    outcomes = [one.get("outcome") for one in operator.prune(*RETIRING, "--format", "json").document["keep"]]
+    outcomes = [one.get("outcome") for one in operator.prune(*RETIRING, "-o", "json").document["keep"]]
     assert outcomes == [None, None, "left", "left"]
 
 
@@ -91,7 +91,7 @@ def test_prune_deletes_only_what_was_shown(operator: Operator) -> None:
     assert operator.prune(*RETIRING).code == 0
 
     assert operator.tags == {"build-new", "build-0", "build-1"}
-    assert operator.plan(*RETIRING, "--format", "json").tags("delete") == ["build-1"]
+    assert operator.plan(*RETIRING, "-o", "json").tags("delete") == ["build-1"]
 
 
 def test_prune_with_nothing_to_delete_asks_nothing(operator: Operator) -> None:
@@ -103,7 +103,7 @@ def test_prune_with_nothing_to_delete_asks_nothing(operator: Operator) -> None:
 
     assert (ended.code, ended.err, operator.questions) == (0, "", [])
     assert ended.out.endswith("delete  nothing\n")
-    assert operator.prune(*RETIRING, "--format", "json").document["delete"] == []
+    assert operator.prune(*RETIRING, "-o", "json").document["delete"] == []
 
 
 @pytest.mark.parametrize("by", ["policy", "flag"])
@@ -116,7 +116,7 @@ def test_prune_that_only_reports(operator: Operator, tmp_path: Path, by: str) ->
     flags = ("--policies", str(path), *(("--dry-run",) if by == "flag" else ()))
 
     for more in ((), ("--yes",)):
-        ended = operator.prune(*flags, *more, "--format", "json")
+        ended = operator.prune(*flags, *more, "-o", "json")
         assert ended.code == 0
         assert ended.document["dry_run"] is True
         assert ended.tags("delete") == ["build-2", "build-3"]
@@ -132,7 +132,7 @@ def test_prune_where_something_is_refused(operator: Operator) -> None:
     fault = Status(400, DANGLING_PARENT)
     operator.emulator.faults.add(fault, method="DELETE", path=digest)
 
-    ended = operator.prune(*RETIRING, "--yes", "--format", "json")
+    ended = operator.prune(*RETIRING, "--yes", "-o", "json")
 
     assert (ended.code, ended.err) == (0, "")
     assert [len(ended.document[key]) for key in ("keep", "delete")] == [3, 1]
@@ -193,7 +193,7 @@ def test_prune_that_is_cut_off(operator: Operator) -> None:
     operator.builds(6)
     operator.emulator.faults.add(Status(503), kind="manifest_delete", skip=2)
 
-    ended = operator.prune(*RETIRING, "--yes", "--workers", "1", "--time-limit", "2", "--format", "json")
+    ended = operator.prune(*RETIRING, "--yes", "--workers", "1", "--time-limit", "2", "-o", "json")
 
     assert ended.code == 1
     assert ended.err.startswith("error: DELETE ")
@@ -233,7 +233,7 @@ def test_document_names_tags_that_went_for_nothing(operator: Operator, fault: St
     digest = operator.load(image_of_three, ["a", "b", "c"], days=9)
     operator.emulator.faults.add(fault, method="DELETE", path="/sha256:")
 
-    ended = operator.prune(*RETIRING, "--yes", "--time-limit", "1", "--format", "json")
+    ended = operator.prune(*RETIRING, "--yes", "--time-limit", "1", "-o", "json")
 
     *others, entry = ended.document["keep"]
     assert (entry["digest"], entry["outcome"]) == (digest, outcome)
@@ -248,7 +248,7 @@ def test_image_that_keeps_some_of_its_tags(operator: Operator) -> None:
     operator.load(image("three"), ["a", "b", "c"], days=9)
     operator.emulator.faults.add(Status(403, "DENIED"), method="DELETE", path="/b$")
 
-    entry = operator.prune(*RETIRING, "--yes", "--format", "json").document["keep"][-1]
+    entry = operator.prune(*RETIRING, "--yes", "-o", "json").document["keep"][-1]
 
     assert (entry["outcome"], entry["tags"], entry["lost_tags"]) == ("failed", ["b", "c"], ["a"])
     assert operator.tags == {"build-0", "build-1", "b", "c"}
@@ -288,7 +288,7 @@ def test_prune_where_a_tag_moves(operator: Operator) -> None:
 
     operator.emulator.faults.add(Before(move), kind="manifest_head", path="build-3", nth=1)
 
-    ended = operator.prune(*RETIRING, "--yes", "--format", "json")
+    ended = operator.prune(*RETIRING, "--yes", "-o", "json")
 
     assert ended.code == 0
     assert "build-3" in operator.tags
@@ -306,7 +306,7 @@ def test_prune_where_something_is_wanted_after_all(operator: Operator) -> None:
 
     operator.answers(yes, release)
 
-    ended = operator.prune("--match", "build-.*", "--keep", "2", "--format", "json")
+    ended = operator.prune("--match", "build-.*", "--keep", "2", "-o", "json")
 
     assert (ended.code, operator.tags) == (0, {"build-0", "build-1", "build-2", "v1"})
     assert [one.get("outcome") for one in ended.document["keep"]] == [None, None, "kept"]
@@ -324,7 +324,7 @@ def test_prune_beside_the_function(operator: Operator) -> None:
 
     operator.answers(yes, others)
 
-    ended = operator.prune(*RETIRING, "--format", "json")
+    ended = operator.prune(*RETIRING, "-o", "json")
 
     assert ended.code == 0
     assert ended.tags("delete") == ["build-2", "build-3"]

@@ -177,9 +177,10 @@ def test_table_is_as_wide_as_the_terminal(desk: Desk, width: int) -> None:
 
     assert max(map(len, screen.lines)) <= width
     shown = " ".join(screen.plain.split())
-    assert ("PLATFORMS ATTACHED" in shown) == (width >= 120)
-    assert ("PLAT ATT" in shown) == (width == 80)
-    assert "PLAN BECAUSE" in shown
+    assert ("PLATFORMS ATTACHED PLAN RULE BECAUSE" in shown) == (width >= 120)
+    assert ("DIGEST" in shown) == (width >= 80)
+    assert ("PLAN BECAUSE" in shown) == (width < 120)
+    assert "newest: 1st, keep" in shown
 
 
 def test_colours_on_a_terminal(desk: Desk) -> None:
@@ -224,7 +225,7 @@ def test_file_gets_plain_text_and_the_terminal_the_bar(desk: Desk) -> None:
 
 
 def test_file_is_as_wide_whatever_the_terminal_beside_it(desk: Desk) -> None:
-    """``plan > file`` has a hundred columns from a narrow window and from a wide one; the bar has the window's."""
+    """``plan > file`` is the same from a narrow window and from a wide one, uncut; the bar has the window's width."""
     desk.builds(20, "feature-that-has-a-long-name-3f2a1bc")
     desk.emulator.faults.add(Delay(0.05), kind="manifest_get")
     texts = []
@@ -239,17 +240,64 @@ def test_file_is_as_wide_whatever_the_terminal_beside_it(desk: Desk) -> None:
         assert width - 5 <= max(map(len, screen.lines)) <= width
 
     assert texts[0] == texts[1]
-    assert 80 < max(map(len, texts[0].splitlines())) <= 100
+    assert len(re.findall("^feature-that-has-a-long-name-3f2a1bc-[0-9]+ ", texts[0], re.MULTILINE)) == 20
 
 
 def test_document_on_a_terminal(desk: Desk) -> None:
     """The bar goes, the document stays."""
     desk.builds(3)
 
-    with desk.call("plan", *RETIRING, "--format", "json") as screen:
+    with desk.call("plan", *RETIRING, "-o", "json") as screen:
         assert screen.end() == 0
 
     assert '"dry_run": true' in screen.plain
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_coloured"),
+    [({}, False), ({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False)],
+)
+def test_colours_through_a_pipe(desk: Desk, environment: dict[str, str], is_coloured: bool) -> None:
+    """Only if they are forced; a row is one line all the same."""
+    desk.builds(4)
+    reading, writing = os.pipe()
+
+    with desk.call("plan", *RETIRING, stdout=writing, environment=environment) as screen:
+        os.close(writing)
+        with open(reading, encoding="utf-8") as file:  # noqa: PTH123  # a descriptor
+            text = file.read()
+        assert screen.end() == 0
+
+    assert ("\x1b[32mkeep\x1b[0m" in text) == is_coloured
+    assert len(re.findall("^build-[0-9] .* keep [0-9]$", _CONTROL.sub("", text), re.MULTILINE)) == 4
+
+
+PAGER = """\
+#!/bin/sh
+sed 's/^/paged: /'
+"""
+
+
+@pytest.mark.parametrize(("count", "is_paged"), [(30, False), (60, True)])
+def test_pager(desk: Desk, tmp_path: Path, count: int, is_paged: bool) -> None:
+    """A table that is longer than the screen is shown by the pager; a question's is not."""
+    for at in range(count):
+        uploaded = datetime.now(UTC) - timedelta(days=1 + at)
+        load(desk.emulator.store, desk.name, image(at), tags=f"build-{at}", uploaded=uploaded)
+    pager = tmp_path / "pager"
+    pager.write_text(PAGER)
+    pager.chmod(0o755)
+
+    with desk.call("plan", *RETIRING, environment={"PAGER": str(pager)}) as screen:
+        assert screen.end() == 0
+    with desk.call("prune", *RETIRING, environment={"PAGER": str(pager)}) as asked:
+        asked.wait_for("? [y/N] ")
+        asked.type(b"n\n")
+        assert asked.end() == 0
+
+    assert (screen.plain.count("paged: build-") == count) == is_paged
+    assert screen.plain.count("build-") == count
+    assert "paged" not in asked.plain
 
 
 # --- what is asked
@@ -265,7 +313,7 @@ def test_question(desk: Desk) -> None:
         screen.type(b"y\n")
         assert screen.end() == 0
 
-    assert screen.plain.index("delete  expired") < screen.plain.index("? [y/N] ") < screen.plain.index("deleted 8 ")
+    assert screen.plain.index("expired: 3rd") < screen.plain.index("? [y/N] ") < screen.plain.index("deleted 8 ")
     assert {tag for tag in desk.tags if tag.startswith("build")} == {"build-0", "build-1"}
 
 
@@ -417,13 +465,14 @@ def swept(desk: Desk, tmp_path: Path) -> tuple[list[str], Path]:
 
 
 def test_sweep_from_here(desk: Desk, swept: tuple[list[str], Path]) -> None:
-    """The repositories, one question, a bar over all, and a line for each in the end."""
+    """The overview, one question, a bar over all, and a line for each in the end."""
     names, policies = swept
     desk.emulator.faults.add(Delay(0.02), method="DELETE")
 
     with desk.call("sweep", "--local", "--policies", str(policies), name=desk.emulator.name("acme")) as screen:
         screen.wait_for("? [y/N] ")
-        assert "Prune 3 repositories under" in screen.plain
+        assert "3 repositories: keep 6 images, delete 54 images, " in screen.plain
+        assert "Delete 54 manifests of 3 repositories under" in screen.plain
         assert desk.deletions == 0
         screen.type(b"y\n")
         assert screen.end() == 0

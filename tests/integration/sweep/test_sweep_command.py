@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from pathlib import Path
 
@@ -34,49 +35,46 @@ def test_command_prunes_from_here(emulator: Emulator, acme: str, policies: str) 
     ended = call(emulator, acme, "--policies", policies, "--local", "--yes")
 
     assert (ended.returncode, ended.stderr) == (0, "")
+    overview, done = ended.stdout.split("\n\nREPOSITORY ")[0], ended.stdout.rpartition("\nREPOSITORY ")[2]
     kept, all_of_them = ["build-0", "build-1"], [f"build-{at}" for at in range(4)]
     assert [tags(emulator, f"{acme}/{one}") for one in ("api", "app")] == [kept, kept]
     assert [tags(emulator, f"{acme}/{one}") for one in ("web", "legacy")] == [all_of_them, all_of_them]
-    rows = [line.split() for line in ended.stdout.splitlines()]
-    assert [row[:5] for row in rows[1:4]] == [[f"{acme}/{one}", "2", "2", "0", "0"] for one in ("api", "app", "web")]
-    assert rows[3][-2:] == ["dry", "run"]
-    assert ended.stdout.splitlines()[-1].startswith("4 manifests of 3 repositories were deleted, ")
+    shown = {row[0]: row[1:3] for row in map(str.split, overview.splitlines()[1:4])}
+    assert shown == {f"{acme}/{one}": ["2", "2"] for one in ("api", "app", "web")}
+    assert overview.count("dry run") == 1
+    rows = [line.split() for line in done.splitlines()]
+    assert [row[:5] for row in rows[1:3]] == [[f"{acme}/{one}", "2", "2", "0", "0"] for one in ("api", "app")]
+    assert done.splitlines()[-1].startswith("4 manifests of 2 repositories were deleted, ")
 
 
 def test_command_tells_how_much_would_go(emulator: Emulator, acme: str, policies: str) -> None:
-    """For each repository, without a question and without a deletion."""
+    """For each repository, as ``plan`` does, without a question and without a deletion."""
     ended = call(emulator, acme, "--policies", policies, "--local", "--dry-run")
 
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.count("dry run") == 3
-    assert ended.stdout.splitlines()[-1].startswith("6 manifests of 3 repositories would be deleted, ")
+    assert ended.stdout.count("dry run") == 1
+    assert "3 repositories: keep 6 images, delete 6 images, " in ended.stdout
     assert {one.method for one in emulator.log.entries} == {"GET"}
 
 
-@pytest.mark.parametrize("width", [40, 60, 80])
-def test_command_on_a_narrow_terminal(emulator: Emulator, policies: str, width: int) -> None:
-    """No line is wider, names are broken behind a slash, and what failed is told however few columns there are."""
+def test_command_through_a_pipe(emulator: Emulator, policies: str) -> None:
+    """A row is one line with whole names, whatever width is said."""
     acme = emulator.name("acme")
     builds(emulator, f"{acme}/a-service-of-the-platform")
     emulator.faults.add(Status(403, "DENIED"), method="DELETE")
 
-    ended = call(emulator, acme, "--policies", policies, "--local", "--yes", COLUMNS=str(width))
+    ended = call(emulator, acme, "--policies", policies, "--local", "--yes", COLUMNS="40")
 
     assert ended.returncode == 1
-    assert max(map(len, ended.stdout.splitlines())) <= width
-    (first, *numbers), (second, *_) = (line.split() for line in ended.stdout.splitlines()[1:3])
-    assert "2" in numbers
-    if width >= 60:
-        assert (first, second) == (f"{acme}/", "a-service-of-the-platform")
-    else:
-        assert " ".join(numbers) == "0 2 failed"
+    rows = [line.split() for line in ended.stdout.splitlines() if line.startswith(acme)]
+    assert [row[0] for row in rows] == [f"{acme}/a-service-of-the-platform"] * 2
+    assert rows[1][1:] == ["2", "0", "0", "2"]
 
 
 @pytest.mark.parametrize(
     ("root", "said"),
     [
-        ("us-docker.pkg.dev/acme", "that is us-docker.pkg.dev/PROJECT/REPOSITORY, or a path under it"),
-        ("us-docker.pkg.dev/acme.com/p", "that is us-docker.pkg.dev/DOMAIN/PROJECT/REPOSITORY, or a path under it"),
+        ("us-docker.pkg.dev/acme.com", "that is us-docker.pkg.dev/DOMAIN/PROJECT[/REPOSITORY], or a path under it"),
         ("gcr.io/acme.com", "that is gcr.io/DOMAIN/PROJECT, or a path under it"),
     ],
 )
@@ -99,9 +97,10 @@ def test_command_needs_yes_to_prune_from_here(emulator: Emulator, acme: str, pol
     assert emulator.log.total == 0
 
 
-def test_command_goes_on_behind_a_failure(emulator: Emulator, acme: str, policies: str) -> None:
+@pytest.mark.parametrize("skip", [1, 2], ids=["planning", "pruning"])
+def test_command_goes_on_behind_a_failure(emulator: Emulator, acme: str, policies: str, skip: int) -> None:
     """One repository that cannot be read keeps no other from being pruned; the exit code is 1."""
-    emulator.faults.add(Status(403, "DENIED"), kind="tags_list", path="acme/api/tags", skip=1)
+    emulator.faults.add(Status(403, "DENIED"), kind="tags_list", path="acme/api/tags", skip=skip)
 
     ended = call(emulator, acme, "--policies", policies, "--local", "--yes")
 
@@ -109,7 +108,8 @@ def test_command_goes_on_behind_a_failure(emulator: Emulator, acme: str, policie
     assert ended.stderr.startswith(f"error: {acme}/api: the listing: denied: ")
     assert ended.stderr.count("\n") == 1
     assert tags(emulator, f"{acme}/app") == ["build-0", "build-1"]
-    assert ended.stdout.splitlines()[1].split() == [f"{acme}/api", "error"]
+    row = next(line for line in reversed(ended.stdout.splitlines()) if line.startswith(f"{acme}/api "))
+    assert (row.split()[1] == "error", "denied" in row) == (skip == 2, skip == 1)
 
 
 def test_command_names_tags_that_went_for_nothing(emulator: Emulator, acme: str, policies: str) -> None:
@@ -176,7 +176,7 @@ def test_command_without_a_place_for_the_requests(emulator: Emulator, policies: 
     for given, said in (
         ((), "specify --topic projects/P/topics/T, or --local"),
         (("--topic", "requests"), "must be projects/P/topics/T"),
-        (("--topic", "projects/p/topics/ttt", "--local"), "not allowed with argument"),
+        (("--topic", "projects/p/topics/ttt", "--local"), "--topic cannot be combined with --local"),
     ):
         ended = call(emulator, "gcr.io/acme", "--policies", policies, *given)
         assert ended.returncode == 2
@@ -185,3 +185,47 @@ def test_command_without_a_place_for_the_requests(emulator: Emulator, policies: 
         assert ended.stderr.count("\n") == 1
     ended = call(emulator, "gcr.io/acme", "--policies", policies, REQUESTS_TOPIC="requests")
     assert ended.stderr == "error: REQUESTS_TOPIC: must be projects/P/topics/T, not 'requests'\n"
+
+
+def test_documents_of_what_was_done(emulator: Emulator, acme: str, policies: str) -> None:
+    """One for each repository: what was deleted, what was not and why, and what was only reported."""
+    digest = emulator.store.tags(f"{acme}/api")["build-3"]
+    emulator.faults.add(Status(405, "UNSUPPORTED"), method="DELETE", path=f"acme/api/manifests/{digest}")
+
+    ended = call(emulator, acme, "--policies", policies, "--local", "--yes", "-o", "json")
+
+    documents = {one["repository"].rpartition("/")[2]: one for one in json.loads(ended.stdout)}
+    assert ended.returncode == 1
+    assert {name: one["dry_run"] for name, one in documents.items()} == {"api": False, "app": False, "web": True}
+    assert [one.get("outcome") for one in documents["api"]["keep"]] == [None, None, "failed"]
+    assert [one["tags"] for one in documents["app"]["delete"]] == [["build-2"], ["build-3"]]
+    assert tags(emulator, f"{acme}/app") == ["build-0", "build-1"]
+
+
+def test_documents_of_what_would_be_requested(emulator: Emulator, acme: str, policies: str) -> None:
+    """The names."""
+    names = call(emulator, acme, "--policies", policies, "--dry-run", "-o", "json")
+    plans = call(emulator, acme, "--policies", policies, "--dry-run", "--local", "-o", "jsonl")
+
+    assert json.loads(names.stdout) == [f"{acme}/api", f"{acme}/app", f"{acme}/web"]
+    assert {json.loads(line)["repository"] for line in plans.stdout.splitlines()} == {*json.loads(names.stdout)}
+
+
+def test_command_lists_a_project(emulator: Emulator, policies: str) -> None:
+    """All of its repositories in a location, by the REST API."""
+    for name in ("us-docker.pkg.dev/acme/apps/a", "us-docker.pkg.dev/acme/more/b", "gcr.io/acme/c"):
+        builds(emulator, name, 1)
+
+    ended = call(emulator, "us-docker.pkg.dev/acme", "--policies", policies, "--dry-run")
+
+    assert ended.stdout.splitlines() == ["us-docker.pkg.dev/acme/apps/a", "us-docker.pkg.dev/acme/more/b"]
+
+
+def test_rule_of_options_needs_local(emulator: Emulator, acme: str) -> None:
+    """The function goes by its own policies."""
+    refused = call(emulator, acme, "--keep", "2", "--topic", "projects/demo/topics/requests")
+    pruned = call(emulator, acme, "--keep", "2", "--local", "--yes")
+
+    assert (refused.returncode, "options for one rule need --local" in refused.stderr) == (2, True)
+    assert pruned.returncode == 0
+    assert tags(emulator, f"{acme}/legacy") == ["build-0", "build-1"]

@@ -1,4 +1,4 @@
-"""A plan by images, each with what belongs to it.
+"""A plan by images, each with what belongs to it, and several plans by repositories.
 
 Reads no clock, network, environment or log.
 """
@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Literal
 
 import msgspec
 
 from cleaner.core.graph import Graph, Kind
 from cleaner.core.manifest import Listing, Manifest, newest_first
 from cleaner.core.plan import Plan, Verdict
+from cleaner.core.policy import Policy
 from cleaner.core.reference import Digest, Tag
+from cleaner.core.times import END_OF_TIME
 from cleaner.core.walk import reachable
 
 # BuildKit's in-toto attestations are children of this platform.
@@ -107,6 +111,107 @@ class View(msgspec.Struct, frozen=True):
     def freed(self) -> int:
         """The sum of the sizes of what is deleted, in bytes: an upper bound, since images share layers."""
         return sum(verdict.manifest.size for verdict in self.plan.delete)
+
+
+class Planned(msgspec.Struct, frozen=True):
+    """A plan, the listing and policy that it is made from, and its time; ``where`` is the policy's place."""
+
+    plan: Plan
+    listing: Listing
+    policy: Policy
+    where: str
+    now: datetime
+
+    @property
+    def view(self) -> View:
+        """The plan in rows."""
+        return View.of(self.plan, self.listing)
+
+    @property
+    def tags(self) -> frozenset[Tag]:
+        """The ordinary tags of the repository."""
+        graph = Graph.of(self.listing)
+        return frozenset(tag for one in self.listing.manifests.values() for tag in graph.ordinary_tags(one))
+
+
+class RepositoryRow(msgspec.Struct, frozen=True):
+    """What one repository keeps and deletes, in images and orphans; ``freed`` is in bytes, at most.
+
+    ``error`` says why nothing is known of it, and ``note`` what else is to be known; both may be empty.
+    """
+
+    name: str
+    kept: int = 0
+    deleted: int = 0
+    freed: int = 0
+    kept_bytes: int = 0
+    policy: str = ""
+    note: str = ""
+    error: str = ""
+
+
+class DoneRow(msgspec.Struct, frozen=True):
+    """What was done in one repository, in manifests; ``end`` says how it ended if not well."""
+
+    name: str
+    kept: int
+    deleted: int
+    refused: int
+    failed: int
+    freed: int
+    end: str
+
+
+class Overview(msgspec.Struct, frozen=True):
+    """Several repositories, one row each."""
+
+    rows: tuple[RepositoryRow, ...]
+
+    @classmethod
+    def of(cls, planned: Iterable[Planned], others: Iterable[RepositoryRow] = ()) -> Overview:
+        """Return the rows of ``planned`` and the ``others``, which have no plan; the largest saving first."""
+        rows = [*map(_repository_row, planned), *others]
+        return cls(tuple(sorted(rows, key=lambda row: (bool(row.error), -row.freed, -row.deleted, row.name))))
+
+
+def selected(
+    rows: Iterable[Row], only: Literal["keep", "delete"] | None, sort: str | None, limit: int | None
+) -> tuple[Row, ...]:
+    """Return the rows, ``only`` those that are kept or deleted, by ``age``, ``size`` or ``name``, up to a limit."""
+    found = [row for row in rows if only is None or row.is_deleted == (only == "delete")]
+    if sort == "size":
+        found.sort(key=lambda row: -row.size)
+    elif sort == "name":
+        found.sort(key=lambda row: (not row.tags, row.tags))
+    elif sort == "age":
+        found.sort(key=lambda row: row.manifest.uploaded or END_OF_TIME)
+    return tuple(found[:limit])
+
+
+def selected_repositories(
+    overview: Overview, only: Literal["keep", "delete"] | None, sort: str | None, limit: int | None
+) -> tuple[RepositoryRow, ...]:
+    """Return the rows of repositories in which ``only`` something is kept or deleted, up to a limit."""
+    found = [
+        row for row in overview.rows if row.error or only is None or (row.deleted if only == "delete" else row.kept)
+    ]
+    if sort == "name":
+        found.sort(key=lambda row: row.name)
+    return tuple(found[:limit])
+
+
+def _repository_row(planned: Planned) -> RepositoryRow:
+    view = planned.view
+    judged = Counter(row.is_deleted for row in view.rows)
+    return RepositoryRow(
+        str(planned.plan.repository),
+        judged[False],
+        judged[True],
+        view.freed,
+        sum(verdict.manifest.size for verdict in planned.plan.keep),
+        planned.where,
+        "dry run" if planned.policy.dry_run else "",
+    )
 
 
 def _parts(head: Manifest, graph: Graph, verdicts: Mapping[Digest, tuple[Verdict, bool]]) -> Iterator[Part]:

@@ -1,0 +1,200 @@
+"""The command ``plan``: shows what would be kept and deleted; deletes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from cleaner.cli import document, words
+from cleaner.cli.explain import RULE_INDENT, Case, explain, explanation_document, find
+from cleaner.cli.hints import hints
+from cleaner.cli.options import Options
+from cleaner.cli.planning import Planner, Result, overview_of
+from cleaner.cli.policies import Policies
+from cleaner.cli.progress import bars
+from cleaner.cli.session import Session, Target, pool_of
+from cleaner.cli.tables import overview_lines, plan_lines, summary_lines
+from cleaner.cli.terminal import Terminal
+from cleaner.cli.view import Planned, selected, selected_repositories
+from cleaner.core.errors import ConfigurationError, InvalidReference
+
+EPILOG = """\
+Examples:
+  {prog} gcr.io/acme/api --keep 10
+      What is deleted if only the ten newest tagged images are kept.
+  {prog} gcr.io/acme/api -p policies.yaml
+      The same by the function's policies.
+  {prog} us-docker.pkg.dev/acme gcr.io/acme -p policies.yaml
+      How much each repository of a project would free.
+  {prog} gcr.io/acme/api --match '(.+)-[0-9a-f]{7}' --keep 5 --delete-after 90d
+      The five newest of each branch, for 90 days, where tags are BRANCH-COMMIT;
+      all other tags are kept.
+  {prog} gcr.io/acme/api --explain v1.4.2
+      Why this image is kept or deleted.
+  {prog} gcr.io/acme/api -o json | jq -r '.delete[].digest'
+      The digests that would be deleted.
+"""
+
+
+def plan(options: Options, session: Session, terminal: Terminal) -> int:
+    """Show what would be kept and deleted, and why.  Never deletes.
+
+    TARGET is a repository, which is an image's name, or a root: gcr.io/PROJECT,
+    LOCATION-docker.pkg.dev/PROJECT[/REPOSITORY], or a path under one.  With a slash at its end it is always a root.
+    One repository is shown image by image, the newest first; a root, or several targets, one row a repository.
+    """
+    policies = options.chosen_policies()
+    targets = list(dict.fromkeys(map(session.target, options.targets)))
+    if options.explain is not None and (len(targets) > 1 or targets[0].is_root):
+        raise click.UsageError("--explain needs one repository")
+    note_policies(policies, terminal)
+    results, is_one = _planned(targets, policies, session, terminal)
+    if options.html is not None:
+        _write_page(results, options.html, terminal)
+    if options.html == "-":
+        return int(any(one.error for one in results))
+    if not is_one:
+        if options.explain is not None:
+            raise InvalidReference(f"{targets[0].repository}: a root; --explain needs one repository")
+        under = ", ".join(str(target.repository) for target in targets)
+        return show_overview(results, under, policies, options, terminal)
+    planned = results[0].planned
+    if planned is None:
+        return show_nothing(results[0], options, terminal, dry_run=True)
+    if options.explain is not None:
+        _explain(planned, session, options, terminal)
+    else:
+        show_plan(planned, options, terminal)
+    return 0
+
+
+def _planned(
+    targets: Sequence[Target], policies: Policies, session: Session, terminal: Terminal
+) -> tuple[list[Result], bool]:
+    """Return the results for all targets, and whether they are one repository that was named."""
+    with bars(terminal, lambda: session.waiting) as drawn, pool_of(session.workers) as pool:
+        planner = Planner(session, policies, pool, datetime.now(UTC))
+        bar = drawn.add()
+        bar.show("Listing")
+        found = [planner.resolve(target, bar) for target in targets]
+        known = {one.repository: one for one in found if isinstance(one, Result)}
+        if len(found) == len(known) == 1:
+            return [*known.values()], True
+        names = [name for one in found if not isinstance(one, Result) for name in one if name not in known]
+        return [*known.values(), *planner.survey(dict.fromkeys(names), bar)], False
+
+
+def note_policies(policies: Policies, terminal: Terminal) -> None:
+    """Say which policies decide, if nobody has said which."""
+    if policies.is_found:
+        terminal.note(f"policies: {policies.name} in the working directory")
+
+
+def show_nothing(result: Result, options: Options, terminal: Terminal, *, dry_run: bool) -> int:
+    """Say why there is no plan of a repository; return the exit code."""
+    terminal.note(f"{result.repository}: {result.note}")
+    if options.output != "table":
+        empty = document.empty_document(result.repository, dry_run=dry_run)
+        terminal.say(document.text(empty, options.output))
+    return 0
+
+
+def show_plan(planned: Planned, options: Options, terminal: Terminal, *, pages: bool = True) -> None:
+    """Show the plan of one repository, and what is to be said about it."""
+    view = planned.view
+    is_selected = options.only or options.sort or options.limit
+    rows = selected(view.rows, options.only, options.sort, options.limit)
+    if options.output == "table":
+        lines = plan_lines(rows, planned.policy, planned.now, terminal.width, terminal.paint, unfold=options.all)
+        left_out = len(view.rows) - len(rows)
+        also = [f"{left_out:,} more are not shown"] if left_out else []
+        gap = [""] if lines or also else []
+        names = terminal.wrap(str(planned.plan.repository))
+        summary = [line for text in summary_lines(view) for line in terminal.wrap(text, 8)]
+        text = [*_heading(names, planned, terminal), *lines, *also, *gap, *summary]
+        (terminal.page if pages else terminal.say)(*text)
+    else:
+        shown = document.plan_document(planned, rows if is_selected else None, options.only)
+        terminal.say(document.text(shown, options.output))
+    for line in hints([planned]):
+        terminal.note(line)
+
+
+def show_overview(
+    results: Iterable[Result], under: str, policies: Policies, options: Options, terminal: Terminal
+) -> int:
+    """Show several repositories, the largest saving first; return the exit code."""
+    results = list(results)
+    overview = overview_of(results)
+    rows = selected_repositories(overview, options.only, options.sort, options.limit)
+    if options.output != "table":
+        by_name = {str(one.repository): one for one in results}
+        terminal.say(document.text([result_document(by_name[row.name], options) for row in rows], options.output))
+    elif overview.rows:
+        lines = overview_lines(rows, overview, terminal.width, terminal.paint)
+        terminal.page(*lines[:-1], *terminal.wrap(lines[-1]))
+    else:
+        terminal.note(f"0 repositories under {under} matched by {policies.name}")
+    for line in hints(one.planned for one in results if one.planned):
+        terminal.note(line)
+    errors = [one.error for one in results if one.error]
+    for error in errors:
+        terminal.error(error)
+    return int(bool(errors))
+
+
+def _write_page(results: Iterable[Result], file: str, terminal: Terminal) -> None:
+    """Write what was planned as a page; ``-`` is stdout."""
+    # Few calls need it, and the template engine takes a while to load.
+    from importlib.metadata import version
+
+    from cleaner.cli.page import Reported, page
+
+    reported = []
+    for one in results:
+        planned = one.planned
+        policy = f"{planned.where}: {words.policy(planned.policy)}" if planned else ""
+        view, by = (planned.view, planned.policy) if planned else (None, None)
+        reported.append(Reported(str(one.repository), policy, view, one.error or one.note, by))
+    html = page(reported, datetime.now(UTC), version("registry-cleaner"))
+    if file == "-":
+        terminal.say(html)
+    else:
+        try:
+            Path(file).write_text(html, encoding="utf-8")
+        except OSError as error:
+            raise ConfigurationError(f"{file}: {error.strerror or error}") from error
+        terminal.note(f"{file}: the page is written")
+
+
+def result_document(result: Result, options: Options) -> document.Document:
+    """Return the document of one of several repositories."""
+    if result.planned is None:
+        return document.empty_document(result.repository, dry_run=True, error=result.error)
+    return document.plan_document(result.planned, None, options.only)
+
+
+def _explain(planned: Planned, session: Session, options: Options, terminal: Terminal) -> None:
+    repository = planned.plan.repository
+    manifest = find(planned.listing, options.explain or "")
+    running = session.running.get(repository)
+    case = Case(planned.plan, planned.listing, planned.policy, planned.now, running)
+    if options.output != "table":
+        terminal.say(document.text(explanation_document(case, manifest), options.output))
+        return
+    names = [f"{repository}@{manifest.digest}"]
+    if len(terminal.wrap(names[0])) > 1:
+        # The digest is not wrapped, so that it can be copied.
+        names = [*terminal.wrap(f"{repository}@"), manifest.digest]
+    lines = [*_heading(names, planned, terminal)]
+    for text in explain(case, manifest):
+        lines += terminal.wrap(text, RULE_INDENT if text.startswith(" ") else 0)
+    terminal.page(*lines)
+
+
+def _heading(names: Iterable[str], planned: Planned, terminal: Terminal) -> list[str]:
+    policy = f"{planned.where}: {words.policy(planned.policy)}"
+    return [*(terminal.paint(name, "bold") for name in names), *terminal.wrap(policy), ""]

@@ -1,0 +1,232 @@
+"""The command ``prune``: shows a plan, asks, and carries out what was shown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from cleaner.cli import document, words
+from cleaner.cli.advice import advice
+from cleaner.cli.interrupt import INTERRUPTED, interrupts
+from cleaner.cli.options import Options
+from cleaner.cli.plan import note_policies, show_nothing, show_plan
+from cleaner.cli.planning import Planner
+from cleaner.cli.progress import Bar, Follower, bars
+from cleaner.cli.session import Session, pool_of
+from cleaner.cli.tables import summary_lines
+from cleaner.cli.terminal import Terminal
+from cleaner.cli.view import Planned
+from cleaner.core.errors import CleanerError, RepositoryNotFound
+from cleaner.core.plan import Verdict
+from cleaner.core.reference import Digest, Tag
+from cleaner.engine.executor import Outcome
+from cleaner.engine.report import Report
+from cleaner.engine.run import Run
+from cleaner.google.tokens import DELETE_PERMISSION
+
+# How many manifests that were not deleted are listed.
+_NAMED = 10
+LEFT = "left"
+_DENIED = 403
+
+EPILOG = """\
+Examples:
+  {prog} gcr.io/acme/api -p policies.yaml
+      Show, ask, delete.
+  {prog} gcr.io/acme/api -p policies.yaml --yes -o json > done.json
+      Without a question.  "delete" is what was deleted.  What was planned and
+      not deleted is in "keep", with an "outcome": refused (something needs it
+      by now), failed (the registry did not delete it), kept (it, or what it
+      belongs to, is kept after all), left (not begun, or not ended: no
+      response, no time).  Its tags that were deleted are its "lost_tags".
+"""
+
+
+def prune(options: Options, session: Session, terminal: Terminal) -> int:
+    """Show the plan, ask, and carry out what was shown and nothing else.
+
+    What is pushed after the question is not deleted, and what gets a tag, is deployed or is needed in the meantime is
+    kept.  Without a terminal to ask on, --yes is required.  Ctrl-C lets deletions in progress finish and reports what
+    was done; a second Ctrl-C ends at once; SIGTERM is handled like Ctrl-C.  An interrupted run does no harm: every
+    kept image is complete.  An image's tags are deleted before the image; if the image is then not deleted, the lost
+    tags are reported, and the next run judges it as an untagged image.
+    """
+    repository = session.parse(options.targets[0])
+    policies = options.chosen_policies(is_required=True)
+    policy = policies.choose(repository)
+    dry_run = options.dry_run or (policy is not None and policy.dry_run)
+    if not (dry_run or options.yes or terminal.is_attended):
+        terminal.error("there is no terminal to ask on: use --yes to delete without a question, or plan to preview")
+        return 2
+    note_policies(policies, terminal)
+    with bars(terminal, lambda: session.waiting) as drawn, pool_of(session.workers) as pool:
+        result = Planner(session, policies, pool, datetime.now(UTC)).plan(repository, Follower(drawn.add()))
+    planned = result.planned
+    if planned is None:
+        return show_nothing(result, options, terminal, dry_run=dry_run)
+    if dry_run:
+        show_plan(planned, options, terminal, pages=False)
+        why = "--dry-run" if options.dry_run else f"dry_run of {planned.where}"
+        terminal.note(f"nothing was deleted: {why}")
+        return 0
+    if options.output == "table":
+        show_plan(planned, options, terminal, pages=False)
+    done = Done(
+        planned, {one.manifest.digest: LEFT for one in planned.plan.delete}, Report(repository, dry_run=False)
+    )
+    if planned.plan.delete and (options.yes or _may(planned, options, terminal)):
+        session.begin()
+        with bars(terminal, lambda: session.waiting) as drawn:
+            pruner = Pruner(session, terminal, drawn.add())
+            with interrupts(pruner.stop, terminal.restore):
+                done = pruner.prune(planned) or done
+    if options.output != "table":
+        terminal.report(document.text(done.document, options.output))
+    elif done.seconds is not None:
+        terminal.report("", *_done_lines(done, terminal))
+    return _end(done, terminal)
+
+
+class Done(msgspec.Struct, frozen=True):
+    """How the deletions of a plan ended.
+
+    ``outcomes`` are those of the manifests that were to be deleted and were not.
+    """
+
+    planned: Planned
+    outcomes: Mapping[Digest, str]
+    report: Report
+    seconds: float | None = None
+    error: CleanerError | None = None
+    interrupted: bool = False
+
+    @property
+    def lost_tags(self) -> Mapping[Digest, Sequence[Tag]]:
+        """The tags that were deleted of manifests that were not."""
+        return {digest: sorted(tags) for digest, tags in self.report.lost_tags.items() if digest in self.outcomes}
+
+    @property
+    def document(self) -> document.Document:
+        """What was done, as a document."""
+        return document.done_document(self.planned, self.outcomes, self.lost_tags)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it counts as a failure; a repository that does not exist does not."""
+        is_error = not isinstance(self.error, RepositoryNotFound | None)
+        return is_error or Outcome.FAILED.value in self.outcomes.values()
+
+
+class Pruner:
+    """Carries out plans, one after the other; an interrupt calls ``stop``."""
+
+    def __init__(self, session: Session, terminal: Terminal, bar: Bar) -> None:
+        self._session = session
+        self._terminal = terminal
+        self._bar = bar
+        self._current: tuple[Run, Follower] | None = None
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        """Begin no further deletion; those in progress are finished."""
+        self._is_stopped = True
+        if self._current:
+            run, follower = self._current
+            run.stop()
+            follower.remark("finishing")
+        if not self._terminal.shows_progress:
+            self._terminal.note("finishing deletions in progress; Ctrl-C again ends at once")
+
+    def prune(self, planned: Planned) -> Done | None:
+        """Carry out a plan and nothing else; return how it ended, None if it was stopped before."""
+        session, todo = self._session, planned.plan
+        only = {verdict.manifest.digest for verdict in todo.delete}
+        began, failure = session.clock(), None
+        follower = Follower(self._bar, only)
+        run = session.run(todo.repository, planned.policy, planned.now, dry_run=False, progress=follower)
+        self._current = run, follower
+        # Checked after the run is set, so that an interrupt stops one or the other.
+        if self._is_stopped:
+            return None
+        try:
+            run.prune(only, since=planned.listing)
+        except CleanerError as error:
+            failure = error
+        is_gone = isinstance(failure, RepositoryNotFound)
+        outcomes, listing = {}, follower.listing
+        for digest in (verdict.manifest.digest for verdict in todo.delete):
+            outcome = run.report.outcomes.get(digest)
+            if outcome is None and (is_gone or (listing is not None and digest not in listing.manifests)):
+                continue  # another process has deleted it
+            if outcome is None:
+                outcomes[digest] = LEFT if self._is_stopped or failure else Outcome.KEPT.value
+            elif outcome is not Outcome.DELETED:
+                outcomes[digest] = outcome.value
+        return Done(planned, outcomes, run.report, session.clock() - began, failure, self._is_stopped)
+
+
+def _may(planned: Planned, options: Options, terminal: Terminal) -> bool:
+    """Ask whether to delete; return whether the answer is yes."""
+    view = planned.view
+    if options.output != "table":
+        for line in summary_lines(view):
+            terminal.note(line)
+    count = words.counted(len(planned.plan.delete), "manifest")
+    agreed = terminal.ask(f"Delete {count} of {planned.plan.repository}, {words.size(view.freed)} at most?")
+    if not agreed:
+        terminal.note("nothing was deleted")
+    return agreed
+
+
+def _end(done: Done, terminal: Terminal) -> int:
+    """Report what failed; return the exit code."""
+    if isinstance(done.error, RepositoryNotFound):
+        terminal.note(str(done.error))
+        return 0
+    if done.error is not None:
+        terminal.error(advice(done.error))
+    if any(undone.status == _DENIED for undone in done.report.undone.values()):
+        missing = f"the permission that is likely missing is {DELETE_PERMISSION}"
+        terminal.error(f"{done.report.repository}: deletions denied: {missing}")
+    if done.interrupted:
+        terminal.note("interrupted: deletions in progress were finished; run the same command again to continue")
+        return INTERRUPTED
+    return int(done.failed)
+
+
+def _done_lines(done: Done, terminal: Terminal) -> list[str]:
+    todo = done.planned.plan
+    deleted = [one for one in todo.delete if one.manifest.digest not in done.outcomes]
+    size = sum(verdict.manifest.size for verdict in deleted)
+    lines = [
+        f"deleted {words.counted(len(deleted), 'manifest')}, {words.size(size)} at most, in {done.seconds:.1f} s"
+    ]
+    counts = Counter(done.outcomes.values())
+    if counts:
+        lines.append(f"kept    {', '.join(f'{count:,} {outcome}' for outcome, count in sorted(counts.items()))}")
+    # What the registry refused comes first.
+    undone = [one for one in todo.delete if done.outcomes.get(one.manifest.digest, LEFT) != LEFT]
+    undone.sort(key=lambda one: one.manifest.digest not in done.report.undone)
+    for verdict in undone[:_NAMED]:
+        lines += terminal.wrap(f"  {_undone(verdict, done)}", 4)
+    if len(undone) > _NAMED:
+        lines.append(f"  and {len(undone) - _NAMED:,} more")
+    lost = done.lost_tags
+    if lost:
+        lines += terminal.wrap(f"lost    {words.lost(lost)}", 8)
+    # Nothing else has a record of these tags.
+    for digest, tags in lost.items():
+        lines += terminal.wrap(f"  {done.outcomes[digest]:<8} {words.short(digest)} without {', '.join(tags)}", 4)
+    return lines
+
+
+def _undone(verdict: Verdict, done: Done) -> str:
+    manifest = verdict.manifest
+    tags = f" ({', '.join(map(words.short_tag, manifest.tags))})" if manifest.tags else ""
+    undone = done.report.undone.get(manifest.digest)
+    answer = " ".join([str(undone.status), *undone.codes]) if undone else ""
+    outcome = done.outcomes[manifest.digest]
+    return f"{outcome:<8} {words.short(manifest.digest)}{tags}{f': {answer}' if answer else ''}"

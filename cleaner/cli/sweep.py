@@ -1,0 +1,212 @@
+"""The command ``sweep``: prunes every repository under a root, through the function or from here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import click
+
+from cleaner.cli import document, words
+from cleaner.cli.advice import advice
+from cleaner.cli.interrupt import INTERRUPTED, interrupts
+from cleaner.cli.options import Options
+from cleaner.cli.plan import note_policies, result_document, show_overview
+from cleaner.cli.planning import Planner, overview_of
+from cleaner.cli.policies import Policies
+from cleaner.cli.progress import Bar, bars
+from cleaner.cli.prune import Done, Pruner
+from cleaner.cli.session import Session, pool_of
+from cleaner.cli.tables import done_lines, total_line
+from cleaner.cli.terminal import Terminal
+from cleaner.cli.view import DoneRow, Overview, Planned
+from cleaner.core.errors import NoCredentials, RepositoryNotFound, TimeLimitReached
+from cleaner.core.reference import Repository
+from cleaner.engine.sweep import Publisher, request_prunes
+from cleaner.google.pubsub import TopicPublisher
+
+EPILOG = """\
+Examples:
+  {prog} gcr.io/acme -p policies.yaml --dry-run
+      List the repositories that would be requested.
+  {prog} us-docker.pkg.dev/acme -p policies.yaml --topic projects/P/topics/T
+      Request that the function prunes them.
+  {prog} gcr.io/acme -p policies.yaml --local --dry-run
+      Show for each how much would be deleted, as plan does.
+  {prog} gcr.io/acme -p policies.yaml --local
+      Show that, ask once, and prune them all from here.
+"""
+
+
+def sweep(options: Options, session: Session, terminal: Terminal) -> int:
+    """Request that every repository under a root is pruned.
+
+    Those that no policy matches are left out.  ROOT is gcr.io/PROJECT, LOCATION-docker.pkg.dev/PROJECT[/REPOSITORY],
+    or a path under one.  The requests are published to the topic that the function listens to; it decides by its own
+    policies and its own DRY_RUN.  Remote and virtual repositories are skipped.  With --local they are pruned from
+    here, one after the other, after the overview
+    was shown.
+    """
+    if options.local and click.get_current_context().params["topic"]:
+        raise click.UsageError("--topic cannot be combined with --local")
+    if not (options.topic or options.local or options.dry_run):
+        raise click.UsageError("specify --topic projects/P/topics/T, or --local to prune from here")
+    if options.flags and not options.local:
+        raise click.UsageError("the function goes by its own policies; options for one rule need --local")
+    root = session.target(options.targets[0]).repository
+    policies = options.chosen_policies(is_required=True)
+    if options.local and not (options.dry_run or options.yes or terminal.is_attended):
+        terminal.error(
+            "there is no terminal to ask on: use --yes to delete without a question, or --dry-run to preview"
+        )
+        return 2
+    if options.yes and not options.local:
+        terminal.note("--yes has no effect without --local")
+    note_policies(policies, terminal)
+    try:
+        with bars(terminal, lambda: session.waiting) as drawn:
+            drawn.add().show("Finding repositories")
+            found = session.find(root, policies)
+    except RepositoryNotFound as error:
+        terminal.note(str(error))
+        return 0
+    summary = f"{words.counted(len(found), 'repository', 'repositories')} under {root}"
+    if not found:
+        terminal.note(f"{summary} matched by {policies.name}")
+    elif options.local:
+        return _local(found, root, policies, options, session, terminal)
+    elif options.dry_run:
+        names = list(map(str, found))
+        terminal.say(*(names if options.output == "table" else [document.text(names, options.output)]))
+        terminal.note(f"{summary} matched by {policies.name}; nothing was published")
+    else:
+        return _publish(found, summary, options, session, terminal)
+    return 0
+
+
+def _publish(
+    found: tuple[Repository, ...], summary: str, options: Options, session: Session, terminal: Terminal
+) -> int:
+    with bars(terminal) as drawn:
+        publisher = _Counting(TopicPublisher(options.topic), drawn.add(), len(found))
+        try:
+            request_prunes(found, publisher, session.clock, session.deadline)
+        except KeyboardInterrupt:
+            terminal.restore()
+            terminal.note(
+                f"interrupted: at least {publisher.published} requests were published; repeating them does no harm"
+            )
+            return INTERRUPTED
+    count = words.counted(publisher.published, "request")
+    terminal.report(f"{summary}: {count} published to {options.topic}")
+    return 0
+
+
+class _Counting:
+    """Publishes, and shows the progress."""
+
+    def __init__(self, publisher: Publisher, bar: Bar, total: int) -> None:
+        self._publisher = publisher
+        self._bar = bar
+        self._total = total
+        self.published = 0
+        bar.show("Publishing", 0, total)
+
+    def publish(self, messages: Iterable[bytes], timeout_s: float) -> None:
+        """Publish all of ``messages``."""
+        batch = list(messages)
+        self._publisher.publish(batch, timeout_s)
+        self.published += len(batch)
+        self._bar.show("Publishing", self.published, self._total)
+
+
+def _local(
+    repositories: tuple[Repository, ...],
+    root: Repository,
+    policies: Policies,
+    options: Options,
+    session: Session,
+    terminal: Terminal,
+) -> int:
+    """Show the overview, ask, and prune what was shown from here."""
+    with bars(terminal, lambda: session.waiting) as drawn, pool_of(session.workers) as pool:
+        planner = Planner(session, policies, pool, datetime.now(UTC))
+        results = planner.survey(repositories, drawn.add())
+    is_table = options.output == "table"
+    code = int(any(one.error for one in results))
+    if is_table or options.dry_run:
+        show_overview(results, str(root), policies, options, terminal)
+    plans = [one.planned for one in results if one.planned]
+    todo = [planned for planned in plans if planned.plan.delete and not planned.policy.dry_run]
+    ended: list[Done] = []
+    if options.dry_run:
+        return code
+    if todo and (options.yes or _may(todo, root, overview_of(results), options, terminal)):
+        session.begin()
+        ended = _prune(todo, session, terminal)
+    if not is_table:
+        done = {one.report.repository: one.document for one in ended}
+        documents = [done.get(one.repository) or result_document(one, options) for one in results]
+        terminal.report(document.text(documents, options.output))
+    elif ended:
+        lines = done_lines(list(map(_row, ended)), terminal.width, terminal.paint)
+        terminal.report("", *lines, *_lost_lines(ended))
+    for one in ended:
+        if isinstance(one.error, RepositoryNotFound):
+            terminal.note(str(one.error))
+        elif one.error is not None:
+            terminal.error(advice(one.error))
+    if ended and ended[-1].interrupted:
+        left = words.counted(len(todo) - len(ended), "repository", "repositories")
+        terminal.note(f"interrupted: deletions in progress were finished, and {left} had not begun")
+        return INTERRUPTED
+    return 1 if any(one.failed for one in ended) else code
+
+
+def _prune(todo: list[Planned], session: Session, terminal: Terminal) -> list[Done]:
+    """Carry out one plan after the other; return how each that was begun ended."""
+    ended: list[Done] = []
+    with bars(terminal, lambda: session.waiting) as drawn:
+        overall = drawn.add()
+        pruner = Pruner(session, terminal, drawn.add())
+        with interrupts(pruner.stop, terminal.restore):
+            for at, planned in enumerate(todo):
+                overall.show("Pruning", at, len(todo), str(planned.plan.repository))
+                done = pruner.prune(planned)
+                if done is None:
+                    break
+                ended.append(done)
+                if isinstance(done.error, NoCredentials | TimeLimitReached):
+                    break
+    return ended
+
+
+def _may(todo: list[Planned], root: Repository, overview: Overview, options: Options, terminal: Terminal) -> bool:
+    """Ask whether to delete; return whether the answer is yes."""
+    if options.output != "table":
+        terminal.note(total_line(overview))
+    count = words.counted(sum(len(planned.plan.delete) for planned in todo), "manifest")
+    where = words.counted(len(todo), "repository", "repositories")
+    agreed = terminal.ask(f"Delete {count} of {where} under {root}?")
+    if not agreed:
+        terminal.note("nothing was deleted")
+    return agreed
+
+
+def _row(one: Done) -> DoneRow:
+    report = one.report
+    end = "" if one.error is None else "not found" if isinstance(one.error, RepositoryNotFound) else "error"
+    return DoneRow(
+        str(report.repository), report.kept, report.deleted, report.refused, report.failed, report.size, end
+    )
+
+
+def _lost_lines(ended: Iterable[Done]) -> list[str]:
+    lines = []
+    for one in ended:
+        lost = one.report.lost_tags
+        if lost:
+            lines.append(f"{one.report.repository}: lost {words.lost(lost)}")
+        # Nothing else has a record of these tags.
+        lines += [f"  {words.short(digest)} without {', '.join(sorted(lost[digest]))}" for digest in sorted(lost)]
+    return lines
