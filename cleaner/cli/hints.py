@@ -1,4 +1,4 @@
-"""What a person is told beside a plan: rules that match nothing, and images that no rule is for.
+"""The hints beside a plan: rules that match nothing, and images that no rule is for.
 
 Reads no clock, network, environment or log.
 """

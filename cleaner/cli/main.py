@@ -21,6 +21,7 @@ from cleaner.cli.session import Session
 from cleaner.cli.terminal import Terminal, hang_up, open_closed_streams
 from cleaner.core.errors import CleanerError, ConfigurationError, InvalidPolicy, InvalidReference
 from cleaner.logs import LOGGER, JsonFormatter
+from cleaner.release import VERSION
 
 NAME = "registry-cleaner"
 _COMPLETE = "_REGISTRY_CLEANER_COMPLETE"
@@ -178,7 +179,7 @@ class _Group(click.Group):
     invoke_without_command=True,
     context_settings={**_HELP, "max_content_width": 100},
 )
-@click.version_option(None, "-V", "--version", message="%(prog)s %(version)s", package_name=NAME)
+@click.version_option(VERSION, "-V", "--version", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(context: click.Context) -> int:
     """Delete old images of container registries, by the same policies as the function.

@@ -20,6 +20,7 @@ from cleaner.cli.tables import overview_lines, plan_lines, summary_lines
 from cleaner.cli.terminal import Terminal
 from cleaner.cli.view import Planned, selected, selected_repositories
 from cleaner.core.errors import ConfigurationError, InvalidReference
+from cleaner.release import VERSION
 
 EPILOG = """\
 Examples:
@@ -149,7 +150,6 @@ def show_overview(
 def _write_page(results: Iterable[Result], file: str, terminal: Terminal) -> None:
     """Write what was planned as a page; ``-`` is stdout."""
     # Few calls need it, and the template engine takes a while to load.
-    from importlib.metadata import version
 
     from cleaner.cli.page import Reported, page
 
@@ -159,7 +159,7 @@ def _write_page(results: Iterable[Result], file: str, terminal: Terminal) -> Non
         policy = f"{planned.where}: {words.policy(planned.policy)}" if planned else ""
         view, by = (planned.view, planned.policy) if planned else (None, None)
         reported.append(Reported(str(one.repository), policy, view, one.error or one.note, by))
-    html = page(reported, datetime.now(UTC), version("registry-cleaner"))
+    html = page(reported, datetime.now(UTC), VERSION)
     if file == "-":
         terminal.say(html)
     else:

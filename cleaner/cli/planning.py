@@ -75,7 +75,7 @@ class Planner:
         try:
             return self._session.find(repository, self._policies) or result
         except (RepositoryNotFound, PermissionDenied):
-            # The name is a repository's as well, and this is only a second look.
+            # The name is a repository's as well, and has a result already.
             return result
 
     def survey(self, repositories: Iterable[Repository], bar: Bar) -> list[Result]:

@@ -31,7 +31,7 @@ from cleaner.google.transport import RequestBudget, Response, RetryableError, Tr
 from cleaner.settings import parse_insecure_registries
 
 # A shorter wait is not worth a word.
-_TOLD_S = 1.0
+_SHOWN_S = 1.0
 
 
 class BoundedTransport(Transport):
@@ -57,7 +57,7 @@ class BoundedTransport(Transport):
 
     def _wait(self, seconds: float) -> None:
         failure = getattr(self._latest, "failure", "")
-        if failure and seconds >= _TOLD_S:
+        if failure and seconds >= _SHOWN_S:
             self.waiting = f"retrying after {failure} in {seconds:.0f} s"
         time.sleep(seconds)
         self.waiting = ""

@@ -52,7 +52,7 @@ def sweep(options: Options, session: Session, terminal: Terminal) -> int:
     if not (options.topic or options.local or options.dry_run):
         raise click.UsageError("specify --topic projects/P/topics/T, or --local to prune from here")
     if options.flags and not options.local:
-        raise click.UsageError("the function goes by its own policies; options for one rule need --local")
+        raise click.UsageError("the function has policies of its own; options for one rule need --local")
     root = session.target(options.targets[0]).repository
     policies = options.chosen_policies(is_required=True)
     if options.local and not (options.dry_run or options.yes or terminal.is_attended):

@@ -21,7 +21,7 @@ _LEAST_WIDTH = 40
 class Terminal:
     """The three standard streams, as they are when it is made, and what ``environment`` says about them.
 
-    ``width`` and ``height`` are those of stdout if it is a terminal, else None: what goes through a pipe is neither
+    ``width`` and ``height`` are those of stdout if it is a terminal, else None: what is written to a pipe is neither
     cut nor wrapped.  Only sentences are, if ``COLUMNS`` says where.  ``has_lost``: a report could not be written to
     stdout.
     """

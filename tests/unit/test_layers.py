@@ -16,7 +16,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "cleaner.google": ("cleaner.core",),
     "cleaner.engine": ("cleaner.core", "cleaner.google"),
     **dict.fromkeys(EDGE, ("cleaner.core", "cleaner.google", "cleaner.engine", *EDGE)),
-    "cleaner.cli": ("cleaner.core", "cleaner.google", "cleaner.engine", "cleaner.settings", "cleaner.logs"),
+    "cleaner.cli": (*(f"cleaner.{name}" for name in ("core", "google", "engine", "settings", "logs", "release")),),
     "main": ("cleaner.core", "cleaner.release", *EDGE),
     "cleaner.release": (),
     "cleaner.schema": ("cleaner.core",),

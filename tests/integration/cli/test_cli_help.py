@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 
 from cleaner.cli.explain import LEAST_HEX_DIGITS
 from cleaner.cli.policies import read_policies
+from cleaner.release import VERSION
 from tests.support.command_line import Ended, Operator, environment, one_line, run
 from tests.support.processes import ROOT
 
@@ -73,10 +73,8 @@ def test_help_without_arguments(operator: Operator) -> None:
 
 def test_version(operator: Operator) -> None:
     """That of the project."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-
     for flag in ("--version", "-V"):
-        assert operator.call(flag) == Ended(0, f"registry-cleaner {project['version']}\n", "")
+        assert operator.call(flag) == Ended(0, f"registry-cleaner {VERSION}\n", "")
 
 
 @pytest.mark.parametrize(
