@@ -38,8 +38,9 @@ class Terminal:
         self.is_attended = self._in is not None and self._in.isatty() and self._err.isatty()
         self.width = _size(self._out, environment).columns if self._out.isatty() else None
         self.height = _size(self._out, environment).lines if self._out.isatty() else None
-        self.bar_width = _size(self._err, environment).columns if self._err.isatty() else _DEFAULT_WIDTH
-        self._prose_width = self.width or _columns(environment)
+        columns = _columns(environment)
+        self.bar_width = _size(self._err, environment).columns if self._err.isatty() else columns or _DEFAULT_WIDTH
+        self._prose_width = self.width or columns
         self.is_quiet = False
         self.has_lost = False
         for stream in (self._out, self._err):
