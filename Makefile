@@ -29,10 +29,11 @@ check: $(READY)
 	$(VENV)/bin/ruff check --quiet .
 	$(VENV)/bin/mypy
 
-# One process for each core.  Neighbours share fixtures (an emulator, Terraform's plans), so each process begins with
-# a run of neighbours, and takes some of another's rest when it has none left.
+# One process more than there are cores, since many tests wait.  Neighbours share fixtures (an emulator, Terraform's
+# plans), so each process begins with a run of neighbours, and takes some of another's rest when it has none left.
+PROCESSES ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
 unit: $(READY) $(CHECKOV)
-	$(VENV)/bin/python -m pytest --numprocesses=auto --dist=worksteal --cov --cov-report=term
+	$(VENV)/bin/python -m pytest --numprocesses=$(PROCESSES) --dist=worksteal --cov --cov-report=term
 
 bench: $(READY) ## Measure how fast it is, and what it takes.
 	@$(VENV)/bin/python -m tests.bench
