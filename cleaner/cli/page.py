@@ -106,8 +106,7 @@ class _Image(msgspec.Struct, frozen=True):
 
     @property
     def platforms(self) -> str:
-        # Nearly all are for Linux.
-        return ", ".join(platform.removeprefix("linux/") for platform in self.row.platforms)
+        return words.platforms(self.row.platforms)
 
     @property
     def attached(self) -> str:
@@ -150,7 +149,7 @@ class _Section(msgspec.Struct, frozen=True):
             deleted=images.count(True),
             orphans_kept=orphans.count(False),
             orphans_deleted=orphans.count(True),
-            kept_size=sum(verdict.manifest.size for verdict in view.plan.keep),
+            kept_size=view.kept_size,
             freed=view.freed,
         )
 

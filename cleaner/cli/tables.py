@@ -80,12 +80,7 @@ class _RuleLine(msgspec.Struct, frozen=True):
 _TAGS = Column("TAGS", attrgetter("name"), least=22)
 _AGE = Column("AGE", attrgetter("age"), is_number=True)
 _SIZE = Column("SIZE", attrgetter("size"), is_number=True)
-_PLATFORMS = Column(
-    "PLATFORMS",
-    # Nearly all are for Linux.
-    lambda line: ", ".join(platform.removeprefix("linux/") for platform in line.platforms),
-    least=14,
-)
+_PLATFORMS = Column("PLATFORMS", lambda line: words.platforms(line.platforms), least=14)
 _ATTACHED = Column(
     "ATTACHED", lambda line: ", ".join(words.counted(count, what) for what, count in line.attached), least=40
 )

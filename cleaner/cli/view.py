@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from functools import cached_property
 from typing import Literal
 
 import msgspec
@@ -112,8 +113,13 @@ class View(msgspec.Struct, frozen=True):
         """The sum of the sizes of what is deleted, in bytes: an upper bound, since images share layers."""
         return sum(verdict.manifest.size for verdict in self.plan.delete)
 
+    @property
+    def kept_size(self) -> int:
+        """The same of what is kept."""
+        return sum(verdict.manifest.size for verdict in self.plan.keep)
 
-class Planned(msgspec.Struct, frozen=True):
+
+class Planned(msgspec.Struct, frozen=True, dict=True):
     """A plan, the listing and policy that it is made from, and its time; ``where`` is the policy's place."""
 
     plan: Plan
@@ -122,9 +128,9 @@ class Planned(msgspec.Struct, frozen=True):
     where: str
     now: datetime
 
-    @property
+    @cached_property
     def view(self) -> View:
-        """The plan in rows."""
+        """The plan in rows; the table, the totals, the hints and the page all read it."""
         return View.of(self.plan, self.listing)
 
     @property
@@ -208,7 +214,7 @@ def _repository_row(planned: Planned) -> RepositoryRow:
         judged[False],
         judged[True],
         view.freed,
-        sum(verdict.manifest.size for verdict in planned.plan.keep),
+        view.kept_size,
         planned.where,
         "dry run" if planned.policy.dry_run else "",
     )

@@ -63,6 +63,11 @@ def listed(items: Iterable[str], last: str = "and") -> str:
     return f"{', '.join(others)} {last} {final}" if others else final
 
 
+def platforms(names: Iterable[str]) -> str:
+    """Return the platforms of an index; nearly all are for Linux, so that is left out."""
+    return ", ".join(name.removeprefix("linux/") for name in names)
+
+
 def ordinal(number: int) -> str:
     """Return ``1st``, ``2nd``, ``3rd``, ``4th``."""
     is_teen = 10 <= number % 100 <= 20

@@ -65,12 +65,10 @@ def decode_yaml(text: str) -> object:
         # Of a regex in double quotation marks: "v\\d+".
         hint = "write regexes in single quotes" if "unknown escape" in (error.problem or "") else None
         raise InvalidYaml(": ".join(filter(None, (error.context, error.problem, hint))), position) from error
-    except yaml.YAMLError as error:
-        raise InvalidYaml(str(error)) from error
     except InvalidYaml:
         raise
-    except (ValueError, OverflowError) as error:
-        # An escape that is no character, or a version of thousands of digits.
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        # Of an escape that is no character, or a version of thousands of digits, PyYAML raises what Python does.
         raise InvalidYaml(str(error)) from error
 
 

@@ -38,6 +38,25 @@ def globs(*texts: object) -> list[object]:
     return [{"repositories": [*texts]}]
 
 
+MISTAKES_OF_EVERY_KIND: list[object] = [
+    {
+        "repositories": ["gcr.io/acme/api:v1", 5, "acme/*"],
+        "min_age": "1m",
+        "tagged": [
+            {"match": ["v*", None, "(", "x"], "keep": -1, "keep_within": "soon", "oder": "version"},
+            {"keep": 0, "keep_within": "7d", "delete_after": "1d"},
+            {"match": ".*"},
+            7,
+        ],
+        "untagged": {"order": "version"},
+        "orphans": {"keep": 3},
+        "max_deletions": 0,
+        "dry_run": "no",
+    },
+    "x",
+    {"repositories": [APPS], "tagged": {}},
+]
+
 ACCEPTED: dict[str, object] = {
     "only repositories": one(),
     "every key": [

@@ -8,7 +8,7 @@ import pytest
 
 from cleaner.core.errors import InvalidPolicy, Mistake
 from cleaner.core.policy_document import MAX_DOCUMENT_CHARS, parse_policies, policies_from_document
-from tests.support.policy_documents import APPS, REFUSED, Refused, globs, one, rule
+from tests.support.policy_documents import APPS, MISTAKES_OF_EVERY_KIND, REFUSED, Refused, globs, one, rule
 
 
 def refusal(document: object, where: str = "POLICIES") -> InvalidPolicy:
@@ -42,26 +42,9 @@ def test_text_is_refused_as_its_document_is(case: Refused) -> None:
 
 def test_all_mistakes_of_a_document_are_reported_at_once() -> None:
     """An operator corrects them in one pass; an invalid value hides no mistake in another one."""
-    document = [
-        {
-            "repositories": ["gcr.io/acme/api:v1", 5, "acme/*"],
-            "min_age": "1m",
-            "tagged": [
-                {"match": ["v*", None, "(", "x"], "keep": -1, "keep_within": "soon", "oder": "version"},
-                {"keep": 0, "keep_within": "7d", "delete_after": "1d"},
-                {"match": ".*"},
-                7,
-            ],
-            "untagged": {"order": "version"},
-            "orphans": {"keep": 3},
-            "max_deletions": 0,
-            "dry_run": "no",
-        },
-        "x",
-        {"repositories": [APPS], "tagged": {}},
-    ]
-
-    assert [(mistake.path, mistake.problem.split(":")[0]) for mistake in refusal(document).mistakes] == [
+    assert [
+        (mistake.path, mistake.problem.split(":")[0]) for mistake in refusal(MISTAKES_OF_EVERY_KIND).mistakes
+    ] == [
         ((0, "repositories", 1), "must be a glob of 1 to 255 characters, not the number 5"),
         ((0, "max_deletions"), "must be an integer of at least 1, or null, not the number 0"),
         ((0, "dry_run"), "must be true or false, not 'no'"),

@@ -14,7 +14,7 @@ import yaml
 
 from cleaner.core.errors import InvalidPolicy
 from cleaner.core.policy_document import policies_from_document
-from tests.support.policy_documents import ACCEPTED, APPS, REFUSED, globs, one, rule
+from tests.support.policy_documents import ACCEPTED, APPS, MISTAKES_OF_EVERY_KIND, REFUSED, globs, one, rule
 from tests.support.policy_mutations import mutated_documents
 from tests.support.terraform import (
     POLICIES,
@@ -52,24 +52,7 @@ NULLS: Mapping[str, object] = {
 }
 
 SEVERAL: Mapping[str, object] = {
-    "mistakes of every kind": [
-        {
-            "repositories": ["gcr.io/acme/api:v1", 5, "acme/*"],
-            "min_age": "1m",
-            "tagged": [
-                {"match": ["v*", None, "(", "x"], "keep": -1, "keep_within": "soon", "oder": "version"},
-                {"keep": 0, "keep_within": "7d", "delete_after": "1d"},
-                {"match": ".*"},
-                7,
-            ],
-            "untagged": {"order": "version"},
-            "orphans": {"keep": 3},
-            "max_deletions": 0,
-            "dry_run": "no",
-        },
-        "x",
-        {"repositories": [APPS], "tagged": {}},
-    ],
+    "mistakes of every kind": MISTAKES_OF_EVERY_KIND,
     "mistakes in twelve policies": [{"repositories": [f"gcr.io/acme{number}"]} for number in range(12)],
     "more than a hundred mistakes": one(tagged=[1] * 250),
     "both durations too short": one(min_age="2h", untagged={"keep": 1, "keep_within": "3h", "delete_after": "1h"}),
