@@ -133,7 +133,7 @@ class _Reader:
         self._policy = planned.policy
         self._manifest = manifest
         self._digest = manifest.digest
-        self._graph = Graph.of(planned.listing)
+        self._graph = planned.graph
         self._kept = {verdict.manifest.digest: verdict for verdict in planned.plan.keep}
         self._deleted = {verdict.manifest.digest: verdict for verdict in planned.plan.delete}
         kinds = {digest: self._graph.kind(one) for digest, one in planned.listing.manifests.items()}

@@ -83,9 +83,14 @@ class Planned(msgspec.Struct, frozen=True, dict=True):
     running: Running | None = None
 
     @cached_property
+    def graph(self) -> Graph:
+        """The graph of the listing."""
+        return Graph.of(self.listing)
+
+    @cached_property
     def rows(self) -> tuple[Row, ...]:
         """The images and orphans, newest first; each manifest of the plan is in a row, or a part of one."""
-        return tuple(_Rows(self.plan, self.listing).all())
+        return tuple(_Rows(self).all())
 
     @cached_property
     def freed(self) -> int:
@@ -100,8 +105,7 @@ class Planned(msgspec.Struct, frozen=True, dict=True):
     @property
     def tags(self) -> frozenset[Tag]:
         """The ordinary tags of the repository."""
-        graph = Graph.of(self.listing)
-        return frozenset(tag for one in self.listing.manifests.values() for tag in graph.ordinary_tags(one))
+        return frozenset(tag for one in self.listing.manifests.values() for tag in self.graph.ordinary_tags(one))
 
 
 class Result(msgspec.Struct, frozen=True, dict=True):
@@ -161,12 +165,12 @@ def selected_results(results: Iterable[Result], only: Only, sort: str | None, li
 class _Rows:
     """Makes the rows of a plan."""
 
-    def __init__(self, plan: Plan, listing: Listing) -> None:
-        self._manifests = listing.manifests
-        self._graph = graph = Graph.of(listing)
-        self._verdicts = {verdict.manifest.digest: (verdict, False) for verdict in plan.keep}
-        self._verdicts |= {verdict.manifest.digest: (verdict, True) for verdict in plan.delete}
-        self._kinds = {digest: graph.kind(listing.manifests[digest]) for digest in self._verdicts}
+    def __init__(self, planned: Planned) -> None:
+        self._manifests = planned.listing.manifests
+        self._graph = graph = planned.graph
+        self._verdicts = {verdict.manifest.digest: (verdict, False) for verdict in planned.plan.keep}
+        self._verdicts |= {verdict.manifest.digest: (verdict, True) for verdict in planned.plan.delete}
+        self._kinds = {digest: graph.kind(self._manifests[digest]) for digest in self._verdicts}
 
     def all(self) -> Iterator[Row]:
         """Yield the images and orphans, newest first.
