@@ -15,7 +15,7 @@ from cleaner.cli import words
 from cleaner.cli.explain_class import class_sentence, names, plural, some
 from cleaner.cli.view import Planned
 from cleaner.core.errors import CleanerError
-from cleaner.core.graph import Graph, Kind
+from cleaner.core.graph import Kind
 from cleaner.core.manifest import Listing, Manifest
 from cleaner.core.plan import Verdict
 from cleaner.core.policy import Rule

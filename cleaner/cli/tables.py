@@ -186,7 +186,7 @@ class _ImageColumns:
 
 
 def _size(row: Row) -> str:
-    # Of a part that is not an image, 0 says that the registry does not tell.
+    # Of a part that is not an image, the registry may not give the size.
     return words.size(row.size) if row.size or not row.depth else ""
 
 
