@@ -77,9 +77,9 @@ def _planned(
     targets: Sequence[Target], policies: Policies, session: Session, terminal: Terminal
 ) -> tuple[list[Result], bool]:
     """Return the results for all targets, and whether they are one repository that was named."""
-    with bars(terminal, lambda: session.waiting) as drawn, pool_of(session.workers) as pool:
+    with bars(terminal, lambda: session.waiting) as add_bar, pool_of(session.workers) as pool:
         planner = Planner(session, policies, pool, datetime.now(UTC))
-        bar = drawn.add()
+        bar = add_bar()
         bar.show("Listing")
         found = [planner.resolve(target, bar) for target in targets]
         known = {one.repository: one for one in found if isinstance(one, Result)}

@@ -62,8 +62,8 @@ def prune(options: Options, session: Session, terminal: Terminal) -> int:
         terminal.error("there is no terminal to ask on: use --yes to delete without a question, or plan to preview")
         return 2
     note_policies(policies, terminal)
-    with bars(terminal, lambda: session.waiting) as drawn, pool_of(session.workers) as pool:
-        result = Planner(session, policies, pool, datetime.now(UTC)).plan(repository, Follower(drawn.add()))
+    with bars(terminal, lambda: session.waiting) as add_bar, pool_of(session.workers) as pool:
+        result = Planner(session, policies, pool, datetime.now(UTC)).plan(repository, Follower(add_bar()))
     planned = result.planned
     if planned is None:
         return show_nothing(result, options, terminal, dry_run=dry_run)
@@ -79,8 +79,8 @@ def prune(options: Options, session: Session, terminal: Terminal) -> int:
     )
     if planned.plan.delete and (options.yes or _may(planned, options, terminal)):
         session.begin()
-        with bars(terminal, lambda: session.waiting) as drawn:
-            pruner = Pruner(session, terminal, drawn.add())
+        with bars(terminal, lambda: session.waiting) as add_bar:
+            pruner = Pruner(session, terminal, add_bar())
             with interrupts(pruner.stop, terminal.restore):
                 done = pruner.prune(planned) or done
     if options.output != "table":

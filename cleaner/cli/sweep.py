@@ -65,8 +65,8 @@ def sweep(options: Options, session: Session, terminal: Terminal) -> int:
         terminal.note("--yes has no effect without --local")
     note_policies(policies, terminal)
     try:
-        with bars(terminal, lambda: session.waiting) as drawn:
-            drawn.add().show("Finding repositories")
+        with bars(terminal, lambda: session.waiting) as add_bar:
+            add_bar().show("Finding repositories")
             found = session.find(root, policies)
     except RepositoryNotFound as error:
         terminal.note(str(error))
@@ -88,8 +88,8 @@ def sweep(options: Options, session: Session, terminal: Terminal) -> int:
 def _publish(
     found: tuple[Repository, ...], summary: str, options: Options, session: Session, terminal: Terminal
 ) -> int:
-    with bars(terminal) as drawn:
-        publisher = _Counting(TopicPublisher(options.topic), drawn.add(), len(found))
+    with bars(terminal) as add_bar:
+        publisher = _Counting(TopicPublisher(options.topic), add_bar(), len(found))
         try:
             request_prunes(found, publisher, session.clock, session.deadline)
         except KeyboardInterrupt:
@@ -130,9 +130,9 @@ def _local(
     terminal: Terminal,
 ) -> int:
     """Show the overview, ask, and prune what was shown from here."""
-    with bars(terminal, lambda: session.waiting) as drawn, pool_of(session.workers) as pool:
+    with bars(terminal, lambda: session.waiting) as add_bar, pool_of(session.workers) as pool:
         planner = Planner(session, policies, pool, datetime.now(UTC))
-        results = planner.survey(repositories, drawn.add())
+        results = planner.survey(repositories, add_bar())
     is_table = options.output == "table"
     code = int(any(one.error for one in results))
     if is_table or options.dry_run:
@@ -167,9 +167,9 @@ def _local(
 def _prune(todo: list[Planned], session: Session, terminal: Terminal) -> list[Done]:
     """Carry out one plan after the other; return how each that was begun ended."""
     ended: list[Done] = []
-    with bars(terminal, lambda: session.waiting) as drawn:
-        overall = drawn.add()
-        pruner = Pruner(session, terminal, drawn.add())
+    with bars(terminal, lambda: session.waiting) as add_bar:
+        overall = add_bar()
+        pruner = Pruner(session, terminal, add_bar())
         with interrupts(pruner.stop, terminal.restore):
             for at, planned in enumerate(todo):
                 overall.show("Pruning", at, len(todo), str(planned.plan.repository))
