@@ -97,12 +97,12 @@ def because(verdict: Verdict, by: Policy, now: datetime, longest: int = TAG_MAX_
     return f"{verdict.reason.value}: {detail}" if detail else verdict.reason.value
 
 
-def row_because(row: Row, planned: Planned, longest: int = TAG_MAX_CHARS) -> str:
+def row_because(row: Row, planned: Planned) -> str:
     """Return the same for an image, and how much of it is decided otherwise.
 
     An index can be deleted while another index keeps its children.
     """
-    text = because(row.verdict, planned.policy, planned.now, longest)
+    text = because(row.verdict, planned.policy, planned.now)
     if others := sum(part.is_deleted is not row.is_deleted for part in row.parts):
         verb = "is" if others == 1 else "are"
         return f"{text}; {counted(others, 'manifest')} of it {verb} {'kept' if row.is_deleted else 'deleted'}"
