@@ -74,9 +74,7 @@ def prune(options: Options, session: Session, terminal: Terminal) -> int:
         return 0
     if options.output == "table":
         show_plan(planned, options, terminal, pages=False)
-    done = Done(
-        planned, {one.manifest.digest: LEFT for one in planned.plan.delete}, Report(repository, dry_run=False)
-    )
+    done = Done.not_begun(planned)
     if planned.plan.delete and (options.yes or _may(planned, options, terminal)):
         session.begin()
         with bars(terminal, lambda: session.waiting) as add_bar:
@@ -102,6 +100,12 @@ class Done(msgspec.Struct, frozen=True):
     seconds: float | None = None
     error: CleanerError | None = None
     interrupted: bool = False
+
+    @classmethod
+    def not_begun(cls, planned: Planned) -> Done:
+        """Return how a plan ends of which nothing is carried out."""
+        report = Report(planned.plan.repository, dry_run=False)
+        return cls(planned, {one.manifest.digest: LEFT for one in planned.plan.delete}, report)
 
     @property
     def lost_tags(self) -> Mapping[Digest, Sequence[Tag]]:

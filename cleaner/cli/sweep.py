@@ -146,8 +146,8 @@ def _local(
         session.begin()
         ended = _prune(todo, session, terminal)
     if not is_table:
-        done = {one.report.repository: one.document for one in ended}
-        documents = [done.get(one.repository) or result_document(one, options) for one in results]
+        done = {one.report.repository: one for one in ended}
+        documents = [_document(one, done.get(one.repository), options) for one in results]
         terminal.report(document.text(documents, options.output))
     elif ended:
         lines = _done_table(ended, terminal.width, terminal.paint)
@@ -162,6 +162,14 @@ def _local(
         terminal.note(f"interrupted: deletions in progress were finished, and {left} had not begun")
         return INTERRUPTED
     return 1 if any(one.failed for one in ended) else code
+
+
+def _document(result: Result, done: Done | None, options: Options) -> document.Document:
+    """Return the document of one repository, of which nothing may have been carried out."""
+    planned = result.planned
+    if planned is None or planned.policy.dry_run:
+        return result_document(result, options)
+    return (done or Done.not_begun(planned)).document
 
 
 def _prune(todo: list[Planned], session: Session, terminal: Terminal) -> list[Done]:

@@ -44,7 +44,7 @@ def test_command_prunes_from_here(emulator: Emulator, acme: str, policies: str) 
     assert overview.count("dry run") == 1
     rows = [line.split() for line in done.splitlines()]
     assert [row[:5] for row in rows[1:3]] == [[f"{acme}/{one}", "2", "2", "0", "0"] for one in ("api", "app")]
-    assert done.splitlines()[-1].startswith("4 manifests of 2 repositories were deleted, ")
+    assert done.splitlines()[-1].startswith("deleted 4 manifests of 2 repositories, up to ")
 
 
 def test_command_tells_how_much_would_go(emulator: Emulator, acme: str, policies: str) -> None:
@@ -200,6 +200,20 @@ def test_documents_of_what_was_done(emulator: Emulator, acme: str, policies: str
     assert [one.get("outcome") for one in documents["api"]["keep"]] == [None, None, "failed"]
     assert [one["tags"] for one in documents["app"]["delete"]] == [["build-2"], ["build-3"]]
     assert tags(emulator, f"{acme}/app") == ["build-0", "build-1"]
+
+
+def test_documents_where_nothing_is_left_to_delete(emulator: Emulator, acme: str, policies: str) -> None:
+    """It was no dry run, but for the policy that says so."""
+    call(emulator, acme, "--policies", policies, "--local", "--yes")
+
+    ended = call(emulator, acme, "--policies", policies, "--local", "--yes", "-o", "jsonl")
+
+    documents = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert {one["repository"].rpartition("/")[2]: (one["dry_run"], len(one["delete"])) for one in documents} == {
+        "api": (False, 0),
+        "app": (False, 0),
+        "web": (True, 2),
+    }
 
 
 def test_documents_of_what_would_be_requested(emulator: Emulator, acme: str, policies: str) -> None:
