@@ -69,7 +69,7 @@ locals {
     },
     {
       for key, alert in local.delivery_alerts : key => merge(alert, {
-        content = "${alert.content}  README.md of the Terraform module goes from the push to the function's log, step by step: \"A push, and nothing happens\"."
+        content = "${alert.content}  docs/operations.md of the registry cleaner, \"A push, and nothing happens\", follows a push to the function's log, step by step."
         log     = [], metric = [alert], query = []
       })
     },

@@ -140,7 +140,7 @@ def announced_tag(scratch: Scratch) -> str:
 @question(
     "What does topic gcr say of the deletion of a tag and of a digest?",
     expects="DELETE digest, DELETE tag",
-    place=("README.md", "`deletion announced` | DEBUG"),
+    place=("docs/operations.md", "`deletion announced` | DEBUG"),
     needs_subscription=True,
 )
 def announced_deletion(scratch: Scratch) -> str:
