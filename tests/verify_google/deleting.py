@@ -50,7 +50,7 @@ def tagged_digest(scratch: Scratch) -> str:
 @question(
     "How is the deletion of a subject with a living referrer refused?",
     expects=f"400 {REFERRING_MANIFEST}",
-    place=("README.md", "Google refuses to delete a subject that has OCI referrers"),
+    place=("docs/design.md", "Google refuses to delete a subject that has OCI referrers"),
 )
 def subject(scratch: Scratch) -> str:
     content = scratch.image()
