@@ -109,6 +109,13 @@ class Done(msgspec.Struct, frozen=True):
         return {digest: sorted(tags) for digest, tags in self.report.lost_tags.items() if digest in self.outcomes}
 
     @property
+    def end(self) -> str:
+        """How it ended if not well, in a word or two."""
+        if self.error is None:
+            return ""
+        return "not found" if isinstance(self.error, RepositoryNotFound) else "error"
+
+    @property
     def document(self) -> document.Document:
         """What was done, as a document."""
         return document.done_document(self.planned, self.outcomes, self.lost_tags)
@@ -170,12 +177,11 @@ class Pruner:
 
 def _may(planned: Planned, options: Options, terminal: Terminal) -> bool:
     """Ask whether to delete; return whether the answer is yes."""
-    view = planned.view
     if options.output != "table":
-        for line in summary_lines(view):
+        for line in summary_lines(planned):
             terminal.note(line)
     count = words.counted(len(planned.plan.delete), "manifest")
-    agreed = terminal.ask(f"Delete {count} of {planned.plan.repository}, {words.size(view.freed)} at most?")
+    agreed = terminal.ask(f"Delete {count} of {planned.plan.repository}, up to {words.size(planned.freed)}?")
     if not agreed:
         terminal.note("nothing was deleted")
     return agreed
@@ -201,9 +207,7 @@ def _done_lines(done: Done, terminal: Terminal) -> list[str]:
     todo = done.planned.plan
     deleted = [one for one in todo.delete if one.manifest.digest not in done.outcomes]
     size = sum(verdict.manifest.size for verdict in deleted)
-    lines = [
-        f"deleted {words.counted(len(deleted), 'manifest')}, {words.size(size)} at most, in {done.seconds:.1f} s"
-    ]
+    lines = [f"deleted {words.counted(len(deleted), 'manifest')}, up to {words.size(size)}, in {done.seconds:.1f} s"]
     counts = Counter(done.outcomes.values())
     if counts:
         lines.append(f"kept    {', '.join(f'{count:,} {outcome}' for outcome, count in sorted(counts.items()))}")

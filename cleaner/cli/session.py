@@ -32,28 +32,45 @@ from cleaner.settings import parse_insecure_registries
 
 # A shorter wait is not worth a word.
 _SHOWN_S = 1.0
+_LISTINGS = ("/tags/list", "/versions")
 
 
 class BoundedTransport(Transport):
-    """Sends at most ``workers`` requests of all runs together; ``waiting`` says what a retry waits for."""
+    """Sends at most ``workers`` requests of all runs together.
+
+    ``waiting`` says what is waited for: a further page of a listing, or a retry.
+    """
 
     def __init__(self, workers: int) -> None:
         super().__init__(workers, sleep=self._wait)
         self.waiting = ""
         self._slots = threading.BoundedSemaphore(workers)
         self._latest = threading.local()
+        # By path: how a listing begins, and the number of its latest page.
+        self._pages: dict[str, tuple[str, int]] = {}
 
     def once(
         self, budget: RequestBudget, method: str, url: str, headers: Mapping[str, str], *, max_bytes: int
     ) -> Response:
         """Send a request when there is room for it."""
         self._latest.failure = ""
+        self.waiting = self._page(url)
         with self._slots:
             try:
                 return super().once(budget, method, url, headers, max_bytes=max_bytes)
             except RetryableError as error:
                 self._latest.failure = str(error).rpartition(": ")[2]
                 raise
+
+    def _page(self, url: str) -> str:
+        """Return the page of a listing that ``url`` is; empty for the first one, and for anything else."""
+        path, _, query = url.partition("?")
+        if not path.endswith(_LISTINGS):
+            return ""
+        first, number = self._pages.get(path, (query, 0))
+        number = 1 if query == first else number + 1
+        self._pages[path] = first, number
+        return f"page {number}" if number > 1 else ""
 
     def _wait(self, seconds: float) -> None:
         failure = getattr(self._latest, "failure", "")

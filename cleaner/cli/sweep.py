@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from operator import attrgetter
 
 import click
 
@@ -12,14 +13,14 @@ from cleaner.cli.advice import advice
 from cleaner.cli.interrupt import INTERRUPTED, interrupts
 from cleaner.cli.options import Options
 from cleaner.cli.plan import note_policies, result_document, show_overview
-from cleaner.cli.planning import Planner, overview_of
+from cleaner.cli.planning import Planner
 from cleaner.cli.policies import Policies
 from cleaner.cli.progress import Bar, bars
 from cleaner.cli.prune import Done, Pruner
 from cleaner.cli.session import Session, pool_of
-from cleaner.cli.tables import done_lines, total_line
+from cleaner.cli.tables import Column, Paint, table, total_line
 from cleaner.cli.terminal import Terminal
-from cleaner.cli.view import DoneRow, Overview, Planned
+from cleaner.cli.view import Planned, Result
 from cleaner.core.errors import NoCredentials, RepositoryNotFound, TimeLimitReached
 from cleaner.core.reference import Repository
 from cleaner.engine.sweep import Publisher, request_prunes
@@ -141,7 +142,7 @@ def _local(
     ended: list[Done] = []
     if options.dry_run:
         return code
-    if todo and (options.yes or _may(todo, root, overview_of(results), options, terminal)):
+    if todo and (options.yes or _may(todo, root, results, options, terminal)):
         session.begin()
         ended = _prune(todo, session, terminal)
     if not is_table:
@@ -149,8 +150,8 @@ def _local(
         documents = [done.get(one.repository) or result_document(one, options) for one in results]
         terminal.report(document.text(documents, options.output))
     elif ended:
-        lines = done_lines(list(map(_row, ended)), terminal.width, terminal.paint)
-        terminal.report("", *lines, *_lost_lines(ended))
+        lines = _done_table(ended, terminal.width, terminal.paint)
+        terminal.report("", *lines, "", _done_line(ended), *_lost_lines(ended))
     for one in ended:
         if isinstance(one.error, RepositoryNotFound):
             terminal.note(str(one.error))
@@ -181,10 +182,10 @@ def _prune(todo: list[Planned], session: Session, terminal: Terminal) -> list[Do
     return ended
 
 
-def _may(todo: list[Planned], root: Repository, overview: Overview, options: Options, terminal: Terminal) -> bool:
+def _may(todo: list[Planned], root: Repository, results: list[Result], options: Options, terminal: Terminal) -> bool:
     """Ask whether to delete; return whether the answer is yes."""
     if options.output != "table":
-        terminal.note(total_line(overview))
+        terminal.note(total_line(results))
     count = words.counted(sum(len(planned.plan.delete) for planned in todo), "manifest")
     where = words.counted(len(todo), "repository", "repositories")
     agreed = terminal.ask(f"Delete {count} of {where} under {root}?")
@@ -193,12 +194,30 @@ def _may(todo: list[Planned], root: Repository, overview: Overview, options: Opt
     return agreed
 
 
-def _row(one: Done) -> DoneRow:
-    report = one.report
-    end = "" if one.error is None else "not found" if isinstance(one.error, RepositoryNotFound) else "error"
-    return DoneRow(
-        str(report.repository), report.kept, report.deleted, report.refused, report.failed, report.size, end
-    )
+def _done_table(ended: Sequence[Done], width: int | None, paint: Paint) -> Iterator[str]:
+    """Yield what was done, one repository a row, in manifests."""
+
+    def number(name: str, text: Callable[[int], str] = "{:,}".format, style: str = "") -> Column:
+        # Of a repository in which nothing was counted, how it ended says all.
+        def cell(one: Done) -> str:
+            report = one.report
+            is_empty = not (report.kept or report.deleted or report.refused or report.failed) and one.end
+            return "" if is_empty else text(getattr(report, name))
+
+        return Column(name.upper(), cell, lambda one: style if getattr(one.report, name) else "", is_number=True)
+
+    name = Column("REPOSITORY", lambda one: str(one.report.repository), least=24)
+    deleted, failed = number("deleted"), number("failed", style="red")
+    size = number("size", lambda count: words.size(count) if count else "")
+    end = Column("END", attrgetter("end"), lambda _: "red")
+    whole = [name, number("kept"), deleted, number("refused"), failed, size, end]
+    return table(ended, [whole, [name, deleted, failed, end]], width, paint)
+
+
+def _done_line(ended: Sequence[Done]) -> str:
+    count = words.counted(sum(one.report.deleted for one in ended), "manifest")
+    where = words.counted(len(ended), "repository", "repositories")
+    return f"deleted {count} of {where}, up to {words.size(sum(one.report.size for one in ended))}"
 
 
 def _lost_lines(ended: Iterable[Done]) -> list[str]:

@@ -61,7 +61,7 @@ def test_plan_as_a_table(operator: Operator) -> None:
     assert [line.split()[0] for line in lines[3:7]] == ["TAGS", "build-0", "build-1", "build-2"]
     assert lines[6].endswith("delete  tagged[0]  expired: 3rd, keep 2")
     assert lines[8] == "keep    2 images: 2 newest"
-    assert lines[9].startswith("delete  1 image: ")
+    assert lines[9].startswith("delete  1 image, up to ")
     assert "\x1b" not in "".join(lines)
 
 
@@ -75,7 +75,7 @@ def test_plan_without_a_policy_takes_the_default_policy(operator: Operator) -> N
 
     assert "default policy: min_age 1h; tagged: no rules; untagged: keep 5; orphans: keep all" in ended.out
     assert "keep    12 images: 7 unmatched, 5 newest" in ended.out
-    assert "delete  2 images: " in ended.out
+    assert "delete  2 images, up to " in ended.out
 
 
 def test_plan_of_a_repository_that_is_not_there(operator: Operator) -> None:
