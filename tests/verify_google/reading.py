@@ -137,7 +137,9 @@ def _version(scratch: Scratch, digest: str, condition: str) -> dict[str, Any]:
 
 
 @question(
-    "Which tags does versions.list name? (v1, v2)", expects="v1, v2", place=("docs/design.md", "names at most 100 tags")
+    "Which tags does versions.list name? (v1, v2)",
+    expects="v1, v2",
+    place=("docs/design.md", "names at most 100 tags"),
 )
 def related_tags(scratch: Scratch) -> str:
     content = scratch.image()
