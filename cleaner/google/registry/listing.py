@@ -94,7 +94,7 @@ def _read_page(endpoint: Endpoint, url: str) -> tuple[TagsPage, str | None]:
         return page, None
     next_page = _next_page(url, link)
     if next_page is None:
-        raise IncompleteListing(f"{endpoint.repository}: the listing's Link names no page of the same listing")
+        raise IncompleteListing(f"{endpoint.repository}: its Link header does not name a page of the listing")
     return page, next_page
 
 

@@ -255,8 +255,8 @@ def test_image_that_keeps_some_of_its_tags(operator: Operator) -> None:
 
 
 def test_what_left_means_is_told(operator: Operator) -> None:
-    """Neither the help nor the README says that what is left was not begun, and both name the tags that went."""
-    text, shown = (ROOT / "README.md").read_text(), operator.call("prune", "--help").out
+    """Neither the help nor the page says that what is left was not begun; both name the tags that were deleted."""
+    text, shown = (ROOT / "docs" / "command-line.md").read_text(), operator.call("prune", "--help").out
     row = next(line for line in text.splitlines() if line.startswith("| `left` |"))
 
     assert "not begun, or did not end" in row
