@@ -123,7 +123,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         policies = policies_of(self.policies, self.flags, self.insecure)
         if is_required and policies.is_default:
             raise ConfigurationError(
-                "no policies: use --policies FILE, or the options for one rule, or write policies.yaml"
+                "no policies: use --policies FILE or the options for one rule, or create policies.yaml"
             )
         return policies
 
@@ -275,14 +275,15 @@ POLICY = options(
     _policy(
         "--match",
         "REGEX...",
-        "Or one rule, for these tags: RE2, the whole tag.  Tags that none matches are kept.  Default: .* with --keep,"
-        " --keep-within or --delete-after.",
+        "One rule instead of a file: an RE2 regex for the whole tag, or several.  Other tags are kept.  Default: .*"
+        " with --keep, --keep-within or --delete-after.",
         multiple=True,
     ),
     _policy(
         "--keep",
         "N|all",
-        "Keep the newest N images, of each value of the regex's groups.  Default: 0 with --keep-within, else all.",
+        "Keep the newest N images, separately for each text that the regex's groups capture.  Default: 0 with"
+        " --keep-within, else all.",
     ),
     _policy(
         "--keep-within",
@@ -326,7 +327,7 @@ SHOWN = options(
 HTML = _shown(
     "--html",
     "FILE",
-    "Also write a page to send to others, which loads nothing else; - writes it to stdout instead of the table.",
+    "Also write a self-contained HTML page; - writes it to stdout instead of the table.",
     type=File(),
 )
 EXPLAIN = _shown(
@@ -358,13 +359,13 @@ WHERE = options(
 INSECURE = _how(
     "--insecure",
     "HOST:PORT",
-    "Registries that get plain HTTP requests without credentials; comma separated, or given more than once."
-    "  localhost and 127.0.0.1 need none.  Default: INSECURE_REGISTRIES.",
+    "Registries to contact over plain HTTP without credentials; comma separated, or repeated.  localhost and"
+    " 127.0.0.1 need no option.  Default: INSECURE_REGISTRIES.",
     type=Parsed("HOST:PORT", parse_insecure_registries),
     multiple=True,
 )
 VERBOSITY = options(
-    _how("-q --quiet", None, "No progress, notes and warnings; only results and errors."),
+    _how("-q --quiet", None, "Only results, errors and the question."),
     _how(
         "-v --verbose",
         "",

@@ -42,11 +42,10 @@ Examples:
 def sweep(options: Options, session: Session, terminal: Terminal) -> int:
     """Request that every repository under a root is pruned.
 
-    Those that no policy matches are left out.  ROOT is gcr.io/PROJECT, LOCATION-docker.pkg.dev/PROJECT[/REPOSITORY],
-    or a path under one.  The requests are published to the topic that the function listens to; it decides by its own
-    policies and its own DRY_RUN.  Remote and virtual repositories are skipped.  With --local they are pruned from
-    here, one after the other, after the overview
-    was shown.
+    Repositories that no policy matches are skipped, and so are remote and virtual ones.  ROOT is gcr.io/PROJECT,
+    LOCATION-docker.pkg.dev/PROJECT[/REPOSITORY], or a path under one.  The requests are published to the topic that
+    the function listens to; it decides by its own policies and its own DRY_RUN.  With --local the overview is shown,
+    and the repositories are pruned from this machine, one after the other.
     """
     if options.local and click.get_current_context().params["topic"]:
         raise click.UsageError("--topic cannot be combined with --local")
@@ -73,13 +72,13 @@ def sweep(options: Options, session: Session, terminal: Terminal) -> int:
         return 0
     summary = f"{words.counted(len(found), 'repository', 'repositories')} under {root}"
     if not found:
-        terminal.note(f"{summary} matched by {policies.name}")
+        terminal.note(f"no repository under {root} is matched by {policies.name}")
     elif options.local:
         return _local(found, root, policies, options, session, terminal)
     elif options.dry_run:
         names = list(map(str, found))
         terminal.say(*(names if options.output == "table" else [document.text(names, options.output)]))
-        terminal.note(f"{summary} matched by {policies.name}; nothing was published")
+        terminal.note(f"{policies.name} matches {summary}; nothing was published")
     else:
         return _publish(found, summary, options, session, terminal)
     return 0

@@ -155,8 +155,10 @@ def place_rule(place: Place | None) -> str:
 def lost(tags: Mapping[Digest, Collection[Tag]]) -> str:
     """Return how many tags were deleted of manifests that were not, and how the next run judges these."""
     count = counted(sum(map(len, tags.values())), "tag")
-    manifests = counted(len(tags), "manifest")
-    return f"{count} of {manifests} not deleted; the next run judges one without a tag by untagged"
+    manifests, them = (
+        ("1 manifest that was", "it") if len(tags) == 1 else (f"{len(tags):,} manifests that were", "them")
+    )
+    return f"{count} of {manifests} not deleted; without tags the next run judges {them} as untagged"
 
 
 def short(digest: str) -> str:
