@@ -128,9 +128,7 @@ def _check_segments(text: str, segments: Sequence[str]) -> None:
         if not segment:
             raise InvalidGlob("has an empty segment", "/".join(filter(None, segments)))
         if "**" in segment and segment != "**":
-            raise InvalidGlob(
-                f"has ** beside other characters in the segment {quote(segment)}, where it stands alone"
-            )
+            raise InvalidGlob(f"has ** in the segment {quote(segment)}, which must be ** alone")
     for segment, allowed in zip(segments, (_HOST_SEGMENT, *[_SEGMENT] * len(path)), strict=True):
         if not allowed.fullmatch(segment):
             correction = text.lower() if allowed.fullmatch(segment.lower()) else ""

@@ -98,7 +98,7 @@ class _Reader:
             policy = self._policy(entry, (position,))
             globs = {glob.text for glob in policy.repositories}
             if globs and globs <= earlier:
-                self._add((position, "repositories"), "has no glob that an earlier policy does not have as well")
+                self._add((position, "repositories"), "never applies: earlier policies have all of its globs")
             earlier |= globs
             policies.append(policy)
         return tuple(policies)
@@ -156,7 +156,7 @@ class _Reader:
         keep_within = self._duration(keys, "keep_within", path)
         delete_after = self._duration(keys, "delete_after", path)
         if isinstance(entry, Mapping) and not any(entry.get(key) is not None for key in DECIDING_KEYS):
-            self._add(path, f"decides nothing: it needs {', '.join(DECIDING_KEYS[:-1])} or {DECIDING_KEYS[-1]}")
+            self._add(path, f"has no effect: it needs {', '.join(DECIDING_KEYS[:-1])} or {DECIDING_KEYS[-1]}")
         keep = keys.get("keep")
         is_default = keep is UNSET
         if is_default:

@@ -123,7 +123,7 @@ ACCEPTED: dict[str, object] = {
     "glob of one image": globs("gcr.io/acme/api"),
 }
 
-_EMPTY_RULE = "decides nothing: it needs keep, keep_within or delete_after"
+_EMPTY_RULE = "has no effect: it needs keep, keep_within or delete_after"
 
 # Each document has one mistake.
 REFUSED: dict[str, Refused] = {
@@ -566,7 +566,7 @@ REFUSED: dict[str, Refused] = {
             (
                 "** beside other characters",
                 "gcr.io/acme/api**",
-                "has ** beside other characters in the segment 'api**', where it stands alone",
+                "has ** in the segment 'api**', which must be ** alone",
                 "",
                 "",
             ),
@@ -574,7 +574,7 @@ REFUSED: dict[str, Refused] = {
     },
     "globs of earlier policies": Refused(
         [{"repositories": [APPS]}, {"repositories": ["gcr.io/acme/*"]}, {"repositories": ["gcr.io/acme/*", APPS]}],
-        "POLICIES[2].repositories: has no glob that an earlier policy does not have as well",
+        "POLICIES[2].repositories: never applies: earlier policies have all of its globs",
         "other policies",
     ),
 }

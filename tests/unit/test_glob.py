@@ -231,7 +231,7 @@ ALIAS = "is an alias, which is read as another name"
         *(
             (
                 f"gcr.io/acme/{part}",
-                f"has ** beside other characters in the segment '{part}', where it stands alone",
+                f"has ** in the segment '{part}', which must be ** alone",
                 "",
             )
             for part in ("a**", "**a", "***", "a**b")

@@ -59,7 +59,7 @@ locals {
       ],
       [
         for segment in segments :
-        segment == "" ? "has an empty segment" : "has ** beside other characters in the segment '${segment}', where it stands alone"
+        segment == "" ? "has an empty segment" : "has ** in the segment '${segment}', which must be ** alone"
         if segment == "" || (strcontains(segment, "**") && segment != "**")
       ],
       [

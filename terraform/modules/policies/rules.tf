@@ -44,7 +44,7 @@ locals {
   rule_mistakes = concat(
     [
       for rule in local.rules :
-      { policy = rule.policy, path = rule.path, text = "decides nothing: it needs keep, keep_within or delete_after" }
+      { policy = rule.policy, path = rule.path, text = "has no effect: it needs keep, keep_within or delete_after" }
       if length(setintersection(keys(rule.given), ["keep", "keep_within", "delete_after"])) == 0
     ],
     [
@@ -100,7 +100,7 @@ locals {
       for position, globs in local.policy_globs : {
         policy = tonumber(position)
         path   = "policies[${position}].repositories"
-        text   = "has no glob that an earlier policy does not have as well"
+        text   = "never applies: earlier policies have all of its globs"
       }
       if alltrue([for glob in globs : local.glob_policies[glob][0] < tonumber(position)])
     ],

@@ -68,7 +68,7 @@ def test_match_counts_by_groups_and_keeps_other_tags(operator: Operator) -> None
             ["--match", "v*", "--keep", "1"],
             "--match: 'v*' looks like a glob; as a regex write 'v.*', or '(?:v)*'",
         ),
-        (["--match", "v.*"], "--match: decides nothing: it needs keep, keep_within or delete_after"),
+        (["--match", "v.*"], "--match: has no effect: it needs keep, keep_within or delete_after"),
         (["--match", "", "--keep", "1"], "--match: must be a regex of 1 to 1000 characters"),
         (["--max-deletions", "0"], "--max-deletions: must be an integer of at least 1"),
         (["--workers", "0"], "--workers: must be a number from 1 to 100"),
