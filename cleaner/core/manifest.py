@@ -24,6 +24,7 @@ DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 
+INDEX_TYPES = (OCI_INDEX, DOCKER_INDEX)
 MEDIA_TYPES = (DOCKER_MANIFEST, DOCKER_INDEX, OCI_MANIFEST, OCI_INDEX)
 # Docker schema 1 names neither children nor a subject, so it is never read.
 _SCHEMA_1 = (
@@ -107,7 +108,7 @@ class Manifest(msgspec.Struct, frozen=True, gc=False):
     @property
     def is_index(self) -> bool:
         """Whether it lists other manifests."""
-        return self.media_type in (OCI_INDEX, DOCKER_INDEX)
+        return self.media_type in INDEX_TYPES
 
     @property
     def is_oci(self) -> bool:
@@ -225,7 +226,7 @@ def decode_links(body: bytes | bytearray, digest: Digest, media_type: str) -> Li
         if not _ANY_DIGEST.fullmatch(subject):
             raise InvalidManifest(f"manifest {digest} is malformed: its subject is not a digest")
     content = _content(document) if media_type in (OCI_MANIFEST, OCI_INDEX) else IMAGE
-    if media_type not in (OCI_INDEX, DOCKER_INDEX):
+    if media_type not in INDEX_TYPES:
         return Links(subject=subject, content=content)
     if document.manifests is msgspec.UNSET:
         raise InvalidManifest(f"index {digest} is malformed: it has no list of manifests")
