@@ -145,13 +145,13 @@ class _Reader:
         self._graph = Graph.of(case.listing)
         self._kept = {verdict.manifest.digest: verdict for verdict in case.plan.keep}
         self._deleted = {verdict.manifest.digest: verdict for verdict in case.plan.delete}
-        kinds = {digest: self._graph.kind(one) for digest, one in case.listing.manifests.items()}
-        self._kind = kinds[manifest.digest]
+        self._kind = self._graph.kind(manifest)
+        places, unmatched = find_places(self._graph, self._graph.by_kind(), case.policy, case.now)
         self._facts = Facts(
             case.policy,
             case.now,
-            kinds,
-            places=find_places(self._graph, kinds, case.policy, case.now),
+            places,
+            unmatched,
             running=runners(self._graph, case.running or NOTHING_RUNNING),
         )
         self._places = [
