@@ -5,8 +5,9 @@ A function of values: the same listing, policy and clock give the same plan, wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set as AbstractSet
+from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
 from datetime import datetime
+from functools import cached_property
 
 import msgspec
 
@@ -64,19 +65,25 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
         return facts | {"running": self.detail} if self.detail else facts
 
 
-class Plan(msgspec.Struct, frozen=True):
-    """A verdict for every manifest of a listing; ``keep`` and ``delete`` are sorted newest first.
+class Plan(msgspec.Struct, frozen=True, dict=True):
+    """A verdict for every manifest of a listing; ``delete`` is sorted newest first.
 
     ``steps`` delete what ``delete`` names, in their order.  ``untagged`` are the untagged images.
     ``is_by_count``: an untagged image is deleted because others are newer.
     """
 
     repository: Repository
-    keep: tuple[Verdict, ...]
+    kept: Mapping[Digest, Verdict]
     delete: tuple[Verdict, ...]
     steps: tuple[Step, ...] = ()
     untagged: AbstractSet[Digest] = frozenset()
     is_by_count: bool = False
+
+    @cached_property
+    def keep(self) -> tuple[Verdict, ...]:
+        """What is kept, sorted newest first; only a display needs it so, and no run waits for it."""
+        ordered = newest_first(verdict.manifest for verdict in self.kept.values())
+        return tuple(self.kept[manifest.digest] for manifest in ordered)
 
 
 def plan(
@@ -121,16 +128,16 @@ def plan(
     delete = decision.doomed()
     return Plan(
         repository=listing.repository,
-        keep=tuple(
-            Verdict(
-                manifest,
+        kept={
+            digest: Verdict(
+                listing.manifests[digest],
                 reason,
-                facts.place_for(manifest.digest, reason),
-                facts.running[manifest.digest] if reason is Reason.RUNNING else "",
+                facts.place_for(digest, reason),
+                facts.running[digest] if reason is Reason.RUNNING else "",
             )
-            for manifest in newest_first(listing.manifests.values())
-            if (reason := decision.kept.get(manifest.digest)) and manifest.digest not in history.deleted
-        ),
+            for digest, reason in decision.kept.items()
+            if digest not in history.deleted
+        },
         delete=tuple(
             Verdict(manifest, decision.reason_to_delete(manifest), facts.place_for(manifest.digest, reason=None))
             for manifest in delete

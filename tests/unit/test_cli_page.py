@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from msgspec.structs import replace
 
 from cleaner.cli import words
 from cleaner.cli.page import LONGEST_OPEN, WORDS, Reported
@@ -267,8 +268,8 @@ def test_registry_texts_are_no_markup() -> None:
     links = Links(held[2].links.children, platforms=(HOSTILE,), has_descriptors=True)
     held[2] = Manifest(held[2].digest, held[2].media_type, (), held[2].uploaded, links=links)
     plan = planned(held, BY, running="e")
-    keep = [type(one)(one.manifest, one.reason, one.place, HOSTILE if one.detail else "") for one in plan.keep]
-    view = View.of(type(plan)(plan.repository, tuple(keep), plan.delete), listing(*held))
+    kept = {key: replace(one, detail=HOSTILE if one.detail else "") for key, one in plan.kept.items()}
+    view = View.of(replace(plan, kept=kept), listing(*held))
 
     html = made(Reported(HOSTILE, HOSTILE, view, HOSTILE, BY), failed(HOSTILE, HOSTILE))
 
