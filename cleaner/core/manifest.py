@@ -255,6 +255,11 @@ def newest_first(manifests: Iterable[Manifest]) -> list[Manifest]:
     return ordered
 
 
+def parse_media_type(value: object) -> str:
+    """Return a media type, empty if it is malformed.  Those that are known are shared: manifests are many."""
+    return _KNOWN.get(value, value) if isinstance(value, str) else ""
+
+
 def parse_upload_time(value: object) -> datetime | None:
     """Return milliseconds since 1970, a number or its decimal string, as aware UTC.
 
@@ -283,10 +288,9 @@ def _attested_by(descriptor: _Descriptor) -> Iterator[tuple[Digest, Digest]]:
 
 
 def _manifest(digest: str, entry: _Entry) -> Manifest:
-    media_type = entry.media_type if isinstance(entry.media_type, str) else ""
     return Manifest(
         digest=parse_digest(digest),
-        media_type=_KNOWN.get(media_type, media_type),
+        media_type=parse_media_type(entry.media_type),
         tags=tuple(sorted({parse_tag(tag) for tag in entry.tag})) if entry.tag else (),
         uploaded=parse_upload_time(entry.uploaded),
         size=parse_number(entry.size),

@@ -18,7 +18,7 @@ from cleaner.core.errors import (
     RequestRefused,
     Unavailable,
 )
-from cleaner.core.manifest import Listing, Manifest, parse_number
+from cleaner.core.manifest import Listing, Manifest, parse_media_type, parse_number
 from cleaner.core.reference import (
     Digest,
     PackageName,
@@ -195,7 +195,7 @@ def _manifest(version: _Version) -> Manifest:
     uploaded = parse_time(version.create_time)
     return Manifest(
         digest=parse_digest(version.name.rpartition("/")[2]),
-        media_type=metadata.media_type,
+        media_type=parse_media_type(metadata.media_type),
         tags=tuple(sorted({parse_tag(tag.name.rpartition("/tags/")[2]) for tag in version.related_tags})),
         # A time that is not set is sent as 1970.
         uploaded=uploaded if uploaded and uploaded > EPOCH else None,
