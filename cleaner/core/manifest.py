@@ -6,6 +6,7 @@ No other module knows the field names of these documents.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import sys
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -15,7 +16,7 @@ from typing import Any, TypeGuard
 
 import msgspec
 
-from cleaner.core.errors import IncompleteListing, InvalidManifest, InvalidReference, Unavailable
+from cleaner.core.errors import IncompleteListing, InvalidManifest, InvalidReference, TooManyEntries, Unavailable
 from cleaner.core.reference import Digest, Repository, Tag, parse_digest, parse_tag
 from cleaner.core.times import END_OF_TIME, EPOCH
 
@@ -182,10 +183,11 @@ _entry_decoder = msgspec.json.Decoder(_Entry, float_hook=lambda _: None)
 _document_decoder = msgspec.json.Decoder(_Document)
 
 
-def decode_tags_page(body: bytes | bytearray) -> TagsPage:
+def decode_tags_page(body: bytes | bytearray, too_many: float = math.inf) -> TagsPage:
     """Return one page of a repository's ``tags/list``.
 
     Raises:
+        TooManyEntries: It has ``too_many`` entries, or more; they are not decoded.
         Unavailable: The body is not JSON: it was damaged in transit.
         IncompleteListing: The body is JSON, but no listing: it has neither a ``manifest`` map nor ``child`` names, or
             an entry is malformed.
@@ -195,6 +197,8 @@ def decode_tags_page(body: bytes | bytearray) -> TagsPage:
         if page.manifest is None and not page.child:
             raise IncompleteListing("the tags list has neither a manifest map nor child names")
         entries = page.manifest or {}
+        if len(entries) >= too_many:
+            raise TooManyEntries(f"the listing is cut short at {len(entries)} entries")
         manifests = []
         while entries:
             digest, entry = entries.popitem()
