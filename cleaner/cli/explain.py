@@ -171,7 +171,8 @@ class _Reader:
             Reason.RECENT: self._recent,
         }
         for reason, keeps in RULES:
-            yield Finding(reason, keeps(self._facts, self._manifest), sentences[reason]())
+            is_kept = self._digest in keeps(self._facts, [self._manifest])
+            yield Finding(reason, is_kept, sentences[reason]())
         yield self._needed()
         yield self._over_limit()
 

@@ -25,7 +25,7 @@ from cleaner.core.rules import (
     Reason,
     Running,
     find_places,
-    first_reason,
+    kept_by_rules,
     runners,
 )
 from cleaner.core.steps import Step, blocked, make_steps
@@ -116,10 +116,7 @@ def plan(
         pushed=named.digests | history.pushed,
         named_tags=named.tags,
     )
-    decision = _Decision(graph, history)
-    for digest, manifest in listing.manifests.items():
-        if reason := first_reason(facts, manifest):
-            decision.kept[digest] = reason
+    decision = _Decision(graph, history, kept_by_rules(facts, listing.manifests.values()))
     decision.keep_needed(graph.in_need() & decision.kept.keys())
     decision.keep_undeletable(only)
     decision.keep_cycles()
@@ -157,8 +154,8 @@ def plan(
 class _Decision:
     """What is ``kept`` of one listing and why, while that is being decided; the rest is deleted."""
 
-    def __init__(self, graph: Graph, history: History) -> None:
-        self.kept: dict[Digest, Reason] = {}
+    def __init__(self, graph: Graph, history: History, kept: dict[Digest, Reason]) -> None:
+        self.kept = kept
         self._graph = graph
         self._history = history
 

@@ -77,14 +77,14 @@ class Facts(msgspec.Struct, frozen=True):
     """What the rules read beside the manifest itself; ``at`` is the time for which they hold, aware UTC.
 
     ``places`` has those of each image and orphan whose age is known, in the order of its tags, and ``unmatched`` are
-    the images with a tag that no rule matches.  ``running`` says by whom a manifest, or one that it lists, is
-    deployed; ``pushed`` and ``named_tags`` are digests and tags that were pushed.
+    the images that have a tag that no rule matches, or may have one.  ``running`` says by whom a manifest, or one
+    that it lists, is deployed; ``pushed`` and ``named_tags`` are digests and tags that were pushed.
     """
 
     policy: Policy
     at: datetime
     places: Mapping[Digest, Collection[Place]]
-    unmatched: AbstractSet[Digest]
+    unmatched: Collection[Digest]
     running: Mapping[Digest, str]
     pushed: AbstractSet[Digest] = frozenset()
     named_tags: AbstractSet[Tag] = frozenset()
@@ -97,39 +97,44 @@ class Facts(msgspec.Struct, frozen=True):
         return None
 
 
-def _is_young(facts: Facts, manifest: Manifest) -> bool:
-    return manifest.uploaded is not None and facts.policy.is_young(manifest.uploaded, facts.at)
+# Returns the digests of those of some manifests that a rule keeps; it may return others as well.
+_Keeps = Callable[[Facts, Collection[Manifest]], Iterable[Digest]]
 
 
-def _is_pushed(facts: Facts, manifest: Manifest) -> bool:
-    return manifest.digest in facts.pushed or not facts.named_tags.isdisjoint(manifest.tags)
+def _young(facts: Facts, manifests: Collection[Manifest]) -> Iterable[Digest]:
+    is_young, now = facts.policy.is_young, facts.at
+    return (one.digest for one in manifests if one.uploaded is not None and is_young(one.uploaded, now))
 
 
-def _is_kept_for(reason: Reason) -> tuple[Reason, Callable[[Facts, Manifest], bool]]:
-    return reason, lambda facts, manifest: facts.place_for(manifest.digest, reason) is not None
+def _pushed(facts: Facts, manifests: Collection[Manifest]) -> Iterable[Digest]:
+    pushed, named_tags = facts.pushed, facts.named_tags
+    return (one.digest for one in manifests if one.digest in pushed or not named_tags.isdisjoint(one.tags))
 
 
-RULES: tuple[tuple[Reason, Callable[[Facts, Manifest], bool]], ...] = (
-    (Reason.UNKNOWN_TYPE, lambda _, manifest: not manifest.has_known_type),
-    (Reason.UNKNOWN_AGE, lambda _, manifest: manifest.uploaded is None),
-    (Reason.TOO_YOUNG, _is_young),
-    (Reason.JUST_PUSHED, _is_pushed),
-    (Reason.RUNNING, lambda facts, manifest: manifest.digest in facts.running),
-    # A tag that is not known may be one.
-    (Reason.UNMATCHED, lambda facts, manifest: manifest.digest in facts.unmatched or manifest.has_unnamed_tags),
-    _is_kept_for(Reason.PROTECTED),
-    _is_kept_for(Reason.NEWEST),
-    _is_kept_for(Reason.RECENT),
+def _kept_for(reason: Reason) -> tuple[Reason, _Keeps]:
+    return reason, lambda facts, _: (digest for digest in facts.places if facts.place_for(digest, reason))
+
+
+RULES: tuple[tuple[Reason, _Keeps], ...] = (
+    (Reason.UNKNOWN_TYPE, lambda _, manifests: (one.digest for one in manifests if not one.has_known_type)),
+    (Reason.UNKNOWN_AGE, lambda _, manifests: (one.digest for one in manifests if one.uploaded is None)),
+    (Reason.TOO_YOUNG, _young),
+    (Reason.JUST_PUSHED, _pushed),
+    (Reason.RUNNING, lambda facts, _: facts.running),
+    (Reason.UNMATCHED, lambda facts, _: facts.unmatched),
+    _kept_for(Reason.PROTECTED),
+    _kept_for(Reason.NEWEST),
+    _kept_for(Reason.RECENT),
 )
 """What is needed, and what a limit keeps, depends on the rest of the plan."""
 
 
-def first_reason(facts: Facts, manifest: Manifest) -> Reason | None:
-    """Return the reason of the first rule that keeps ``manifest`` for its own sake; None if no rule does."""
-    for reason, keeps in RULES:
-        if keeps(facts, manifest):
-            return reason
-    return None
+def kept_by_rules(facts: Facts, manifests: Collection[Manifest]) -> dict[Digest, Reason]:
+    """Return what the rules keep of ``manifests`` for its own sake, with the reason of the first rule that does."""
+    kept: dict[Digest, Reason] = {}
+    for reason, keeps in reversed(RULES):
+        kept.update(dict.fromkeys(keeps(facts, manifests), reason))
+    return kept
 
 
 def find_places(
@@ -139,8 +144,8 @@ def find_places(
     now: datetime,
     untagged_before: AbstractSet[Digest] | None = None,
     deleted: Container[Digest] = frozenset(),
-) -> tuple[Mapping[Digest, Collection[Place]], AbstractSet[Digest]]:
-    """Return the places of the images and orphans of a listing, and the images with a tag that no rule matches.
+) -> tuple[Mapping[Digest, Collection[Place]], Collection[Digest]]:
+    """Return the ``places`` and the ``unmatched`` of a listing, as in ``Facts``.
 
     What is ``deleted`` has no place.  ``untagged_before`` are the untagged images of an earlier listing; what was
     none there may be a part of an image that another process deletes, so it takes no place and is kept among the
@@ -164,24 +169,27 @@ def find_places(
 
 def _pools(
     by_kind: Mapping[Kind, Iterable[Manifest]], policy: Policy, now: datetime, deleted: Container[Digest]
-) -> tuple[Mapping[_Pool, Mapping[Digest, Sequence[Tag]]], AbstractSet[Digest]]:
-    """Return the members of each pool, and the images with a tag that no rule matches.
+) -> tuple[Mapping[_Pool, Mapping[Digest, Sequence[Tag]]], Collection[Digest]]:
+    """Return the members of each pool, and the images that have a tag that no rule matches, or may have one.
 
     A member has the tags for which it is in the pool; an empty one if it has none.
     """
     pools: dict[_Pool, dict[Digest, list[Tag]]] = {}
-    unmatched: set[Digest] = set()
+    unmatched: list[Digest] = []
 
     def add(manifest: Manifest, pool: _Pool, tag: Tag) -> None:
         if manifest.uploaded is not None and manifest.digest not in deleted:
             pools.setdefault(pool, {}).setdefault(manifest.digest, []).append(tag)
 
     for manifest in by_kind[Kind.TAGGED_IMAGE]:
+        is_matched = not manifest.has_unnamed_tags
         for tag in manifest.tags:
             if pool := policy.rule_of(tag):
                 add(manifest, pool, tag)
             else:
-                unmatched.add(manifest.digest)
+                is_matched = False
+        if not is_matched:
+            unmatched.append(manifest.digest)
     for manifest in by_kind[Kind.UNTAGGED_IMAGE]:
         # A younger one may be a part of an index that is still on its way.
         if manifest.uploaded is not None and not policy.is_young(manifest.uploaded, now):
