@@ -31,6 +31,7 @@ finally:
 
 # The statuses of a request whose body cannot be read: malformed, too large, or of another type.
 _UNREADABLE = (400, 413, 415)
+_PUSH_REQUEST = '{"message": {"data": BASE64, "messageId": ID}, "subscription": NAME}'
 
 
 def _start() -> Function:
@@ -88,7 +89,7 @@ def _respond(error: Exception) -> ResponseReturnValue:
     if isinstance(error, HTTPException) and error.code not in _UNREADABLE:
         return error
     with _traced(flask.request.headers.get("ce-source") or f"//pubsub.googleapis.com{flask.request.path}"):
-        reason = f"no event: {type(error).__name__}"
+        reason = f"not a Pub/Sub message ({type(error).__name__}); expected a CloudEvent, or {_PUSH_REQUEST}"
         logging.getLogger(logs.LOGGER).error("message rejected", extra={"reason": reason})
     return "", 200
 

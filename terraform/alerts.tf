@@ -8,19 +8,19 @@ locals {
       title   = "a run failed"
       filter  = "${local.error_filter} AND NOT jsonPayload.message=(\"message rejected\" OR \"permission denied\")"
       labels  = { message = "EXTRACT(jsonPayload.message)" }
-      content = "A run ended with an error, was interrupted in five deliveries of a message, a deletion failed for good, or the function did not start.  What may pass is delivered again by itself; the lines' `repository` and `error` tell the rest."
+      content = "A run ended with an error, a message was interrupted in its fifth delivery, a deletion failed permanently, or the function did not start.  An interrupted message is delivered again by itself.  `repository` and `error` in the log lines say what went wrong."
     }
     rejected = {
       title   = "messages rejected"
       filter  = "${local.error_filter} AND jsonPayload.message=\"message rejected\""
       labels  = {}
-      content = "A message was not understood or not allowed, and will not be delivered again.  The lines' `reason` tells why.  Somebody publishes to a topic who should not, or a format has changed."
+      content = "A message was not understood or not allowed, and will not be delivered again.  `reason` in the log lines says why.  Somebody publishes to a topic who should not, or a format has changed."
     }
     denied = {
       title   = "permission denied"
       filter  = "${local.error_filter} AND jsonPayload.message=\"permission denied\""
       labels  = { permission = "EXTRACT(jsonPayload.permission)" }
-      content = "The function was denied.  The lines' `permission` names what is likely missing, `repository` where.  Usually a policy matches a repository that is not under `repositories`; just after a grant, wait some minutes."
+      content = "The function lacks a permission.  `permission` in the log lines is what is likely missing, `repository` is where.  Usually a policy matches a repository that is not under `repositories`; a new grant takes some minutes."
     }
   }
 
@@ -33,7 +33,7 @@ locals {
       aligner   = "ALIGN_MAX"
       reducer   = "REDUCE_MAX"
       threshold = 2 * 60 * 60
-      content   = "A message has waited for two hours to be handled.  Nothing is lost yet: it is delivered again, and the next push or sweep asks for the same."
+      content   = "A message has not been handled for two hours.  Nothing is lost: it is delivered again, and the next push or sweep does the same."
     }
     dead_letters = {
       title     = "messages given up"
@@ -42,7 +42,7 @@ locals {
       aligner   = "ALIGN_DELTA"
       reducer   = "REDUCE_SUM"
       threshold = 0
-      content   = "A message could not be handled in a hundred deliveries, and is now in the subscription `${google_pubsub_subscription.dead_letters.name}`.  The repository that it names is pruned with its next push or sweep."
+      content   = "A message was not handled in a hundred deliveries, and is now in the subscription `${google_pubsub_subscription.dead_letters.name}`.  The repository that it names is pruned with its next push or sweep."
     }
     refused = {
       title = "deliveries refused"
@@ -52,7 +52,7 @@ locals {
       aligner   = "ALIGN_DELTA"
       reducer   = "REDUCE_SUM"
       threshold = 0
-      content   = "Cloud Run refused a delivery (401, 403 or 404) before it reached the function.  The trigger's account may have lost `roles/run.invoker`, Pub/Sub's service agent the right to make its tokens, or the service its ingress setting.  `terraform plan` shows what is missing."
+      content   = "Cloud Run refused a delivery (401, 403 or 404) before it reached the function.  The trigger's account may have lost `roles/run.invoker`, Pub/Sub's service agent may have lost the right to create its tokens, or the service's ingress setting was changed.  `terraform plan` shows what is missing."
     }
   }
 
@@ -69,7 +69,7 @@ locals {
     },
     {
       for key, alert in local.delivery_alerts : key => merge(alert, {
-        content = "${alert.content}  README.md of the Terraform module goes from the push to the function's log, step by step: \"A push, and nothing happens\"."
+        content = "${alert.content}  docs/operations.md of the registry cleaner, \"A push, and nothing happens\", follows a push to the function's log, step by step."
         log     = [], metric = [alert], query = []
       })
     },

@@ -14,12 +14,11 @@ import msgspec
 from cleaner.cli import document, words
 from cleaner.cli.options import Options
 from cleaner.cli.plan import show_nothing, show_overview, show_plan
-from cleaner.cli.planning import Result
 from cleaner.cli.policies import Policies, name_of, parse_text, read_text
 from cleaner.cli.session import Session
-from cleaner.cli.tables import rule_lines
+from cleaner.cli.tables import rule_table
 from cleaner.cli.terminal import Terminal
-from cleaner.cli.view import Planned
+from cleaner.cli.view import Planned, Result
 from cleaner.cli.yaml_document import InvalidYaml, Position, locate
 from cleaner.core.errors import CleanerError, ConfigurationError, InvalidPolicy, InvalidReference, Mistake
 from cleaner.core.manifest import OCI_MANIFEST, Listing, Manifest, decode_tags_page, parse_number
@@ -45,10 +44,10 @@ _EXCERPT_CHARS = 100
 
 
 def check(options: Options, session: Session, terminal: Terminal) -> int:
-    """Find all mistakes of a file of policies, without a registry.
+    """Find all mistakes in a policies file, without a registry.
 
-    FILE is YAML or JSON; - is stdin.  Without mistakes it shows the rules of each policy and what splits their pools,
-    or with --tags what the policies would decide.
+    FILE is YAML or JSON; - is stdin.  If there are none, it shows the rules of each policy and the groups that split
+    their pools; with --tags, what the policies would decide.
     """
     del session
     text, name = read_text(options.file), name_of(options.file)
@@ -77,7 +76,7 @@ def check(options: Options, session: Session, terminal: Terminal) -> int:
             heading = f"{policies.where(policy)}: {globs}"
             terminal.say("", *(terminal.paint(line, "bold") for line in terminal.wrap(heading)))
             terminal.say(*terminal.wrap(words.policy_settings(policy)))
-            terminal.say(*rule_lines(policy, terminal.width, terminal.paint))
+            terminal.say(*rule_table(policy, terminal.width, terminal.paint))
     return 0
 
 
@@ -109,7 +108,7 @@ def _refuse(error: ConfigurationError, text: str, name: str, options: Options, t
         if place and place.line <= len(lines):
             terminal.excerpt(*_excerpt(lines[place.line - 1], place))
     count = len(error.mistakes) if isinstance(error, InvalidPolicy) else 1
-    terminal.note(words.counted(count, "mistake"))
+    terminal.note(f"{name}: {words.counted(count, 'mistake')}")
 
 
 def _excerpt(line: str, place: Position) -> tuple[str, str]:

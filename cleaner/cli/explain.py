@@ -8,17 +8,17 @@ not have it; a test compares the two.  Reads no clock, network, environment or l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
 
 import msgspec
 
 from cleaner.cli import words
 from cleaner.cli.explain_class import class_sentence, names, plural, some
+from cleaner.cli.view import Planned
 from cleaner.core.errors import CleanerError
-from cleaner.core.graph import Graph, Kind
+from cleaner.core.graph import Kind
 from cleaner.core.manifest import Listing, Manifest
-from cleaner.core.plan import Plan, Verdict
-from cleaner.core.policy import Policy, Rule
+from cleaner.core.plan import Verdict
+from cleaner.core.policy import Rule
 from cleaner.core.reference import Digest
 from cleaner.core.rules import (
     NOTHING_RUNNING,
@@ -28,7 +28,6 @@ from cleaner.core.rules import (
     Facts,
     Place,
     Reason,
-    Running,
     find_places,
     rule_named,
     runners,
@@ -53,16 +52,6 @@ class Finding(msgspec.Struct, frozen=True):
     reason: Reason
     keeps: bool
     sentence: str
-
-
-class Case(msgspec.Struct, frozen=True):
-    """A plan and what it is made from.  ``running`` is None if what is deployed is not known."""
-
-    plan: Plan
-    listing: Listing
-    policy: Policy
-    now: datetime
-    running: Running | None = None
 
 
 def find(listing: Listing, name: str) -> Manifest:
@@ -101,26 +90,28 @@ def _near_misses(listing: Listing, name: str) -> str:
     return f"; did you mean {words.listed(map(words.short_tag, found), 'or')}?" if found else ""
 
 
-def explain(case: Case, manifest: Manifest) -> list[str]:
+def explain(planned: Planned, manifest: Manifest) -> list[str]:
     """Return the explanation as paragraphs; lines of a list begin with two spaces."""
-    reader = _Reader(case, manifest)
+    reader = _Reader(planned, manifest)
     lines = [reader.class_sentence(), reader.facts_sentence(), ""]
-    lines.append("The reasons to keep it, in their order; the first yes decides:")
+    lines.append("The reasons to keep it, in order; the first yes decides:")
     for finding in reader.findings():
         answer = "yes" if finding.keeps else "no"
         lines.append(f"  {answer:<4} {finding.reason.value:<14} {finding.sentence}")
     return [*lines, "", reader.verdict_sentence()]
 
 
-def explanation_document(case: Case, manifest: Manifest) -> dict[str, object]:
+def explanation_document(planned: Planned, manifest: Manifest) -> dict[str, object]:
     """Return the explanation as a JSON document."""
-    reader = _Reader(case, manifest)
-    verdict = next(one for one in (*case.plan.keep, *case.plan.delete) if one.manifest.digest == manifest.digest)
+    reader = _Reader(planned, manifest)
+    verdict = next(
+        one for one in (*planned.plan.keep, *planned.plan.delete) if one.manifest.digest == manifest.digest
+    )
     return {
-        "repository": str(case.plan.repository),
+        "repository": str(planned.plan.repository),
         "digest": manifest.digest,
         "tags": list(manifest.tags),
-        "verdict": "keep" if verdict in case.plan.keep else "delete",
+        "verdict": "keep" if verdict in planned.plan.keep else "delete",
         "reason": verdict.reason.value,
         "class": reader.class_sentence(),
         "facts": reader.facts_sentence(),
@@ -131,31 +122,31 @@ def explanation_document(case: Case, manifest: Manifest) -> dict[str, object]:
     }
 
 
-def findings(case: Case, manifest: Manifest) -> list[Finding]:
+def findings(planned: Planned, manifest: Manifest) -> list[Finding]:
     """Return what each rule says of ``manifest``, in the order in which the first that keeps it is the reason."""
-    return list(_Reader(case, manifest).findings())
+    return list(_Reader(planned, manifest).findings())
 
 
 class _Reader:
-    def __init__(self, case: Case, manifest: Manifest) -> None:
-        self._case = case
-        self._policy = case.policy
+    def __init__(self, planned: Planned, manifest: Manifest) -> None:
+        self._planned = planned
+        self._policy = planned.policy
         self._manifest = manifest
         self._digest = manifest.digest
-        self._graph = Graph.of(case.listing)
-        self._kept = {verdict.manifest.digest: verdict for verdict in case.plan.keep}
-        self._deleted = {verdict.manifest.digest: verdict for verdict in case.plan.delete}
+        self._graph = planned.graph
+        self._kept = planned.plan.kept
+        self._deleted = {verdict.manifest.digest: verdict for verdict in planned.plan.delete}
         self._kind = self._graph.kind(manifest)
-        places, unmatched = find_places(self._graph, self._graph.by_kind(), case.policy, case.now)
+        places, unmatched = find_places(self._graph, self._graph.by_kind(), planned.policy, planned.now)
         self._facts = Facts(
-            case.policy,
-            case.now,
+            planned.policy,
+            planned.now,
             places,
             unmatched,
-            running=runners(self._graph, case.running or NOTHING_RUNNING),
+            running=runners(self._graph, planned.running or NOTHING_RUNNING),
         )
         self._places = [
-            (place, rule_named(case.policy, place.rule)) for place in self._facts.places.get(manifest.digest, ())
+            (place, rule_named(planned.policy, place.rule)) for place in self._facts.places.get(manifest.digest, ())
         ]
 
     def findings(self) -> Iterator[Finding]:
@@ -203,12 +194,12 @@ class _Reader:
             return f"{sentence}: it belongs to {names(owners, self._graph)}, and is deleted after {after}."
         place = f"; {self._describe(verdict.place)}" if verdict.place else ""
         if verdict.reason is Reason.ORPHANED:
-            return f"{sentence}, if the registry confirms that no subject of it exists{place}."
+            return f"{sentence}, if the registry confirms that none of its subjects exists{place}."
         return f"{sentence}: no rule keeps it{place}."
 
     @property
     def _age(self) -> str:
-        return words.age(self._manifest.uploaded, self._case.now)
+        return words.age(self._manifest.uploaded, self._planned.now)
 
     def _unknown_type(self) -> str:
         media_type = self._manifest.media_type
@@ -227,12 +218,12 @@ class _Reader:
         return f"It is {self._age} old; min_age is {self._policy.min_age}."
 
     def _running(self) -> str:
-        if self._case.running is None:
+        if self._planned.running is None:
             return "Not checked, without --running-scopes."
         who = self._facts.running.get(self._digest)
         if who is None:
             return "Nothing that is deployed names it."
-        is_named = self._case.running.runner_of(self._manifest) is not None
+        is_named = self._planned.running.runner_of(self._manifest) is not None
         return f"{who} runs {'it' if is_named else 'what it lists'}."
 
     def _unmatched(self) -> str:
@@ -294,7 +285,7 @@ class _Reader:
 
     def _retired(self, rule: Rule) -> str:
         uploaded = self._manifest.uploaded
-        if rule.delete_after is None or uploaded is None or not rule.is_retired(uploaded, self._case.now):
+        if rule.delete_after is None or uploaded is None or not rule.is_retired(uploaded, self._planned.now):
             return ""
         return f"; but it is {self._age} old, and delete_after is {rule.delete_after}"
 

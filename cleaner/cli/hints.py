@@ -71,7 +71,7 @@ def _simple(text: str, regex: str) -> str:
 
 
 def _next_step(plans: Iterable[Planned]) -> Iterator[str]:
-    tagged = [row for one in plans for row in one.view.rows if row.kind is Kind.TAGGED_IMAGE]
+    tagged = [row for one in plans for row in one.rows if row.kind is Kind.TAGGED_IMAGE]
     if tagged and all(row.verdict.reason is Reason.UNMATCHED for row in tagged):
         images = f"all {len(tagged):,} tagged images are" if len(tagged) > 1 else "the only tagged image is"
         how = "add a rule under tagged, or try --match REGEX --keep N"

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 import click
 
 from cleaner.cli import document, words
-from cleaner.cli.explain import RULE_INDENT, Case, explain, explanation_document, find
+from cleaner.cli.explain import RULE_INDENT, explain, explanation_document, find
 from cleaner.cli.hints import hints
 from cleaner.cli.options import Options
-from cleaner.cli.planning import Planner, Result, overview_of
+from cleaner.cli.planning import Planner
 from cleaner.cli.policies import Policies
 from cleaner.cli.progress import bars
 from cleaner.cli.session import Session, Target, pool_of
-from cleaner.cli.tables import overview_lines, plan_lines, summary_lines
+from cleaner.cli.tables import overview_table, plan_table, summary_lines, total_line
 from cleaner.cli.terminal import Terminal
-from cleaner.cli.view import Planned, selected, selected_repositories
+from cleaner.cli.view import Planned, Result, Row, by_saving, selected, selected_results
 from cleaner.core.errors import ConfigurationError, InvalidReference
 from cleaner.release import VERSION
 
@@ -43,7 +44,7 @@ Examples:
 def plan(options: Options, session: Session, terminal: Terminal) -> int:
     """Show what would be kept and deleted, and why.  Never deletes.
 
-    TARGET is a repository, which is an image's name, or a root: gcr.io/PROJECT,
+    TARGET is a repository (an image's name) or a root: gcr.io/PROJECT,
     LOCATION-docker.pkg.dev/PROJECT[/REPOSITORY], or a path under one.  With a slash at its end it is always a root.
     One repository is shown image by image, the newest first; a root, or several targets, one row a repository.
     """
@@ -66,7 +67,7 @@ def plan(options: Options, session: Session, terminal: Terminal) -> int:
     if planned is None:
         return show_nothing(results[0], options, terminal, dry_run=True)
     if options.explain is not None:
-        _explain(planned, session, options, terminal)
+        _explain(planned, options, terminal)
     else:
         show_plan(planned, options, terminal)
     return 0
@@ -76,9 +77,9 @@ def _planned(
     targets: Sequence[Target], policies: Policies, session: Session, terminal: Terminal
 ) -> tuple[list[Result], bool]:
     """Return the results for all targets, and whether they are one repository that was named."""
-    with bars(terminal, lambda: session.waiting) as drawn, pool_of(session.workers) as pool:
+    with bars(terminal, lambda: session.waiting) as add_bar, pool_of(session.workers) as pool:
         planner = Planner(session, policies, pool, datetime.now(UTC))
-        bar = drawn.add()
+        bar = add_bar()
         bar.show("Listing")
         found = [planner.resolve(target, bar) for target in targets]
         known = {one.repository: one for one in found if isinstance(one, Result)}
@@ -105,18 +106,12 @@ def show_nothing(result: Result, options: Options, terminal: Terminal, *, dry_ru
 
 def show_plan(planned: Planned, options: Options, terminal: Terminal, *, pages: bool = True) -> None:
     """Show the plan of one repository, and what is to be said about it."""
-    view = planned.view
     is_selected = options.only or options.sort or options.limit
-    rows = selected(view.rows, options.only, options.sort, options.limit)
+    rows = selected(planned.rows, options.only, options.sort, options.limit)
     if options.output == "table":
-        lines = plan_lines(rows, planned.policy, planned.now, terminal.width, terminal.paint, unfold=options.all)
-        left_out = len(view.rows) - len(rows)
-        also = [f"{left_out:,} more are not shown"] if left_out else []
-        gap = [""] if lines or also else []
         names = terminal.wrap(str(planned.plan.repository))
-        summary = [line for text in summary_lines(view) for line in terminal.wrap(text, 8)]
-        text = [*_heading(names, planned, terminal), *lines, *also, *gap, *summary]
-        (terminal.page if pages else terminal.say)(*text)
+        text = chain(_heading(names, planned, terminal), _table(rows, planned, options, terminal))
+        terminal.show(text, pages=pages)
     else:
         shown = document.plan_document(planned, rows if is_selected else None, options.only)
         terminal.say(document.text(shown, options.output))
@@ -124,21 +119,32 @@ def show_plan(planned: Planned, options: Options, terminal: Terminal, *, pages: 
         terminal.note(line)
 
 
+def _table(rows: Sequence[Row], planned: Planned, options: Options, terminal: Terminal) -> Iterator[str]:
+    """Yield the table of some of the rows, and the summary of all."""
+    yield from plan_table(rows, planned, terminal.width, terminal.paint, unfold=options.all)
+    left_out = len(planned.rows) - len(rows)
+    if left_out:
+        yield f"{left_out:,} more are not shown"
+    if planned.rows:
+        yield ""
+    for text in summary_lines(planned):
+        yield from terminal.wrap(text, 8)
+
+
 def show_overview(
     results: Iterable[Result], under: str, policies: Policies, options: Options, terminal: Terminal
 ) -> int:
     """Show several repositories, the largest saving first; return the exit code."""
-    results = list(results)
-    overview = overview_of(results)
-    rows = selected_repositories(overview, options.only, options.sort, options.limit)
+    results = by_saving(results)
+    rows = selected_results(results, options.only, options.sort, options.limit)
     if options.output != "table":
-        by_name = {str(one.repository): one for one in results}
-        terminal.say(document.text([result_document(by_name[row.name], options) for row in rows], options.output))
-    elif overview.rows:
-        lines = overview_lines(rows, overview, terminal.width, terminal.paint)
-        terminal.page(*lines[:-1], *terminal.wrap(lines[-1]))
+        terminal.say(document.text([result_document(one, options) for one in rows], options.output))
+    elif results:
+        lines = overview_table(rows, terminal.width, terminal.paint)
+        total = terminal.wrap(total_line(results))
+        terminal.show(chain(lines, [""] if rows else [], total))
     else:
-        terminal.note(f"0 repositories under {under} matched by {policies.name}")
+        terminal.note(f"no repository under {under} is matched by {policies.name}")
     for line in hints(one.planned for one in results if one.planned):
         terminal.note(line)
     errors = [one.error for one in results if one.error]
@@ -150,24 +156,17 @@ def show_overview(
 def _write_page(results: Iterable[Result], file: str, terminal: Terminal) -> None:
     """Write what was planned as a page; ``-`` is stdout."""
     # Few calls need it, and the template engine takes a while to load.
+    from cleaner.cli.page import page
 
-    from cleaner.cli.page import Reported, page
-
-    reported = []
-    for one in results:
-        planned = one.planned
-        policy = f"{planned.where}: {words.policy(planned.policy)}" if planned else ""
-        view, by = (planned.view, planned.policy) if planned else (None, None)
-        reported.append(Reported(str(one.repository), policy, view, one.error or one.note, by))
-    html = page(reported, datetime.now(UTC), VERSION)
+    html = page(results, datetime.now(UTC), VERSION)
     if file == "-":
         terminal.say(html)
-    else:
-        try:
-            Path(file).write_text(html, encoding="utf-8")
-        except OSError as error:
-            raise ConfigurationError(f"{file}: {error.strerror or error}") from error
-        terminal.note(f"{file}: the page is written")
+        return
+    try:
+        Path(file).write_text(html, encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{file}: {error.strerror or error}") from error
+    terminal.note(f"page written to {file}")
 
 
 def result_document(result: Result, options: Options) -> document.Document:
@@ -177,22 +176,19 @@ def result_document(result: Result, options: Options) -> document.Document:
     return document.plan_document(result.planned, None, options.only)
 
 
-def _explain(planned: Planned, session: Session, options: Options, terminal: Terminal) -> None:
-    repository = planned.plan.repository
+def _explain(planned: Planned, options: Options, terminal: Terminal) -> None:
     manifest = find(planned.listing, options.explain or "")
-    running = session.running.get(repository)
-    case = Case(planned.plan, planned.listing, planned.policy, planned.now, running)
     if options.output != "table":
-        terminal.say(document.text(explanation_document(case, manifest), options.output))
+        terminal.say(document.text(explanation_document(planned, manifest), options.output))
         return
-    names = [f"{repository}@{manifest.digest}"]
+    names = [f"{planned.plan.repository}@{manifest.digest}"]
     if len(terminal.wrap(names[0])) > 1:
         # The digest is not wrapped, so that it can be copied.
-        names = [*terminal.wrap(f"{repository}@"), manifest.digest]
-    lines = [*_heading(names, planned, terminal)]
-    for text in explain(case, manifest):
+        names = [*terminal.wrap(f"{planned.plan.repository}@"), manifest.digest]
+    lines = _heading(names, planned, terminal)
+    for text in explain(planned, manifest):
         lines += terminal.wrap(text, RULE_INDENT if text.startswith(" ") else 0)
-    terminal.page(*lines)
+    terminal.show(lines)
 
 
 def _heading(names: Iterable[str], planned: Planned, terminal: Terminal) -> list[str]:

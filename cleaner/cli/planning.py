@@ -6,25 +6,14 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
-import msgspec
-
 from cleaner.cli.advice import advice
 from cleaner.cli.policies import Policies
 from cleaner.cli.progress import Bar, Follower, Survey
 from cleaner.cli.session import Session, Target
-from cleaner.cli.view import Overview, Planned, RepositoryRow
+from cleaner.cli.view import Planned, Result
 from cleaner.core.errors import CleanerError, NoCredentials, PermissionDenied, RepositoryNotFound
 from cleaner.core.reference import Repository
 from cleaner.engine.report import Progress
-
-
-class Result(msgspec.Struct, frozen=True):
-    """The plan for one repository, or a ``note`` why there is none, or the ``error`` for which there is none."""
-
-    repository: Repository
-    planned: Planned | None = None
-    note: str = ""
-    error: str = ""
 
 
 class Planner:
@@ -51,7 +40,8 @@ class Planner:
             todo, listing = run.plan(self._pool.map)
         except RepositoryNotFound:
             return Result(repository, note="no such repository")
-        return Result(repository, Planned(todo, listing, policy, self._policies.where(policy), self._now))
+        running = self._session.running.get(repository)
+        return Result(repository, Planned(todo, listing, policy, self._policies.where(policy), self._now, running))
 
     def resolve(self, target: Target, bar: Bar) -> Result | tuple[Repository, ...]:
         """Return the plan for a name that has manifests, else the repositories under it, if there are any.
@@ -103,12 +93,3 @@ class Planner:
             return list(pool.map(one, names))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def overview_of(results: Iterable[Result]) -> Overview:
-    """Return results as an overview."""
-    results = list(results)
-    others = [
-        RepositoryRow(str(one.repository), note=one.note, error=one.error) for one in results if not one.planned
-    ]
-    return Overview.of([one.planned for one in results if one.planned], others)

@@ -48,11 +48,11 @@ Examples:
 def prune(options: Options, session: Session, terminal: Terminal) -> int:
     """Show the plan, ask, and carry out what was shown and nothing else.
 
-    What is pushed after the question is not deleted, and what gets a tag, is deployed or is needed in the meantime is
-    kept.  Without a terminal to ask on, --yes is required.  Ctrl-C lets deletions in progress finish and reports what
-    was done; a second Ctrl-C ends at once; SIGTERM is handled like Ctrl-C.  An interrupted run does no harm: every
-    kept image is complete.  An image's tags are deleted before the image; if the image is then not deleted, the lost
-    tags are reported, and the next run judges it as an untagged image.
+    Only what was shown is deleted; of that, what gets a tag, is deployed or is needed in the meantime is kept.
+    Without a terminal to ask on, --yes is required.  Ctrl-C lets deletions in progress finish and reports what was
+    done; a second Ctrl-C ends at once; SIGTERM is handled like Ctrl-C.  An interrupted run does no harm: every kept
+    image is complete.  An image's tags are deleted before the image; if the image is then not deleted, the lost tags
+    are reported, and the next run judges it as an untagged image.
     """
     repository = session.parse(options.targets[0])
     policies = options.chosen_policies(is_required=True)
@@ -62,8 +62,8 @@ def prune(options: Options, session: Session, terminal: Terminal) -> int:
         terminal.error("there is no terminal to ask on: use --yes to delete without a question, or plan to preview")
         return 2
     note_policies(policies, terminal)
-    with bars(terminal, lambda: session.waiting) as drawn, pool_of(session.workers) as pool:
-        result = Planner(session, policies, pool, datetime.now(UTC)).plan(repository, Follower(drawn.add()))
+    with bars(terminal, lambda: session.waiting) as add_bar, pool_of(session.workers) as pool:
+        result = Planner(session, policies, pool, datetime.now(UTC)).plan(repository, Follower(add_bar()))
     planned = result.planned
     if planned is None:
         return show_nothing(result, options, terminal, dry_run=dry_run)
@@ -74,13 +74,11 @@ def prune(options: Options, session: Session, terminal: Terminal) -> int:
         return 0
     if options.output == "table":
         show_plan(planned, options, terminal, pages=False)
-    done = Done(
-        planned, {one.manifest.digest: LEFT for one in planned.plan.delete}, Report(repository, dry_run=False)
-    )
+    done = Done.not_begun(planned)
     if planned.plan.delete and (options.yes or _may(planned, options, terminal)):
         session.begin()
-        with bars(terminal, lambda: session.waiting) as drawn:
-            pruner = Pruner(session, terminal, drawn.add())
+        with bars(terminal, lambda: session.waiting) as add_bar:
+            pruner = Pruner(session, terminal, add_bar())
             with interrupts(pruner.stop, terminal.restore):
                 done = pruner.prune(planned) or done
     if options.output != "table":
@@ -103,10 +101,23 @@ class Done(msgspec.Struct, frozen=True):
     error: CleanerError | None = None
     interrupted: bool = False
 
+    @classmethod
+    def not_begun(cls, planned: Planned) -> Done:
+        """Return how a plan ends of which nothing is carried out."""
+        report = Report(planned.plan.repository, dry_run=False)
+        return cls(planned, {one.manifest.digest: LEFT for one in planned.plan.delete}, report)
+
     @property
     def lost_tags(self) -> Mapping[Digest, Sequence[Tag]]:
         """The tags that were deleted of manifests that were not."""
         return {digest: sorted(tags) for digest, tags in self.report.lost_tags.items() if digest in self.outcomes}
+
+    @property
+    def end(self) -> str:
+        """How it ended if not well, in a word or two."""
+        if self.error is None:
+            return ""
+        return "not found" if isinstance(self.error, RepositoryNotFound) else "error"
 
     @property
     def document(self) -> document.Document:
@@ -170,12 +181,11 @@ class Pruner:
 
 def _may(planned: Planned, options: Options, terminal: Terminal) -> bool:
     """Ask whether to delete; return whether the answer is yes."""
-    view = planned.view
     if options.output != "table":
-        for line in summary_lines(view):
+        for line in summary_lines(planned):
             terminal.note(line)
     count = words.counted(len(planned.plan.delete), "manifest")
-    agreed = terminal.ask(f"Delete {count} of {planned.plan.repository}, {words.size(view.freed)} at most?")
+    agreed = terminal.ask(f"Delete {count} of {planned.plan.repository}, up to {words.size(planned.freed)}?")
     if not agreed:
         terminal.note("nothing was deleted")
     return agreed
@@ -201,9 +211,7 @@ def _done_lines(done: Done, terminal: Terminal) -> list[str]:
     todo = done.planned.plan
     deleted = [one for one in todo.delete if one.manifest.digest not in done.outcomes]
     size = sum(verdict.manifest.size for verdict in deleted)
-    lines = [
-        f"deleted {words.counted(len(deleted), 'manifest')}, {words.size(size)} at most, in {done.seconds:.1f} s"
-    ]
+    lines = [f"deleted {words.counted(len(deleted), 'manifest')}, up to {words.size(size)}, in {done.seconds:.1f} s"]
     counts = Counter(done.outcomes.values())
     if counts:
         lines.append(f"kept    {', '.join(f'{count:,} {outcome}' for outcome, count in sorted(counts.items()))}")

@@ -32,28 +32,45 @@ from cleaner.settings import parse_insecure_registries
 
 # A shorter wait is not worth a word.
 _SHOWN_S = 1.0
+_LISTINGS = ("/tags/list", "/versions")
 
 
 class BoundedTransport(Transport):
-    """Sends at most ``workers`` requests of all runs together; ``waiting`` says what a retry waits for."""
+    """Sends at most ``workers`` requests of all runs together.
+
+    ``waiting`` says what is waited for: a further page of a listing, or a retry.
+    """
 
     def __init__(self, workers: int) -> None:
         super().__init__(workers, sleep=self._wait)
         self.waiting = ""
         self._slots = threading.BoundedSemaphore(workers)
         self._latest = threading.local()
+        # By path: how a listing begins, and the number of its latest page.
+        self._pages: dict[str, tuple[str, int]] = {}
 
     def once(
         self, budget: RequestBudget, method: str, url: str, headers: Mapping[str, str], *, max_bytes: int
     ) -> Response:
         """Send a request when there is room for it."""
         self._latest.failure = ""
+        self.waiting = self._page(url)
         with self._slots:
             try:
                 return super().once(budget, method, url, headers, max_bytes=max_bytes)
             except RetryableError as error:
                 self._latest.failure = str(error).rpartition(": ")[2]
                 raise
+
+    def _page(self, url: str) -> str:
+        """Return the page of a listing that ``url`` is; empty for the first one, and for anything else."""
+        path, _, query = url.partition("?")
+        if not path.endswith(_LISTINGS):
+            return ""
+        first, number = self._pages.get(path, (query, 0))
+        number = 1 if query == first else number + 1
+        self._pages[path] = first, number
+        return f"page {number}" if number > 1 else ""
 
     def _wait(self, seconds: float) -> None:
         failure = getattr(self._latest, "failure", "")
@@ -110,7 +127,8 @@ class Session:
         repository = self._parse(name)
         if _ends_before_image(repository):
             raise InvalidReference(
-                f"{name!a}: names no image: that is {_spelled(repository, '/IMAGE')}; plan and sweep take a root"
+                f"{name!a} is not an image; an image is {_spelled(repository, '/IMAGE')};"
+                " plan and sweep accept a root"
             )
         return repository
 
@@ -127,7 +145,7 @@ class Session:
             project_and_location(root) if package is None else not package.project.endswith(":")
         ):
             raise InvalidReference(
-                f"{name!a}: names no root: that is {_spelled(root, is_root=True)}, or a path under it"
+                f"{name!a} is not a root; a root is {_spelled(root, is_root=True)}, or a path under it"
             )
         return Target(root, name.endswith("/") or _ends_before_image(root))
 
@@ -202,7 +220,7 @@ def _spelled(repository: Repository, image: str = "", *, is_root: bool = False) 
 def _hint(name: str, error: InvalidReference) -> str:
     """Return what would be right in the place of ``name``."""
     if not isinstance(error, HostNotAllowed):
-        return "it is HOST/PATH in lower case, without tag or digest"
+        return "write HOST/PATH in lower case, without tag or digest"
     if scheme := re.match("[a-z]+://", name):
         return f"leave out {scheme[0]}"
     host, slash, _ = name.partition("/")
@@ -210,8 +228,8 @@ def _hint(name: str, error: InvalidReference) -> str:
     if slash and host in ("localhost", "127.0.0.1"):
         return f"write {host}:PORT"
     if slash and _is_insecure(host):
-        return f"a registry that speaks plain HTTP is named with --insecure {host}"
-    return "allowed are gcr.io, its siblings, LOCATION-docker.pkg.dev, and what --insecure names"
+        return f"for a registry over plain HTTP add --insecure {host}"
+    return "use gcr.io, us.gcr.io, eu.gcr.io, asia.gcr.io, LOCATION-docker.pkg.dev, or a host of --insecure"
 
 
 def _is_insecure(host: str) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from operator import attrgetter
 
 import click
 
@@ -12,14 +13,14 @@ from cleaner.cli.advice import advice
 from cleaner.cli.interrupt import INTERRUPTED, interrupts
 from cleaner.cli.options import Options
 from cleaner.cli.plan import note_policies, result_document, show_overview
-from cleaner.cli.planning import Planner, overview_of
+from cleaner.cli.planning import Planner
 from cleaner.cli.policies import Policies
 from cleaner.cli.progress import Bar, bars
 from cleaner.cli.prune import Done, Pruner
 from cleaner.cli.session import Session, pool_of
-from cleaner.cli.tables import done_lines, total_line
+from cleaner.cli.tables import Column, Paint, table, total_line
 from cleaner.cli.terminal import Terminal
-from cleaner.cli.view import DoneRow, Overview, Planned
+from cleaner.cli.view import Planned, Result
 from cleaner.core.errors import NoCredentials, RepositoryNotFound, TimeLimitReached
 from cleaner.core.reference import Repository
 from cleaner.engine.sweep import Publisher, request_prunes
@@ -41,11 +42,10 @@ Examples:
 def sweep(options: Options, session: Session, terminal: Terminal) -> int:
     """Request that every repository under a root is pruned.
 
-    Those that no policy matches are left out.  ROOT is gcr.io/PROJECT, LOCATION-docker.pkg.dev/PROJECT[/REPOSITORY],
-    or a path under one.  The requests are published to the topic that the function listens to; it decides by its own
-    policies and its own DRY_RUN.  Remote and virtual repositories are skipped.  With --local they are pruned from
-    here, one after the other, after the overview
-    was shown.
+    Repositories that no policy matches are skipped, and so are remote and virtual ones.  ROOT is gcr.io/PROJECT,
+    LOCATION-docker.pkg.dev/PROJECT[/REPOSITORY], or a path under one.  The requests are published to the topic that
+    the function listens to; it decides by its own policies and its own DRY_RUN.  With --local the overview is shown,
+    and the repositories are pruned from this machine, one after the other.
     """
     if options.local and click.get_current_context().params["topic"]:
         raise click.UsageError("--topic cannot be combined with --local")
@@ -64,21 +64,21 @@ def sweep(options: Options, session: Session, terminal: Terminal) -> int:
         terminal.note("--yes has no effect without --local")
     note_policies(policies, terminal)
     try:
-        with bars(terminal, lambda: session.waiting) as drawn:
-            drawn.add().show("Finding repositories")
+        with bars(terminal, lambda: session.waiting) as add_bar:
+            add_bar().show("Finding repositories")
             found = session.find(root, policies)
     except RepositoryNotFound as error:
         terminal.note(str(error))
         return 0
     summary = f"{words.counted(len(found), 'repository', 'repositories')} under {root}"
     if not found:
-        terminal.note(f"{summary} matched by {policies.name}")
+        terminal.note(f"no repository under {root} is matched by {policies.name}")
     elif options.local:
         return _local(found, root, policies, options, session, terminal)
     elif options.dry_run:
         names = list(map(str, found))
         terminal.say(*(names if options.output == "table" else [document.text(names, options.output)]))
-        terminal.note(f"{summary} matched by {policies.name}; nothing was published")
+        terminal.note(f"{policies.name} matches {summary}; nothing was published")
     else:
         return _publish(found, summary, options, session, terminal)
     return 0
@@ -87,8 +87,8 @@ def sweep(options: Options, session: Session, terminal: Terminal) -> int:
 def _publish(
     found: tuple[Repository, ...], summary: str, options: Options, session: Session, terminal: Terminal
 ) -> int:
-    with bars(terminal) as drawn:
-        publisher = _Counting(TopicPublisher(options.topic), drawn.add(), len(found))
+    with bars(terminal) as add_bar:
+        publisher = _Counting(TopicPublisher(options.topic), add_bar(), len(found))
         try:
             request_prunes(found, publisher, session.clock, session.deadline)
         except KeyboardInterrupt:
@@ -129,9 +129,9 @@ def _local(
     terminal: Terminal,
 ) -> int:
     """Show the overview, ask, and prune what was shown from here."""
-    with bars(terminal, lambda: session.waiting) as drawn, pool_of(session.workers) as pool:
+    with bars(terminal, lambda: session.waiting) as add_bar, pool_of(session.workers) as pool:
         planner = Planner(session, policies, pool, datetime.now(UTC))
-        results = planner.survey(repositories, drawn.add())
+        results = planner.survey(repositories, add_bar())
     is_table = options.output == "table"
     code = int(any(one.error for one in results))
     if is_table or options.dry_run:
@@ -141,16 +141,16 @@ def _local(
     ended: list[Done] = []
     if options.dry_run:
         return code
-    if todo and (options.yes or _may(todo, root, overview_of(results), options, terminal)):
+    if todo and (options.yes or _may(todo, root, results, options, terminal)):
         session.begin()
         ended = _prune(todo, session, terminal)
     if not is_table:
-        done = {one.report.repository: one.document for one in ended}
-        documents = [done.get(one.repository) or result_document(one, options) for one in results]
+        done = {one.report.repository: one for one in ended}
+        documents = [_document(one, done.get(one.repository), options) for one in results]
         terminal.report(document.text(documents, options.output))
     elif ended:
-        lines = done_lines(list(map(_row, ended)), terminal.width, terminal.paint)
-        terminal.report("", *lines, *_lost_lines(ended))
+        lines = _done_table(ended, terminal.width, terminal.paint)
+        terminal.report("", *lines, "", _done_line(ended), *_lost_lines(ended))
     for one in ended:
         if isinstance(one.error, RepositoryNotFound):
             terminal.note(str(one.error))
@@ -163,12 +163,20 @@ def _local(
     return 1 if any(one.failed for one in ended) else code
 
 
+def _document(result: Result, done: Done | None, options: Options) -> document.Document:
+    """Return the document of one repository, of which nothing may have been carried out."""
+    planned = result.planned
+    if planned is None or planned.policy.dry_run:
+        return result_document(result, options)
+    return (done or Done.not_begun(planned)).document
+
+
 def _prune(todo: list[Planned], session: Session, terminal: Terminal) -> list[Done]:
     """Carry out one plan after the other; return how each that was begun ended."""
     ended: list[Done] = []
-    with bars(terminal, lambda: session.waiting) as drawn:
-        overall = drawn.add()
-        pruner = Pruner(session, terminal, drawn.add())
+    with bars(terminal, lambda: session.waiting) as add_bar:
+        overall = add_bar()
+        pruner = Pruner(session, terminal, add_bar())
         with interrupts(pruner.stop, terminal.restore):
             for at, planned in enumerate(todo):
                 overall.show("Pruning", at, len(todo), str(planned.plan.repository))
@@ -181,10 +189,10 @@ def _prune(todo: list[Planned], session: Session, terminal: Terminal) -> list[Do
     return ended
 
 
-def _may(todo: list[Planned], root: Repository, overview: Overview, options: Options, terminal: Terminal) -> bool:
+def _may(todo: list[Planned], root: Repository, results: list[Result], options: Options, terminal: Terminal) -> bool:
     """Ask whether to delete; return whether the answer is yes."""
     if options.output != "table":
-        terminal.note(total_line(overview))
+        terminal.note(total_line(results))
     count = words.counted(sum(len(planned.plan.delete) for planned in todo), "manifest")
     where = words.counted(len(todo), "repository", "repositories")
     agreed = terminal.ask(f"Delete {count} of {where} under {root}?")
@@ -193,12 +201,30 @@ def _may(todo: list[Planned], root: Repository, overview: Overview, options: Opt
     return agreed
 
 
-def _row(one: Done) -> DoneRow:
-    report = one.report
-    end = "" if one.error is None else "not found" if isinstance(one.error, RepositoryNotFound) else "error"
-    return DoneRow(
-        str(report.repository), report.kept, report.deleted, report.refused, report.failed, report.size, end
-    )
+def _done_table(ended: Sequence[Done], width: int | None, paint: Paint) -> Iterator[str]:
+    """Yield what was done, one repository a row, in manifests."""
+
+    def number(name: str, text: Callable[[int], str] = "{:,}".format, style: str = "") -> Column:
+        # Of a repository in which nothing was counted, how it ended says all.
+        def cell(one: Done) -> str:
+            report = one.report
+            is_empty = not (report.kept or report.deleted or report.refused or report.failed) and one.end
+            return "" if is_empty else text(getattr(report, name))
+
+        return Column(name.upper(), cell, lambda one: style if getattr(one.report, name) else "", is_number=True)
+
+    name = Column("REPOSITORY", lambda one: str(one.report.repository), least=24)
+    deleted, failed = number("deleted"), number("failed", style="red")
+    size = number("size", lambda count: words.size(count) if count else "")
+    end = Column("END", attrgetter("end"), lambda _: "red")
+    whole = [name, number("kept"), deleted, number("refused"), failed, size, end]
+    return table(ended, [whole, [name, deleted, failed, end]], width, paint)
+
+
+def _done_line(ended: Sequence[Done]) -> str:
+    count = words.counted(sum(one.report.deleted for one in ended), "manifest")
+    where = words.counted(len(ended), "repository", "repositories")
+    return f"deleted {count} of {where}, up to {words.size(sum(one.report.size for one in ended))}"
 
 
 def _lost_lines(ended: Iterable[Done]) -> list[str]:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TextIO
 
 import click
@@ -50,17 +50,19 @@ class Terminal:
 
     def say(self, *lines: str) -> None:
         """Write lines to stdout."""
+        self.show(lines, pages=False)
+
+    def show(self, lines: Iterable[str], *, pages: bool = True) -> None:
+        """Write lines to stdout, by a pager if it ``pages`` and they are more than the screen has."""
+        if pages and self.height is not None and self.is_attended:
+            lines = list(lines)
+            if len(lines) >= self.height:
+                # As git sets it: colours pass, and what was shown is left on the screen.
+                os.environ.setdefault("LESS", "FRX")
+                click.echo_via_pager("".join(f"{line}\n" for line in lines), color=self.is_coloured)
+                return
         self._out.writelines(f"{line}\n" for line in lines)
         self._out.flush()
-
-    def page(self, *lines: str) -> None:
-        """Write lines to stdout, by a pager if they are more than the screen has."""
-        if self.height is None or len(lines) < self.height or not self.is_attended:
-            self.say(*lines)
-            return
-        # As git sets it: colours pass, and what was shown is left on the screen.
-        os.environ.setdefault("LESS", "FRX")
-        click.echo_via_pager("".join(f"{line}\n" for line in lines), color=self.is_coloured)
 
     def report(self, *lines: str) -> None:
         """Write lines to stdout, or to stderr if that fails: what was done must be known."""

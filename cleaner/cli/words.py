@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 
+from cleaner.cli.view import Planned, Row
 from cleaner.core.manifest import IMAGE
 from cleaner.core.messages import quote
 from cleaner.core.plan import Verdict
@@ -52,6 +53,11 @@ def size(count: int) -> str:
     return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f} {units[0]}"
 
 
+def freed(count: int) -> str:
+    """Return a number of bytes that are freed."""
+    return f"up to {size(count)}, as images share layers"
+
+
 def counted(count: int, thing: str, things: str = "") -> str:
     """Return ``1 image`` or ``1,234 images``."""
     return f"{count:,} {thing if count == 1 else things or thing + 's'}"
@@ -89,6 +95,18 @@ def because(verdict: Verdict, by: Policy, now: datetime, longest: int = TAG_MAX_
     """
     detail = _detail(verdict, by, now, longest)
     return f"{verdict.reason.value}: {detail}" if detail else verdict.reason.value
+
+
+def row_because(row: Row, planned: Planned) -> str:
+    """Return the same for an image, and how much of it is decided otherwise.
+
+    An index can be deleted while another index keeps its children.
+    """
+    text = because(row.verdict, planned.policy, planned.now)
+    if others := sum(part.is_deleted is not row.is_deleted for part in row.parts):
+        verb = "is" if others == 1 else "are"
+        return f"{text}; {counted(others, 'manifest')} of it {verb} {'kept' if row.is_deleted else 'deleted'}"
+    return text
 
 
 def _detail(verdict: Verdict, by: Policy, now: datetime, longest: int) -> str:
@@ -137,8 +155,10 @@ def place_rule(place: Place | None) -> str:
 def lost(tags: Mapping[Digest, Collection[Tag]]) -> str:
     """Return how many tags were deleted of manifests that were not, and how the next run judges these."""
     count = counted(sum(map(len, tags.values())), "tag")
-    manifests = counted(len(tags), "manifest")
-    return f"{count} of {manifests} not deleted; the next run judges one without a tag by untagged"
+    manifests, them = (
+        ("1 manifest that was", "it") if len(tags) == 1 else (f"{len(tags):,} manifests that were", "them")
+    )
+    return f"{count} of {manifests} not deleted; without tags the next run judges {them} as untagged"
 
 
 def short(digest: str) -> str:

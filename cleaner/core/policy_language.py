@@ -46,20 +46,20 @@ class RuleDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = UNSET
     keep_within: Annotated[
         _DurationText | None,
-        _means(f"{_A_DURATION}, or null", "What was uploaded less than this ago is kept, beside what `keep` keeps."),
+        _means(f"{_A_DURATION}, or null", "Images uploaded less than this ago are kept as well."),
     ] = None
     delete_after: Annotated[
         _DurationText | None,
         _means(
             f"{_A_DURATION}, or null",
-            "What was uploaded this long ago or longer is not kept by this rule, even as the newest.",
+            "Images uploaded this long ago or longer are not kept by this rule, even the newest.",
         ),
     ] = None
     order: Annotated[
         Literal["uploaded", "version"],
         _means(
             '"uploaded" or "version"',
-            "What the newest of a rule for tags are: the last uploaded, or the highest versions in the tag.",
+            "Which images of a rule for tags are the newest: by upload time, or by the version in the tag.",
         ),
     ] = "uploaded"
 
@@ -71,7 +71,7 @@ class TagRuleDocument(RuleDocument, frozen=True, kw_only=True, forbid_unknown_fi
         _Regex | Annotated[list[_Regex], Meta(min_length=1)],
         _means(
             f"a regex of 1 to {pattern.MAX_CHARS} characters, or an array of at least one",
-            "RE2 regexes for the whole tag.  What groups capture splits the rule into pools.",
+            "RE2 regexes for the whole tag.  What their groups capture splits the rule into pools.",
         ),
     ]
 

@@ -1,6 +1,6 @@
 """One run on one repository: list, plan, execute, and again until a plan leaves nothing to do.
 
-A plan is short-lived.  What contradicts it, or outlives it, ends it, and the repository is listed and planned anew.
+A plan is short-lived.  What contradicts it, or outlives it, ends it, and the repository is listed and planned again.
 The run's history lets that listing count as if nothing had been deleted yet, so a plan may end between any two
 requests.
 """
@@ -64,8 +64,8 @@ class Run:
     """One run on one repository; made for it and used once.
 
     ``deadline`` is in seconds of the registry's transport clock: after it no image is begun.  ``named`` returns what
-    messages name, those that arrive during the run too.  ``ask_running`` is None where nobody is to be asked what is
-    deployed.  ``now`` returns the time, aware UTC.
+    messages name, those that arrive during the run too.  ``ask_running`` is None where what is
+    deployed is not checked.  ``now`` returns the time, aware UTC.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class Run:
             self._wait_until(self._first[0] + self._timing.relist_delay)
 
     def _list(self, each: Map) -> _Listed:
-        """Return the repository's listing with its documents; anew if an index no longer exists when it is read."""
+        """Return the repository's listing with its documents; list again if an index no longer exists once read."""
         missing: AbstractSet[Digest] = frozenset()
         while True:
             began = self._clock()
@@ -252,10 +252,10 @@ class Run:
             history.undeletable.add(digest)
 
     def _is_to_go_on(self, todo: Plan, result: Result) -> bool:
-        """Return whether the repository is to be planned anew after a plan that ended with ``result``.
+        """Return whether the repository is to be planned again after a plan that ended with ``result``.
 
         Raises:
-            CleanerError: The run cannot go on, and another one is needed.
+            CleanerError: The run cannot continue, and another one is needed.
         """
         if result.error:
             raise result.error

@@ -78,7 +78,7 @@ def request_prunes(
 
 
 def prune_request(repository: Repository) -> bytes:
-    """Return the data of a message that asks for ``repository`` to be pruned."""
+    """Return the data of a message that requests that ``repository`` is pruned."""
     return json.dumps({"action": "PRUNE", "repository": str(repository)}).encode()
 
 

@@ -63,13 +63,13 @@ class Inventory:
         arrived = self._clock()
         timeout = min(max(budget.deadline - arrived, 0.0), threading.TIMEOUT_MAX)
         if not self._lock.acquire(timeout=timeout):
-            raise TimeLimitReached("what is deployed was not known before the time limit")
+            raise TimeLimitReached("the time limit was reached before it was known what is deployed")
         try:
             waited = self._ended > arrived
             if self._deployed is not None and (waited or self._clock() - self._began < REUSED_S):
                 return self._deployed
             if waited:
-                raise Unavailable("what is deployed is not known: the query that this run waited for has failed")
+                raise Unavailable("it is not known what is deployed: the query that this run waited for has failed")
             return self._query(budget)
         finally:
             self._lock.release()

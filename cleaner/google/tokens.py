@@ -1,4 +1,4 @@
-"""The tokens of requests to registries: Google's access token, and the registry's own where a host asks for one.
+"""The tokens of requests to registries: Google's access token, and the registry's own where a host requires one.
 
 Google's hosts accept the access token as it is.  If a host that has not accepted it answers 401 with a challenge, a
 token of its own is exchanged for the access token at ``/v2/token``, for the one repository and access, and sent from
@@ -141,7 +141,7 @@ class Tokens:
         return refused.is_challenged and host not in self._accepting and refused.token == self._direct(host, None)
 
     def _direct(self, host: str, refused: RefusedToken | None) -> str:
-        """Return what a host is sent that has not asked for a token of its own."""
+        """Return what is sent to a host that has not requested a token of its own."""
         return ANONYMOUS if host in self._insecure else self._access_token(refused.token if refused else None)
 
     def _exchange(self, budget: RequestBudget, repository: Repository, access: Access) -> _TokenResponse:

@@ -164,7 +164,7 @@ def test_shows_the_main_job(start: Callable[..., Child], tmp_path: Path) -> None
     assert re.search(r"^main-2ab4e90 +sha256:b03bdf61.* keep +tagged\[1\] +newest: 2nd, keep 2$", plan, re.M), (
         "before the push it is kept"
     )
-    assert re.search(r"^delete  1 image, 1 orphan and 2 manifests of images", plan, re.M)
+    assert re.search(r"^delete  1 image and 1 orphan \(4 manifests\), up to", plan, re.M)
     assert (
         text.index("no request\n") < text.index("And a sweep") < text.index("acme/attic: ") < text.index("All in all")
     )
@@ -188,7 +188,7 @@ def test_without_pubsub_the_demo_delivers_itself(start: Callable[..., Child], tm
     text = "\n".join(demo.lines)
     assert re.search(r"^\$ registry-cleaner sweep 127\.0\.0\.1:\d+/acme \\$", text, re.MULTILINE)
     assert "6 repositories: keep " in text
-    assert "3 manifests of 1 repository were deleted, 225 MB at most" in text
+    assert "deleted 3 manifests of 1 repository, up to 225 MB" in text
     assert re.search(r"nightly-410 \w{8} +192 d +deleted +expired +3rd newest nightly", text)
     assert re.search(r"3 of 6 manifests deleted, 225 MB: no messages, 1 run, \d+ requests", text)
     assert "The sweep asked for 6 repositories" in text

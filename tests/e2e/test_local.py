@@ -94,8 +94,7 @@ def test_function_that_the_page_starts_by_hand(local: Local) -> None:
 def test_pubsubs_emulator_delivers_to_it(local: Local, pubsub: PubSub) -> None:
     """By the topic and the subscription that the page makes; functions-framework reads the topic from the path."""
     emulator = f"127.0.0.1:{pubsub.port}"
-    section = PAGE.partition("## With Pub/Sub's emulator")[2]
-    script = re.search(r"```sh\n(.*?)```", section, re.DOTALL)
+    script = re.search(r"```sh\n(for name in gcr requests; do\n.*?)```", PAGE, re.DOTALL)
     assert script is not None
     made = sh("set -e\n" + script[1].replace("localhost:8085", emulator).replace("127.0.0.1:8080", local.function))
     assert made.returncode == 0, made.stderr

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cleaner.cli import words
-from cleaner.cli.page import Reported, page
-from cleaner.cli.view import View
+from cleaner.cli.page import page
+from cleaner.cli.view import Planned, Result
+from cleaner.core.reference import Repository
 from tests.support.builders import NOW, cosign, listing, manifest, planned, policy
 
 if TYPE_CHECKING:
@@ -27,15 +27,20 @@ BY = policy(
 )
 
 
-def reported(held: Iterable[Manifest], name: str = "gcr.io/acme/api", by: Policy = BY, running: str = "") -> Reported:
-    """Return the plan of a repository of ``held``, under the builders' name where that is not shown."""
+def reported(held: Iterable[Manifest], name: str = "gcr.io/acme/api", by: Policy = BY, running: str = "") -> Result:
+    """Return the plan of a repository of ``held``."""
     held = tuple(held)
     plan = planned(held, by, running=running)
-    return Reported(name, f"policies.yaml[0]: {words.policy(by)}", View.of(plan, listing(*held)), "", by)
+    return Result(_named(name), Planned(plan, listing(*held), by, "policies.yaml[0]", NOW))
 
 
-def failed(error: str, name: str = "gcr.io/acme/broken") -> Reported:
-    return Reported(name, "policies.yaml[0]: keep all", None, error)
+def failed(error: str, name: str = "gcr.io/acme/broken") -> Result:
+    return Result(_named(name), error=error)
+
+
+def _named(name: str) -> Repository:
+    host, _, path = name.partition("/")
+    return Repository(host, path)
 
 
 def branch(count: int, prefix: str = "main") -> list[Manifest]:
@@ -50,5 +55,5 @@ def branch(count: int, prefix: str = "main") -> list[Manifest]:
     return held
 
 
-def made(*repositories: Reported) -> str:
+def made(*repositories: Result) -> str:
     return page(repositories, NOW, "1.2.3")

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import given, strategies as st
 
-from cleaner.cli.explain import Case, Finding, NothingToExplain, explain, find, findings
+from cleaner.cli.explain import Finding, NothingToExplain, explain, find, findings
+from cleaner.cli.view import Planned
 from cleaner.core.graph import Graph, Kind
 from cleaner.core.manifest import Manifest
 from cleaner.core.policy import Policy
@@ -19,7 +20,7 @@ from tests.support.strategies import Case as Example, cases, listed_cases
 CHART = "application/vnd.cncf.helm.config.v1+json"
 
 
-def case(held: Iterable[Manifest], by: Policy, *, running: str = "", running_tags: str = "") -> Case:
+def case(held: Iterable[Manifest], by: Policy, *, running: str = "", running_tags: str = "") -> Planned:
     """Return the plan for a repository of ``held`` and what it is made from."""
     manifests = tuple(held)
     plan = planned(manifests, by, running=running, running_tags=running_tags)
@@ -27,16 +28,18 @@ def case(held: Iterable[Manifest], by: Policy, *, running: str = "", running_tag
         {digest(name): f"runner of {name}" for name in running.split()},
         {Tag(tag): f"runner of {tag}" for tag in running_tags.split()},
     )
-    return Case(plan, listing(*manifests), by, NOW, deployed if running or running_tags else None)
+    return Planned(
+        plan, listing(*manifests), by, "policies.yaml[0]", NOW, deployed if running or running_tags else None
+    )
 
 
-def finding(of: Case, name: str, reason: Reason) -> Finding:
+def finding(of: Planned, name: str, reason: Reason) -> Finding:
     """Return what one rule says of the manifest ``name``."""
     manifest = of.listing.manifests[digest(name)]
     return next(one for one in findings(of, manifest) if one.reason is reason)
 
 
-def said(of: Case, name: str) -> list[str]:
+def said(of: Planned, name: str) -> list[str]:
     """Return the explanation of the manifest ``name``, by paragraph."""
     return explain(of, of.listing.manifests[digest(name)])
 
@@ -387,7 +390,7 @@ def test_what_follows_names_what_it_belongs_to() -> None:
     ("keep", "verdict"),
     [
         ("all", "kept, as protected: "),
-        (0, "deleted, as orphaned, if the registry confirms that no subject of it exists; "),
+        (0, "deleted, as orphaned, if the registry confirms that none of its subjects exists; "),
     ],
 )
 def test_orphan(keep: str | int, verdict: str) -> None:

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from msgspec.structs import replace
 
-from cleaner.cli import words
-from cleaner.cli.page import LONGEST_OPEN, WORDS, Reported
-from cleaner.cli.view import View
+from cleaner.cli.page import LONGEST_OPEN, MEANINGS
+from cleaner.cli.view import Planned, Result
 from cleaner.core.manifest import Links, Manifest
+from cleaner.core.reference import Repository
 from cleaner.core.rules import Reason
 from tests.support.builders import NOW, cosign, digest, listing, manifest, planned, policy
 from tests.support.html import Element
@@ -40,7 +40,7 @@ def overview(html: str) -> list[list[str]]:
 
 
 def totals(html: str) -> dict[str, str]:
-    blocks = Element.parse(html).one("dl").all("div")
+    blocks = Element.parse(html).all("dl")[0].all("div")
     return {one.one("dt").text: one.one("dd").text for one in blocks}
 
 
@@ -72,14 +72,11 @@ def test_row_of_an_image() -> None:
             "amd64, windows/amd64",
             "1 SBOM, 1 attestation, 1 signature",
             "keep",
-            "protected: the rule keeps all",
-            "1st, keep all",
+            "protected: keep all",
             "tagged[0]",
         ]
     ]
-    assert heading.cells() == [
-        *("Tags", "Digest", "Age", "Size", "Platforms", "Attached", "Plan", "Because", "Rank", "Rule")
-    ]
+    assert heading.cells() == [*("Tags", "Digest", "Age", "Size", "Platforms", "Attached", "Plan", "Because", "Rule")]
 
 
 def test_what_a_cell_cuts_is_in_its_title() -> None:
@@ -91,67 +88,47 @@ def test_what_a_cell_cuts_is_in_its_title() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "because", "rank", "rule"),
+    ("name", "because", "rule"),
     [
-        ("main-1", "newest: among the newest of its pool", "1st of main, keep 2", "tagged[1]"),
-        ("main-3", "recent: younger than keep_within", "3rd of main, keep 2, keep_within 3d", "tagged[1]"),
-        ("main-4", "expired: no rule keeps it", "4th of main, keep 2", "tagged[1]"),
-        ("dev-1", "expired: no rule keeps it", "1st of dev, keep 2, delete_after 90d", "tagged[1]"),
-        ("chart-1.10", "newest: among the newest of its pool", "1st by version, keep 1", "tagged[2]"),
-        ("no-tag", "newest: among the newest of its pool", "1st of untagged, keep 1", "untagged"),
-        ("no-tag-chart", "newest: among the newest of its pool", "1st of untagged helm, keep 1", "untagged"),
-        ("stray", "orphaned: its subject does not exist", "1st of orphans, keep 0", "orphans"),
-        ("other", "unmatched: no rule matches a tag of it", "", ""),
-        ("run", "running: runner of run", "", ""),
-        ("unknown", "unknown-age: no usable upload time", "", ""),
+        ("main-1", "newest: 1st of main, keep 2", "tagged[1]"),
+        ("main-3", "recent: keep_within 3d", "tagged[1]"),
+        ("main-4", "expired: 4th of main, keep 2", "tagged[1]"),
+        ("dev-1", "expired: delete_after 90d", "tagged[1]"),
+        ("stray", "orphaned: keep 0", "orphans"),
+        ("other", "unmatched: no rule for other", ""),
+        ("unknown", "unknown-age", ""),
     ],
 )
-def test_why(name: str, because: str, rank: str, rule: str) -> None:
-    """The reason as the log has it and in words; the rank in the pool, and those keys of the rule that decide."""
+def test_why(name: str, because: str, rule: str) -> None:
+    """The reason, what decided and the rule, as the table on a terminal has them."""
     held = [
         manifest("main-1", 1.1, "main-1"),
         manifest("main-2", 1.2, "main-2"),
         manifest("main-3", 1.3, "main-3"),
         manifest("main-4", 9, "main-4"),
         manifest("dev-1", 91, "dev-1"),
-        manifest("chart-1.10", 5, "chart-1.10"),
-        manifest("chart-1.9", 4, "chart-1.9"),
-        manifest("no-tag", 3),
-        manifest("no-tag-chart", 3, content="helm"),
         manifest("stray", 8, cosign("gone")),
         manifest("other", 8, "other"),
-        manifest("run", 8, "v9"),
         manifest("unknown", None, "main-00"),
     ]
 
-    html = made(reported(held, running="run"))
+    html = made(reported(held))
 
     (row,) = (row for row in rows(html) if row[1] == digest(name)[7:19])
-    assert row[7:] == [because, rank, rule]
+    assert row[7:] == [because, rule]
 
 
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [(1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (112, "112th"), (1021, "1,021st")],
-)
-def test_ordinal(number: int, text: str) -> None:
-    """The teens are irregular."""
-    assert words.ordinal(number) == text
+def test_meanings_of_the_reasons() -> None:
+    """Those that occur, in plain words; a new reason needs some."""
+    html = Element.parse(made(reported(branch(3)), reported([manifest("stray", 8, cosign("gone"))], "gcr.io/acme/b")))
 
-
-def test_every_reason_has_words() -> None:
-    """A new reason needs some."""
-    assert WORDS.keys() == set(Reason)
-
-
-def test_without_the_policy_the_rank_is_there() -> None:
-    """What the rule keeps is then known from the description alone."""
-    held = [manifest("a", 9, "main-1")]
-    view = View.of(planned(held, BY), listing(*held))
-
-    html = made(Reported("gcr.io/acme/api", "policies.yaml[0]", view, ""))
-
-    assert rows(html)[0][8:] == ["1st of main", "tagged[1]"]
+    (reasons,) = (one for one in html.all("dl") if one.attributes["class"] == "reasons")
+    assert [(one.one("dt").text, one.one("dd").text) for one in reasons.all("div")] == [
+        ("newest", "It is among the newest of its pool."),
+        ("expired", "No rule keeps it."),
+        ("orphaned", "Its subject does not exist."),
+    ]
+    assert MEANINGS.keys() == set(Reason)
 
 
 def test_deleted_index_of_which_a_part_is_kept() -> None:
@@ -162,19 +139,19 @@ def test_deleted_index_of_which_a_part_is_kept() -> None:
 
     if index[1] != digest("x")[7:19]:
         index, part = part, index
-    assert index[6:8] == ["delete", "expired: no rule keeps it; 1 manifest of it is kept"]
+    assert index[6:8] == ["delete", "expired: delete_after 90d; 1 manifest of it is kept"]
     assert part[6] == "keep"
 
 
-def test_orphans_are_counted_apart() -> None:
-    """As the command's summary counts them."""
+def test_orphans_are_counted_as_images() -> None:
+    """As the command's overview counts them."""
     held = [*branch(3), manifest("stray", 8, cosign("gone"))]
 
     html = made(reported(held))
 
-    assert overview(html)[0][:3] == ["gcr.io/acme/api", "2", "1 and 1 orphan"]
-    assert totals(html)["Images deleted"] == "1 and 1 orphan"
-    assert Element.parse(html).one("summary").text.startswith("2 images kept; 1 image and 1 orphan deleted; ")
+    assert overview(html)[0][:3] == ["gcr.io/acme/api", "2", "2"]
+    assert totals(html)["Images deleted"] == "2"
+    assert Element.parse(html).one("summary").text.startswith("2 images kept; 2 images deleted; ")
 
 
 def test_largest_saving_is_first_and_failures_are_last() -> None:
@@ -269,9 +246,9 @@ def test_registry_texts_are_no_markup() -> None:
     held[2] = Manifest(held[2].digest, held[2].media_type, (), held[2].uploaded, links=links)
     plan = planned(held, BY, running="e")
     kept = {key: replace(one, detail=HOSTILE if one.detail else "") for key, one in plan.kept.items()}
-    view = View.of(replace(plan, kept=kept), listing(*held))
+    shown = Planned(replace(plan, kept=kept), listing(*held), BY, HOSTILE, NOW)
 
-    html = made(Reported(HOSTILE, HOSTILE, view, HOSTILE, BY), failed(HOSTILE, HOSTILE))
+    html = made(Result(Repository("h", HOSTILE), shown), failed(HOSTILE, HOSTILE))
 
     parsed = Element.parse(html)
     plain = Element.parse(made(reported(held), failed("503")))
@@ -282,14 +259,14 @@ def test_registry_texts_are_no_markup() -> None:
     images = {row[1]: row for row in rows(html)}
     texts = [
         images[digest("a")[7:19]][0],
-        images[digest("b")[7:19]][8],
+        images[digest("b")[7:19]][7].replace("\\'", "'"),
         images[digest("c")[7:19]][4],
         images[digest("e")[7:19]][7],
         *(one.text for one in parsed.all("p", **{"class": "policy"})),
         parsed.all("h3")[0].text,
         *(one.text for one in parsed.all("bdi")),
     ]
-    assert len(texts) == 8
+    assert len(texts) == 7
     for text in texts:
         assert HOSTILE in text
 
@@ -360,13 +337,13 @@ def test_every_row_of_any_repository_is_there(example: Example) -> None:
     """With well-formed markup."""
     by: Any = policy(**example.keys)
     shown = reported(example.held, by=by)
-    assert shown.view
+    assert shown.planned
 
     found = rows(made(shown))
 
-    assert [row[1] for row in found] == [one.manifest.digest[7:19] for one in shown.view.rows]
-    assert [row[6] for row in found] == ["delete" if one.is_deleted else "keep" for one in shown.view.rows]
-    assert {len(row) for row in found} <= {10}
+    assert [row[1] for row in found] == [one.manifest.digest[7:19] for one in shown.planned.rows]
+    assert [row[6] for row in found] == [one.decision for one in shown.planned.rows]
+    assert {len(row) for row in found} <= {9}
 
 
 def test_files_beside_the_modules_are_packaged() -> None:

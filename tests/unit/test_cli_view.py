@@ -11,19 +11,15 @@ from hypothesis import given, strategies as st
 
 from cleaner.cli import words
 from cleaner.cli.document import Document, done_document, plan_document, policy_document, text
-from cleaner.cli.tables import done_lines, overview_lines, plan_lines, summary_lines
-from cleaner.cli.view import DoneRow, Overview, Planned, RepositoryRow, View, selected
+from cleaner.cli.tables import overview_table, plan_table, summary_lines, total_line
+from cleaner.cli.view import Planned, Result, by_saving, selected
 from cleaner.core.manifest import Links, Manifest
 from cleaner.core.policy_document import policies_from_document
-from cleaner.core.reference import Tag
+from cleaner.core.reference import Repository, Tag
 from tests.support.builders import NOW, cosign, digest, listing, manifest, one_rule, planned, policy
 from tests.support.strategies import Case as Example, cases
 
 BY = policy(**one_rule(1, 0))
-
-
-def view(*held: Manifest, by: Any = BY) -> View:
-    return View.of(planned(held, by), listing(*held))
 
 
 def plain(text: str, style: str) -> str:
@@ -31,12 +27,16 @@ def plain(text: str, style: str) -> str:
     return text
 
 
-def lines(shown: View, width: int | None, *, unfold: bool = False, by: Any = BY) -> list[str]:
-    return plan_lines(shown.rows, by, NOW, width, plain, unfold=unfold)
+def lines(shown: Planned, width: int | None, *, unfold: bool = False) -> list[str]:
+    return list(plan_table(shown.rows, shown, width, plain, unfold=unfold))
 
 
 def made(*held: Manifest, by: Any = BY, **also: Any) -> Planned:
     return Planned(planned(held, by, **also), listing(*held), by, "policies.yaml[0]", NOW)
+
+
+def result(name: str, shown: Planned | None = None, **also: str) -> Result:
+    return Result(Repository("gcr.io", f"acme/{name}"), shown, **also)
 
 
 def index(name: str, age_days: float, tags: str, platforms: dict[str, str]) -> Manifest:
@@ -66,7 +66,7 @@ SIGNED = (
 
 def test_image_with_what_belongs_to_it() -> None:
     """Platforms, attestations and signatures are folded under the image; its size has those of its children."""
-    row, stray, old = view(*SIGNED).rows
+    row, stray, old = made(*SIGNED).rows
 
     assert [row.manifest.digest, stray.manifest.digest, old.manifest.digest] == list(
         map(digest, ("new", "stray", "old"))
@@ -93,30 +93,30 @@ def test_redundant_index_is_a_part_of_the_index_that_it_follows() -> None:
         manifest("b", 9),
     ]
 
-    (row,) = view(*held).rows
+    (row,) = made(*held).rows
 
     assert row.manifest.digest == digest("new")
     assert (row.platforms, row.attached) == (("linux/amd64", "linux/arm64"), {"redundant index": 1})
-    assert "1 redundant index  keep" in lines(view(*held), 160)[1]
-    assert "  1 idx  " in lines(view(*held), 95)[1]
+    assert "1 redundant index  keep" in lines(made(*held), 160)[1]
+    assert "  1 idx  " in lines(made(*held), 95)[1]
 
 
 def test_referrer_tags_come_after_ordinary_ones() -> None:
     """An image is known by its ordinary tags; which of the others are referrer tags depends on the repository."""
     held = [manifest("a", 9, "v1"), manifest("tool", 9, f"{cosign('a')} z tool")]
 
-    (row,) = (row for row in view(*held).rows if row.manifest.digest == digest("tool"))
+    (row,) = (row for row in made(*held).rows if row.manifest.digest == digest("tool"))
 
     assert row.tags == ("tool", "z", cosign("a"))
-    (part,) = next(row for row in view(*held).rows if row.manifest.digest == digest("a")).parts
+    (part,) = next(row for row in made(*held).rows if row.manifest.digest == digest("a")).parts
     assert (part.what, part.tags) == ("signature", ("tool", "z"))
 
 
 @given(cases())
 def test_nothing_is_left_out(example: Example) -> None:
     """Every manifest is in at least one row, with its verdict; the rows are newest first."""
-    plan = planned(example.held, policy(**example.keys))
-    rows = View.of(plan, listing(*example.held)).rows
+    shown_plan = made(*example.held, by=policy(**example.keys))
+    plan, rows = shown_plan.plan, shown_plan.rows
     shown = {(row.manifest.digest, row.is_deleted) for row in rows}
     shown |= {(part.manifest.digest, part.is_deleted) for row in rows for part in row.parts}
 
@@ -134,7 +134,7 @@ def test_chain_of_ten_thousand_signatures() -> None:
     chain = [manifest("s0", 1, "v1")]
     chain += [manifest(f"s{at}", 1, cosign(f"s{at - 1}")) for at in range(1, 10_000)]
 
-    shown = view(*chain)
+    shown = made(*chain)
 
     (row,) = shown.rows
     assert len(row.parts) == 9_999
@@ -147,7 +147,7 @@ def test_no_line_is_wider_than_the_terminal(width: int, unfold: bool) -> None:
     """Whatever the tags are like."""
     long = manifest("long", 3, " ".join(["x" * 128, "feature-some-branch-with-a-long-name-3f2a1bc", "v1"]))
 
-    shown = lines(view(*SIGNED, long), width, unfold=unfold)
+    shown = lines(made(*SIGNED, long), width, unfold=unfold)
 
     assert max(map(len, shown)) <= width
     assert all(line == line.rstrip() for line in shown)
@@ -157,12 +157,12 @@ def test_no_line_is_wider_than_the_terminal(width: int, unfold: bool) -> None:
 def test_no_line_of_any_repository_is_wider(example: Example, width: int) -> None:
     """Nor whatever is in the repository; a row is one line."""
     by = policy(**example.keys)
-    shown = View.of(planned(example.held, by), listing(*example.held))
+    shown = made(*example.held, by=by)
     rows = len(shown.rows)
 
-    assert max(map(len, lines(shown, width, unfold=True, by=by)), default=0) <= width
+    assert max(map(len, lines(shown, width, unfold=True)), default=0) <= width
     for at in (width, None):
-        assert len(lines(shown, at, by=by)) == (rows + 1 if rows else 0)
+        assert len(lines(shown, at)) == (rows + 1 if rows else 0)
 
 
 def test_wide_table() -> None:
@@ -174,7 +174,7 @@ def test_wide_table() -> None:
     expired = "tagged[0]  expired: 2nd, keep 1"
     first = f"latest, v2                     {new}  24h   100 MB  amd64, windows/amd64  {attached}"
 
-    assert lines(view(*SIGNED), 200) == [
+    assert lines(made(*SIGNED), 200) == [
         f"TAGS                           DIGEST        AGE     SIZE  {named}  PLAN    RULE       BECAUSE",
         f"{first}  keep    tagged[0]  newest: 1st, keep 1",
         f"(signature without a subject)  {stray}   8d      0 B  {between}  delete  orphans    orphaned: keep 0",
@@ -187,7 +187,7 @@ def test_table_for_a_pipe() -> None:
     tags = ["x" * 128, "feature-some-branch-with-a-long-name-3f2a1bc", "v1", "v2", "v3"]
 
     by = policy(tagged=[{"match": "(x+)", "keep": 1}, {"match": "[a-z0-9-]*", "keep": 0, "keep_within": "1d"}])
-    shown = lines(view(*SIGNED, manifest("long", 3, " ".join(tags)), by=by), None, by=by)
+    shown = lines(made(*SIGNED, manifest("long", 3, " ".join(tags)), by=by), None)
 
     assert len(shown) == 5
     assert ", ".join(sorted(tags)) in shown[2]
@@ -197,7 +197,7 @@ def test_table_for_a_pipe() -> None:
 
 def test_long_tag_is_shortened_in_the_middle() -> None:
     """Its ends tell more: what it is for, and the commit."""
-    shown = lines(view(manifest("long", 3, "feature-some-branch-with-a-long-name-for-a-tag-3f2a1bc")), 120)
+    shown = lines(made(manifest("long", 3, "feature-some-branch-with-a-long-name-for-a-tag-3f2a1bc")), 120)
 
     assert shown[1].startswith("feature-some-branch-…e-for-a-tag-3f2a1bc  ")
 
@@ -213,7 +213,7 @@ def test_long_tag_is_shortened_in_the_middle() -> None:
 )
 def test_narrow_tables_have_fewer_columns(width: int, headings: str) -> None:
     """The name, the verdict and why are in all of them."""
-    heading, first, *_ = lines(view(*SIGNED), width)
+    heading, first, *_ = lines(made(*SIGNED), width)
 
     assert heading.split() == headings.split()
     assert first.startswith("latest, v2 ")
@@ -307,32 +307,32 @@ def test_middle(text: str, width: int) -> None:
 )
 def test_selected_rows(only: Any, sort: str | None, limit: int | None, names: str) -> None:
     """Of some kind, in some order, up to a number."""
-    rows = selected(view(*SIGNED).rows, only, sort, limit)
+    rows = selected(made(*SIGNED).rows, only, sort, limit)
 
     assert [row.manifest.digest for row in rows] == list(map(digest, names.split()))
 
 
 def test_overview() -> None:
     """One row a repository, the largest saving first, what failed at the end, and totals."""
-    failed = [RepositoryRow("gcr.io/acme/web", error="denied"), RepositoryRow("gcr.io/acme/none", note="no such one")]
-    overview = Overview.of([made(*SIGNED)], failed)
+    results = by_saving(
+        [result("web", error="denied"), result("none", note="no such one"), result("api", made(*SIGNED))]
+    )
 
-    shown = overview_lines(overview.rows, overview, None, plain)
-
-    assert shown == [
+    assert list(overview_table(results, None, plain)) == [
         "REPOSITORY        KEEP  DELETE    FREED  POLICY            NOTE",
         "gcr.io/acme/api      1       2  7.00 MB  policies.yaml[0]",
         "gcr.io/acme/none                                           no such one",
         "gcr.io/acme/web                                            denied",
-        "",
-        "3 repositories (1 failed): keep 1 image, delete 2 images, 7.00 MB at most, as images share layers",
     ]
-    assert max(map(len, overview_lines(overview.rows, overview, 60, plain)[:4])) <= 60
+    assert total_line(results) == (
+        "3 repositories (1 failed): keep 1 image, delete 2 images, up to 7.00 MB, as images share layers"
+    )
+    assert max(map(len, overview_table(results, 60, plain))) <= 60
 
 
 def test_unfolded_parts_stand_under_their_image() -> None:
     """Each with its own age, size and verdict."""
-    shown = lines(view(*SIGNED), 200, unfold=True)
+    shown = lines(made(*SIGNED), 200, unfold=True)
 
     assert [line[:24].rstrip() for line in shown[1:7]] == [
         "latest, v2",
@@ -347,7 +347,7 @@ def test_unfolded_parts_stand_under_their_image() -> None:
 
 def test_tags_beyond_three_are_counted() -> None:
     """A release has a dozen aliases; --all shows them."""
-    shown = view(manifest("a", 2, "t1 t2 t3 t4 t5"))
+    shown = made(manifest("a", 2, "t1 t2 t3 t4 t5"))
 
     assert lines(shown, 100)[1].startswith("t1, t2 and 3 more  ")
     assert lines(shown, 100, unfold=True)[1].startswith("t1, t2, t3, t4, t5  ")
@@ -355,23 +355,22 @@ def test_tags_beyond_three_are_counted() -> None:
 
 def test_who_runs_it_is_told() -> None:
     """The reason alone does not name who runs it."""
-    plan = planned([manifest("a", 2, "ci-1")], BY, running="a")
-    shown = lines(View.of(plan, listing(manifest("a", 2, "ci-1"))), 100)
+    shown = lines(made(manifest("a", 2, "ci-1"), running="a"), 100)
 
     assert shown[1].endswith("keep  running: runner of a")
 
 
 def test_summary() -> None:
     """Images, why they are kept, what is deleted with the others, and how much space that is at most."""
-    assert summary_lines(view(*SIGNED)) == [
-        "keep    1 image and 5 manifests of images: 1 newest",
-        "delete  1 image, 1 orphan and 1 manifest of images: 7.00 MB at most, as images share layers",
+    assert summary_lines(made(*SIGNED)) == [
+        "keep    1 image (6 manifests): 1 newest",
+        "delete  1 image and 1 orphan (3 manifests), up to 7.00 MB, as images share layers",
     ]
 
 
 def test_summary_where_nothing_is_deleted() -> None:
     """It says so."""
-    assert summary_lines(view(manifest("a", 2, "v1"))) == [
+    assert summary_lines(made(manifest("a", 2, "v1"))) == [
         "keep    1 image: 1 newest",
         "delete  nothing",
     ]
@@ -379,39 +378,26 @@ def test_summary_where_nothing_is_deleted() -> None:
 
 def test_empty_repository() -> None:
     """No headings over nothing."""
-    assert lines(view(), 80) == []
-    assert summary_lines(view()) == ["keep    0 images", "delete  nothing"]
+    assert lines(made(), 80) == []
+    assert summary_lines(made()) == ["keep    0 images", "delete  nothing"]
 
 
 def test_ten_thousand_images_are_shown() -> None:
     """Repositories that were never pruned are what the command is for."""
     held = [manifest(f"i{at}", 2 + at / 100, f"main-{at:07x}") for at in range(10_000)]
 
-    assert len(lines(view(*held), 100)) == 10_001
+    assert len(lines(made(*held), 100)) == 10_001
 
 
 def test_largest_saving_comes_first() -> None:
     """By bytes, however many images they are; names decide among equals."""
-    rows = [
-        RepositoryRow("b"),
-        RepositoryRow("a"),
-        RepositoryRow("many-small", deleted=9, freed=10),
-        RepositoryRow("one-large", deleted=1, freed=1000),
+    small = [manifest(f"s{at}", 9 + at, f"v{at}", size=1) for at in range(9)]
+    large = [manifest("new", 1, "v1"), manifest("old", 9, "v0", size=1000)]
+    results = [result("b"), result("a"), result("many-small", made(*small)), result("one-large", made(*large))]
+
+    assert [one.repository.path for one in by_saving(results)] == [
+        *("acme/one-large", "acme/many-small", "acme/a", "acme/b")
     ]
-
-    assert [row.name for row in Overview.of((), rows).rows] == ["one-large", "many-small", "a", "b"]
-
-
-@pytest.mark.parametrize("width", [40, 60, 80])
-def test_what_was_done_on_a_narrow_terminal(width: int) -> None:
-    """No line is wider, and what failed is told however few columns there are."""
-    rows = [DoneRow("gcr.io/acme/a-service-of-the-platform", 2, 0, 0, 2, 0, "error")]
-
-    heading, row, *_ = done_lines(rows, width, plain)
-
-    assert max(len(heading), len(row)) <= width
-    assert "FAILED  " in heading
-    assert row.endswith("  error")
 
 
 # --- the document
@@ -511,7 +497,7 @@ def test_documents_one_a_line() -> None:
 def test_document_of_some_rows() -> None:
     """What belongs to an image comes with it."""
     shown = made(*SIGNED)
-    (row, *_) = selected(shown.view.rows, "delete", "age", 1)
+    (row, *_) = selected(shown.rows, "delete", "age", 1)
 
     document = plan_document(shown, (row,), "delete")
 

@@ -92,7 +92,7 @@ def test_each_rule_keeps_an_image_on_its_own(reason: str) -> None:
     ("earlier", "later"), [pair for pair in itertools.combinations(EARLIER_FIRST, 2) if pair not in IMPOSSIBLE]
 )
 def test_earlier_reason_is_given(earlier: str, later: str) -> None:
-    """Of two rules that hold, the first in the order of the README."""
+    """Of two rules that hold, the first in the order of docs/operations.md."""
     assert reason_of_one(earlier, later) == earlier
 
 

@@ -1,4 +1,4 @@
-"""Settings: each name in the README's table, its default, and the values that it refuses."""
+"""Settings: each name in the table of docs/operations.md, its default, and the values that it refuses."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def _google_token(scratch: Scratch) -> Bearer:
 @question(
     "Does /v2/ take Google's own access token for reading?",
     expects="200",
-    place=("README.md", "Their access token is sent to Google's hosts"),
+    place=("docs/permissions.md", "Google's access token is sent to Google's registry hosts"),
 )
 def access_token_reads(scratch: Scratch) -> str:
     scratch.push(scratch.image())
@@ -32,7 +32,7 @@ def access_token_reads(scratch: Scratch) -> str:
 @question(
     "Does /v2/ take Google's own access token for deleting?",
     expects="202",
-    place=("terraform/README.md", "Google's hosts take the access token, so the role has no right to upload"),
+    place=("docs/permissions.md", "Google's hosts take the access token, so the role has no right to upload"),
 )
 def access_token_deletes(scratch: Scratch) -> str:
     content = scratch.image()
@@ -50,7 +50,7 @@ def tagged_digest(scratch: Scratch) -> str:
 @question(
     "How is the deletion of a subject with a living referrer refused?",
     expects=f"400 {REFERRING_MANIFEST}",
-    place=("README.md", "Google refuses to delete a subject that has OCI referrers"),
+    place=("docs/design.md", "Google refuses to delete a subject that has OCI referrers"),
 )
 def subject(scratch: Scratch) -> str:
     content = scratch.image()
@@ -78,7 +78,7 @@ def child_of_untagged_index(scratch: Scratch) -> str:
 @question(
     "How is the deletion of an immutable tag refused?",
     expects=f"400 {FAILED_PRECONDITION}",
-    place=("README.md", "the first three tag deletions fail alike"),
+    place=("docs/operations.md", "the first three tag deletions fail alike"),
     needs_immutable_tags=True,
 )
 def immutable_tag(scratch: Scratch) -> str:
@@ -89,7 +89,7 @@ def immutable_tag(scratch: Scratch) -> str:
 @question(
     "What does the deletion of an index do to its children?",
     expects="both are kept",
-    place=("README.md", "a kept child no longer exists after its index was deleted"),
+    place=("docs/operations.md", "a kept child no longer exists after its index was deleted"),
 )
 def children_of_deleted_index(scratch: Scratch) -> str:
     content = scratch.index()

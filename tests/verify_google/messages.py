@@ -13,7 +13,7 @@ from tests.verify_google.scratch import Scratch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_PUSHES: Final = ("README.md", "Google publishes each push on the Pub/Sub topic `gcr`")
+_PUSHES: Final = ("docs/design.md", "Google publishes each push on the Pub/Sub topic `gcr`")
 _PULL_TIMEOUT_S: Final = 5
 _MESSAGES_MAX: Final = 100
 # Of the time that messages may take: how long nothing has to come after the last one.
@@ -140,7 +140,7 @@ def announced_tag(scratch: Scratch) -> str:
 @question(
     "What does topic gcr say of the deletion of a tag and of a digest?",
     expects="DELETE digest, DELETE tag",
-    place=("README.md", "`deletion announced` | DEBUG"),
+    place=("docs/operations.md", "`deletion announced` | DEBUG"),
     needs_subscription=True,
 )
 def announced_deletion(scratch: Scratch) -> str:

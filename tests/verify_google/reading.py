@@ -16,8 +16,8 @@ from tests.verify_google.google import Failed, check, describe
 from tests.verify_google.question import NotAsked, question
 from tests.verify_google.scratch import Scratch
 
-_AGE: Final = ("README.md", "Age is the registry's upload time")
-_REFERRERS: Final = ("README.md", "is not read for a subject, except what a referrers index lists")
+_AGE: Final = ("docs/policies.md", "Age is the registry's upload time")
+_REFERRERS: Final = ("docs/design.md", "is not read for a subject, except what a referrers index lists")
 _VERSIONS: Final = ("cleaner/google/artifact_registry.py", "class _Version(")
 # Longer than a second: whoever rounds to seconds would show a new time as the old one.
 _BETWEEN_PUSHES_S: Final = 1.5
@@ -137,7 +137,9 @@ def _version(scratch: Scratch, digest: str, condition: str) -> dict[str, Any]:
 
 
 @question(
-    "Which tags does versions.list name? (v1, v2)", expects="v1, v2", place=("README.md", "names at most 100 tags")
+    "Which tags does versions.list name? (v1, v2)",
+    expects="v1, v2",
+    place=("docs/design.md", "names at most 100 tags"),
 )
 def related_tags(scratch: Scratch) -> str:
     content = scratch.image()

@@ -83,7 +83,7 @@ class RepositoryClient:
         """Return every manifest of the repository, without what their documents name.
 
         Artifact Registry's REST API lists what the registry of a Google host cuts short.  A repository that has too
-        many entries is not asked of the registry again for an hour.
+        many entries is not requested from the registry again for an hour.
 
         Raises:
             RepositoryNotFound: The registry has no such repository.

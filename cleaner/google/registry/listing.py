@@ -95,7 +95,7 @@ def _read_page(endpoint: Endpoint, url: str, too_many: float = math.inf) -> tupl
         return page, None
     next_page = _next_page(url, link)
     if next_page is None:
-        raise IncompleteListing(f"{endpoint.repository}: the listing's Link names no page of the same listing")
+        raise IncompleteListing(f"{endpoint.repository}: its Link header does not name a page of the listing")
     return page, next_page
 
 

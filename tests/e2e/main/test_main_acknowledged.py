@@ -125,6 +125,7 @@ def test_a_structured_cloudevent_that_is_none_is_rejected(served: Served, body: 
     assert served.requests == 0
     (rejected,) = served.log
     assert (rejected["severity"], rejected["message"]) == ("ERROR", "message rejected")
+    assert 'expected a CloudEvent, or {"message": {"data": BASE64' in str(rejected["reason"])
 
 
 STRUCTURED = {"Content-Type": "application/cloudevents+json"}

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from google.cloud.monitoring_dashboard_v1 import Dashboard
 
+from tests.pictures.dashboard import dashboards
 from tests.support.terraform import ROOT, of_type
 
 # Terraform starts every provider anew for every plan, and may have to download them first.
@@ -69,6 +70,13 @@ def test_tiles_lie_side_by_side(plan: Plan) -> None:
     ]
     assert len(cells) == len(set(cells))
     assert {x for x, _ in cells} == set(range(layout.columns))
+
+
+def test_pictures_show_the_dashboard(minimal: Plan) -> None:
+    """A change of the dashboard needs ``make pictures``."""
+    for name, drawn in dashboards(_dashboard(minimal)).items():
+        shown = (ROOT / "docs" / "pictures" / name).read_text(encoding="utf-8")
+        assert shown == drawn, f"{name} is stale: make pictures"
 
 
 def test_legends_name_labels_that_the_series_have(plan: Plan) -> None:

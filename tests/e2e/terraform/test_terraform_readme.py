@@ -16,6 +16,7 @@ import pytest
 from cleaner.core.notification import PruneRequest, SweepRequest, parse_data
 from cleaner.core.policy_document import parse_policies
 from cleaner.core.reference import parse_repository
+from tests.support.processes import ROOT
 from tests.support.terraform import (
     EVERYTHING,
     SOURCE,
@@ -37,15 +38,15 @@ def _readme() -> str:
     return (SOURCE / "README.md").read_text()
 
 
-def _section(heading: str) -> str:
-    section = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", _readme(), re.M | re.S)
+def _section(heading: str, page: str | None = None) -> str:
+    section = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", page or _readme(), re.M | re.S)
     assert section, f"no section {heading}"
     return section[1]
 
 
-def _table(heading: str) -> list[str]:
+def _table(heading: str, page: str | None = None) -> list[str]:
     """Return the first cells of the table under a heading, without their backquotes."""
-    return re.findall(r"^\| `([^`]+)` \|", _section(heading), re.M)
+    return re.findall(r"^\| `([^`]+)` \|", _section(heading, page), re.M)
 
 
 def _declared(kind: str) -> list[str]:
@@ -104,11 +105,13 @@ def test_readme_explains_every_resource(minimal: dict[str, Any], everything: dic
     assert planned == set(_table("What it creates"))
 
 
-def test_readme_names_every_permission_of_the_roles(everything: dict[str, Any]) -> None:
-    """Whoever reads the README knows what the function may do."""
+def test_page_names_every_permission_of_the_roles(everything: dict[str, Any]) -> None:
+    """Whoever reads docs/permissions.md knows what the function may do."""
+    page = (ROOT / "docs" / "permissions.md").read_text()
     roles = of_type(everything, "google_project_iam_custom_role")
     permissions = {permission for role in roles for permission in role["permissions"]}
-    assert sorted(_table("What the function may do")) == sorted(permissions)
+    assert sorted(_table("The function", page)) == sorted(permissions)
+    assert permissions <= {*_table("Which call needs which permission", page)}
 
 
 def _example() -> tuple[str, str]:

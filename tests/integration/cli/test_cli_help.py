@@ -46,12 +46,12 @@ def test_help_has_a_valid_policy(operator: Operator, tmp_path: Path) -> None:
 
 
 def test_how_many_digits_explain_needs(operator: Operator) -> None:
-    """The help, the README and the program say the same number."""
+    """The help, the page and the program say the same number."""
     assert LEAST_HEX_DIGITS == 4
     words = "of a digest, the first four digits or more are enough"
 
     assert words in " ".join(operator.call("plan", "--help").out.split())
-    assert words in (ROOT / "README.md").read_text()
+    assert "its first four hexadecimal digits or more are enough" in (ROOT / "docs" / "command-line.md").read_text()
 
 
 def test_help_of_the_whole(operator: Operator) -> None:

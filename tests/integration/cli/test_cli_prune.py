@@ -37,7 +37,7 @@ def test_prune_with_yes(operator: Operator) -> None:
 
     assert (ended.code, ended.err) == (0, "")
     assert operator.tags == {"build-0", "build-1"}
-    assert "delete  2 images: " in ended.out
+    assert "delete  2 images, up to " in ended.out
     assert "\ndeleted 2 manifests, " in ended.out
 
 
@@ -151,7 +151,7 @@ def test_prune_where_something_fails(operator: Operator) -> None:
     ended = operator.prune(*RETIRING, "--yes")
 
     assert ended.code == 1
-    assert "deleted 0 manifests, 0 B at most" in ended.out
+    assert "deleted 0 manifests, up to 0 B" in ended.out
     assert "kept    3 failed\n  failed   " in ended.out
     assert ended.err.endswith(
         "deletions denied: the permission that is likely missing is artifactregistry.repositories.deleteArtifacts\n"
@@ -215,7 +215,7 @@ def test_prune_that_is_cut_off_between_tags_and_image(operator: Operator) -> Non
     assert "\ndeleted 0 manifests, " in ended.out
     assert ended.out.endswith(
         "\nkept    4 left\n"
-        "lost    1 tag of 1 manifest not deleted; the next run judges one without a tag by untagged\n"
+        "lost    1 tag of 1 manifest that was not deleted; without tags the next run judges it as untagged\n"
         f"  left     {digest[7:19]} without build-5\n"
     )
     assert "\n(untagged)" in operator.plan(*RETIRING).out
@@ -255,8 +255,8 @@ def test_image_that_keeps_some_of_its_tags(operator: Operator) -> None:
 
 
 def test_what_left_means_is_told(operator: Operator) -> None:
-    """Neither the help nor the README says that what is left was not begun, and both name the tags that went."""
-    text, shown = (ROOT / "README.md").read_text(), operator.call("prune", "--help").out
+    """Neither the help nor the page says that what is left was not begun; both name the tags that were deleted."""
+    text, shown = (ROOT / "docs" / "command-line.md").read_text(), operator.call("prune", "--help").out
     row = next(line for line in text.splitlines() if line.startswith("| `left` |"))
 
     assert "not begun, or did not end" in row
@@ -343,7 +343,7 @@ def test_prune_leaves_whole_images(operator: Operator) -> None:
     ended = operator.prune(*RETIRING, "--yes")
 
     assert ended.code == 0
-    assert "delete  4 images and 20 manifests of images: " in ended.out
+    assert "delete  4 images (24 manifests), up to " in ended.out
     assert_whole(before, operator.emulator.store, operator.name, kept)
     assert len(operator.emulator.store.digests(operator.name)) == 12
 

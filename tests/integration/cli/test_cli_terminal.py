@@ -481,7 +481,7 @@ def test_sweep_from_here(desk: Desk, swept: tuple[list[str], Path]) -> None:
     assert "2/3" in screen.plain
     for name in names:
         assert re.search(rf"{name} +2 +18 +0 +0", screen.plain)
-    assert "54 manifests of 3 repositories were deleted" in screen.plain
+    assert "deleted 54 manifests of 3 repositories" in screen.plain
 
 
 def test_sweep_from_here_interrupted(desk: Desk, swept: tuple[list[str], Path]) -> None:
@@ -499,7 +499,7 @@ def test_sweep_from_here_interrupted(desk: Desk, swept: tuple[list[str], Path]) 
     left = [len(desk.emulator.store.digests(name)) for name in names]
     assert 2 < left[0] < 20
     assert left[1:] == [20, 20]
-    assert f"{20 - left[0]} manifests of 1 repository were deleted" in screen.plain
+    assert f"deleted {20 - left[0]} manifests of 1 repository" in screen.plain
     assert "2 repositories had not begun" in screen.plain
 
 
