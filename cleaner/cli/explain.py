@@ -134,15 +134,15 @@ class _Reader:
         self._manifest = manifest
         self._digest = manifest.digest
         self._graph = planned.graph
-        self._kept = {verdict.manifest.digest: verdict for verdict in planned.plan.keep}
+        self._kept = planned.plan.kept
         self._deleted = {verdict.manifest.digest: verdict for verdict in planned.plan.delete}
-        kinds = {digest: self._graph.kind(one) for digest, one in planned.listing.manifests.items()}
-        self._kind = kinds[manifest.digest]
+        self._kind = self._graph.kind(manifest)
+        places, unmatched = find_places(self._graph, self._graph.by_kind(), planned.policy, planned.now)
         self._facts = Facts(
             planned.policy,
             planned.now,
-            kinds,
-            places=find_places(self._graph, kinds, planned.policy, planned.now),
+            places,
+            unmatched,
             running=runners(self._graph, planned.running or NOTHING_RUNNING),
         )
         self._places = [
@@ -162,7 +162,8 @@ class _Reader:
             Reason.RECENT: self._recent,
         }
         for reason, keeps in RULES:
-            yield Finding(reason, keeps(self._facts, self._manifest), sentences[reason]())
+            is_kept = self._digest in keeps(self._facts, [self._manifest])
+            yield Finding(reason, is_kept, sentences[reason]())
         yield self._needed()
         yield self._over_limit()
 

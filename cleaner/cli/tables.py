@@ -196,7 +196,7 @@ def summary_lines(planned: Planned) -> list[str]:
     kept = Counter(row.verdict.reason for row in planned.rows if not row.is_deleted)
     why = ", ".join(f"{kept[reason]:,} {reason.value}" for reason in Reason if kept[reason])
     plan = planned.plan
-    keep = f"keep    {_amount(planned, is_deleted=False, manifests=len(plan.keep))}{f': {why}' if why else ''}"
+    keep = f"keep    {_amount(planned, is_deleted=False, manifests=len(plan.kept))}{f': {why}' if why else ''}"
     if not plan.delete:
         return [keep, "delete  nothing"]
     amount = _amount(planned, is_deleted=True, manifests=len(plan.delete))

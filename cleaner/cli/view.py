@@ -100,7 +100,7 @@ class Planned(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def kept_size(self) -> int:
         """The same of what is kept."""
-        return sum(verdict.manifest.size for verdict in self.plan.keep)
+        return sum(verdict.manifest.size for verdict in self.plan.kept.values())
 
     @property
     def tags(self) -> frozenset[Tag]:
@@ -168,7 +168,7 @@ class _Rows:
     def __init__(self, planned: Planned) -> None:
         self._manifests = planned.listing.manifests
         self._graph = graph = planned.graph
-        self._verdicts = {verdict.manifest.digest: (verdict, False) for verdict in planned.plan.keep}
+        self._verdicts = {digest: (verdict, False) for digest, verdict in planned.plan.kept.items()}
         self._verdicts |= {verdict.manifest.digest: (verdict, True) for verdict in planned.plan.delete}
         self._kinds = {digest: graph.kind(self._manifests[digest]) for digest in self._verdicts}
 
@@ -182,9 +182,10 @@ class _Rows:
         if len(heads) < len(self._kinds):
             parts = reachable(heads, lambda digest: (*graph.parts(digest), *graph.referrers.get(digest, ())))
             heads |= self._kinds.keys() - parts
+        in_need = graph.in_need()
         for manifest in newest_first(self._manifests[digest] for digest in heads):
             digest, tags = manifest.digest, manifest.tags
-            parts_of = tuple(self._parts(digest)) if graph.needs_anything(digest) else ()
+            parts_of = tuple(self._parts(digest)) if digest in in_need else ()
             size = manifest.size + sum(
                 part.manifest.size for part in parts_of if part.manifest.digest in graph.parents
             )

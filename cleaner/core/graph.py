@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Set as AbstractSet
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
 from enum import Enum
 
 import msgspec
@@ -106,13 +106,23 @@ class Graph(msgspec.Struct, frozen=True):
     def kind(self, manifest: Manifest) -> Kind:
         """Return the one class of ``manifest``."""
         digest = manifest.digest
-        if manifest.has_unnamed_tags or (manifest.tags and self.ordinary_tags(manifest)):
+        # One that names no subject has no referrer tag.
+        if manifest.has_unnamed_tags or (
+            manifest.tags and (digest not in self.named or self.ordinary_tags(manifest))
+        ):
             return Kind.TAGGED_IMAGE
         if digest in self.named and digest not in self.subjects:
             return Kind.ORPHAN
         if digest in self.parents or digest in self.covering:
             return Kind.CHILD
         return Kind.REFERRER if digest in self.subjects else Kind.UNTAGGED_IMAGE
+
+    def by_kind(self) -> Mapping[Kind, Sequence[Manifest]]:
+        """Return the manifests of each kind, in the order of the listing."""
+        found: dict[Kind, list[Manifest]] = {kind: [] for kind in Kind}
+        for manifest in self.listing.manifests.values():
+            found[self.kind(manifest)].append(manifest)
+        return found
 
     def lists_only_absent(self, manifest: Manifest) -> bool:
         """Return whether ``manifest`` is an index that lists manifests none of which is in the repository."""
@@ -148,11 +158,9 @@ class Graph(msgspec.Struct, frozen=True):
         """Return ``start`` and all that it needs, directly or not."""
         return reachable(start, self.needs).keys()
 
-    def needs_anything(self, digest: Digest) -> bool:
-        """Return whether ``digest`` needs anything but itself."""
-        return (
-            digest in self.children or digest in self.redundant or digest in self.referrers or digest in self.subjects
-        )
+    def in_need(self) -> AbstractSet[Digest]:
+        """Return what needs anything but itself; most manifests of most repositories do not."""
+        return self.children.keys() | self.redundant.keys() | self.referrers.keys() | self.subjects.keys()
 
     def groups(self, digests: AbstractSet[Digest]) -> list[tuple[Digest, ...]]:
         """Split ``digests`` into those that need one another, and so are kept or deleted together.

@@ -6,6 +6,7 @@ No other module knows the field names of these documents.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import sys
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -15,7 +16,7 @@ from typing import Any, TypeGuard
 
 import msgspec
 
-from cleaner.core.errors import IncompleteListing, InvalidManifest, InvalidReference, Unavailable
+from cleaner.core.errors import IncompleteListing, InvalidManifest, InvalidReference, TooManyEntries, Unavailable
 from cleaner.core.reference import Digest, Repository, Tag, parse_digest, parse_tag
 from cleaner.core.times import END_OF_TIME, EPOCH
 
@@ -24,6 +25,7 @@ DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 
+INDEX_TYPES = (OCI_INDEX, DOCKER_INDEX)
 MEDIA_TYPES = (DOCKER_MANIFEST, DOCKER_INDEX, OCI_MANIFEST, OCI_INDEX)
 # Docker schema 1 names neither children nor a subject, so it is never read.
 _SCHEMA_1 = (
@@ -107,7 +109,7 @@ class Manifest(msgspec.Struct, frozen=True, gc=False):
     @property
     def is_index(self) -> bool:
         """Whether it lists other manifests."""
-        return self.media_type in (OCI_INDEX, DOCKER_INDEX)
+        return self.media_type in INDEX_TYPES
 
     @property
     def is_oci(self) -> bool:
@@ -181,10 +183,11 @@ _entry_decoder = msgspec.json.Decoder(_Entry, float_hook=lambda _: None)
 _document_decoder = msgspec.json.Decoder(_Document)
 
 
-def decode_tags_page(body: bytes | bytearray) -> TagsPage:
+def decode_tags_page(body: bytes | bytearray, too_many: float = math.inf) -> TagsPage:
     """Return one page of a repository's ``tags/list``.
 
     Raises:
+        TooManyEntries: It has ``too_many`` entries, or more; they are not decoded.
         Unavailable: The body is not JSON: it was damaged in transit.
         IncompleteListing: The body is JSON, but no listing: it has neither a ``manifest`` map nor ``child`` names, or
             an entry is malformed.
@@ -194,6 +197,8 @@ def decode_tags_page(body: bytes | bytearray) -> TagsPage:
         if page.manifest is None and not page.child:
             raise IncompleteListing("the tags list has neither a manifest map nor child names")
         entries = page.manifest or {}
+        if len(entries) >= too_many:
+            raise TooManyEntries(f"the listing is cut short at {len(entries)} entries")
         manifests = []
         while entries:
             digest, entry = entries.popitem()
@@ -225,7 +230,7 @@ def decode_links(body: bytes | bytearray, digest: Digest, media_type: str) -> Li
         if not _ANY_DIGEST.fullmatch(subject):
             raise InvalidManifest(f"manifest {digest} is malformed: its subject is not a digest")
     content = _content(document) if media_type in (OCI_MANIFEST, OCI_INDEX) else IMAGE
-    if media_type not in (OCI_INDEX, DOCKER_INDEX):
+    if media_type not in INDEX_TYPES:
         return Links(subject=subject, content=content)
     if document.manifests is msgspec.UNSET:
         raise InvalidManifest(f"index {digest} is malformed: it has no list of manifests")
@@ -252,6 +257,11 @@ def newest_first(manifests: Iterable[Manifest]) -> list[Manifest]:
     # Two sorts by what is there anyway: one by pairs would make a hundred thousand of them.
     ordered.sort(key=lambda manifest: manifest.uploaded or END_OF_TIME, reverse=True)
     return ordered
+
+
+def parse_media_type(value: object) -> str:
+    """Return a media type, empty if it is malformed.  Those that are known are shared: manifests are many."""
+    return _KNOWN.get(value, value) if isinstance(value, str) else ""
 
 
 def parse_upload_time(value: object) -> datetime | None:
@@ -282,10 +292,9 @@ def _attested_by(descriptor: _Descriptor) -> Iterator[tuple[Digest, Digest]]:
 
 
 def _manifest(digest: str, entry: _Entry) -> Manifest:
-    media_type = entry.media_type if isinstance(entry.media_type, str) else ""
     return Manifest(
         digest=parse_digest(digest),
-        media_type=_KNOWN.get(media_type, media_type),
+        media_type=parse_media_type(entry.media_type),
         tags=tuple(sorted({parse_tag(tag) for tag in entry.tag})) if entry.tag else (),
         uploaded=parse_upload_time(entry.uploaded),
         size=parse_number(entry.size),

@@ -5,8 +5,9 @@ A function of values: the same listing, policy and clock give the same plan, wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set as AbstractSet
+from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
 from datetime import datetime
+from functools import cached_property
 
 import msgspec
 
@@ -24,7 +25,7 @@ from cleaner.core.rules import (
     Reason,
     Running,
     find_places,
-    first_reason,
+    kept_by_rules,
     runners,
 )
 from cleaner.core.steps import Step, blocked, make_steps
@@ -64,19 +65,25 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
         return facts | {"running": self.detail} if self.detail else facts
 
 
-class Plan(msgspec.Struct, frozen=True):
-    """A verdict for every manifest of a listing; ``keep`` and ``delete`` are sorted newest first.
+class Plan(msgspec.Struct, frozen=True, dict=True):
+    """A verdict for every manifest of a listing; ``delete`` is sorted newest first.
 
     ``steps`` delete what ``delete`` names, in their order.  ``untagged`` are the untagged images.
     ``is_by_count``: an untagged image is deleted because others are newer.
     """
 
     repository: Repository
-    keep: tuple[Verdict, ...]
+    kept: Mapping[Digest, Verdict]
     delete: tuple[Verdict, ...]
     steps: tuple[Step, ...] = ()
     untagged: AbstractSet[Digest] = frozenset()
     is_by_count: bool = False
+
+    @cached_property
+    def keep(self) -> tuple[Verdict, ...]:
+        """What is kept, sorted newest first; only a display needs it so, and no run waits for it."""
+        ordered = newest_first(verdict.manifest for verdict in self.kept.values())
+        return tuple(self.kept[manifest.digest] for manifest in ordered)
 
 
 def plan(
@@ -97,23 +104,20 @@ def plan(
     only they are deleted by count; None takes this listing for it.  With ``only`` nothing else is deleted.
     """
     graph = Graph.of(listing)
-    kinds = {digest: graph.kind(manifest) for digest, manifest in listing.manifests.items()}
-    untagged = frozenset(digest for digest, kind in kinds.items() if kind is Kind.UNTAGGED_IMAGE)
+    by_kind = graph.by_kind()
+    untagged = frozenset(manifest.digest for manifest in by_kind[Kind.UNTAGGED_IMAGE])
+    places, unmatched = find_places(graph, by_kind, policy, now, untagged_before, history.deleted)
     facts = Facts(
         policy,
         now,
-        kinds,
-        places=find_places(graph, kinds, policy, now, untagged_before, history.deleted),
+        places,
+        unmatched,
         running=runners(graph, running),
         pushed=named.digests | history.pushed,
         named_tags=named.tags,
     )
-    decision = _Decision(graph, kinds, history)
-    for digest, manifest in listing.manifests.items():
-        if reason := first_reason(facts, manifest):
-            decision.kept[digest] = reason
-    # Most manifests of most repositories need nothing.
-    decision.keep_needed(filter(graph.needs_anything, decision.kept))
+    decision = _Decision(graph, history, kept_by_rules(facts, listing.manifests.values()))
+    decision.keep_needed(graph.in_need() & decision.kept.keys())
     decision.keep_undeletable(only)
     decision.keep_cycles()
     if policy.max_deletions is not None:
@@ -121,23 +125,21 @@ def plan(
     delete = decision.doomed()
     return Plan(
         repository=listing.repository,
-        keep=tuple(
-            Verdict(
-                manifest,
+        kept={
+            digest: Verdict(
+                listing.manifests[digest],
                 reason,
-                facts.place_for(manifest.digest, reason),
-                facts.running[manifest.digest] if reason is Reason.RUNNING else "",
+                facts.place_for(digest, reason),
+                facts.running[digest] if reason is Reason.RUNNING else "",
             )
-            for manifest in newest_first(listing.manifests.values())
-            if (reason := decision.kept.get(manifest.digest)) and manifest.digest not in history.deleted
-        ),
+            for digest, reason in decision.kept.items()
+            if digest not in history.deleted
+        },
         delete=tuple(
-            Verdict(
-                manifest, decision.reason_to_delete(manifest.digest), facts.place_for(manifest.digest, reason=None)
-            )
+            Verdict(manifest, decision.reason_to_delete(manifest), facts.place_for(manifest.digest, reason=None))
             for manifest in delete
         ),
-        steps=decision.steps(),
+        steps=decision.steps(delete),
         untagged=untagged,
         is_by_count=bool(policy.untagged.keep)
         and any(
@@ -152,10 +154,9 @@ def plan(
 class _Decision:
     """What is ``kept`` of one listing and why, while that is being decided; the rest is deleted."""
 
-    def __init__(self, graph: Graph, kinds: Mapping[Digest, Kind], history: History) -> None:
-        self.kept: dict[Digest, Reason] = {}
+    def __init__(self, graph: Graph, history: History, kept: dict[Digest, Reason]) -> None:
+        self.kept = kept
         self._graph = graph
-        self._kinds = kinds
         self._history = history
 
     def doomed(self) -> list[Manifest]:
@@ -167,15 +168,14 @@ class _Decision:
             if digest not in self.kept and digest not in self._history.deleted
         )
 
-    def steps(self) -> tuple[Step, ...]:
-        """Return the steps that delete it."""
-        doomed = self.doomed()
-        orphans = {manifest.digest for manifest in doomed if self._kinds[manifest.digest] is Kind.ORPHAN}
+    def steps(self, doomed: Sequence[Manifest]) -> tuple[Step, ...]:
+        """Return the steps that delete ``doomed``."""
+        orphans = {manifest.digest for manifest in doomed if self._graph.kind(manifest) is Kind.ORPHAN}
         return make_steps(self._graph, reversed(doomed), self._history, orphans, self.kept)
 
-    def reason_to_delete(self, digest: Digest) -> Reason:
+    def reason_to_delete(self, manifest: Manifest) -> Reason:
         """Return why a manifest is deleted."""
-        return _REASONS_TO_DELETE.get(self._kinds[digest], Reason.FOLLOWS)
+        return _REASONS_TO_DELETE.get(self._graph.kind(manifest), Reason.FOLLOWS)
 
     def keep_needed(self, start: Iterable[Digest]) -> None:
         """Keep what ``start`` holds and needs."""
@@ -187,23 +187,23 @@ class _Decision:
 
         Their reason remains the one for which they would be deleted.
         """
-        undeletable = [one.digest for one in self.doomed() if self._is_undeletable(one, only)]
-        for digest in undeletable:
-            self.kept[digest] = self.reason_to_delete(digest)
-        self.keep_needed(undeletable)
+        undeletable = [one for one in self.doomed() if self._is_undeletable(one, only)]
+        for one in undeletable:
+            self.kept[one.digest] = self.reason_to_delete(one)
+        self.keep_needed(one.digest for one in undeletable)
 
     def keep_cycles(self) -> None:
         """Keep what no order can delete."""
         # Indexes alone make no cycle: each lists what was there before it.
         if self._graph.subjects:
-            self.keep_needed(blocked(self.steps()))
+            self.keep_needed(blocked(self.steps(self.doomed())))
 
     def keep_over_limit(self, limit: int) -> None:
         """Keep all images and orphans but the oldest, so that a run deletes ``limit`` of them at most."""
         deleted = self._history.deleted
         left = limit - self._history.pushed_again - sum(one.counts for one in deleted.values())
         doomed = {digest: one for digest, one in self._graph.listing.manifests.items() if digest not in self.kept}
-        judged = [one.digest for one in reversed(newest_first(doomed.values())) if self._kinds[one.digest].is_judged]
+        judged = [one.digest for one in reversed(newest_first(doomed.values())) if self._graph.kind(one).is_judged]
         chosen = oldest(judged, max(left, 0), self._graph, doomed.keys(), deleted)
         over = [digest for digest in judged if digest not in chosen and digest not in deleted]
         for digest, is_limited in over_limit(over, self._graph).items():

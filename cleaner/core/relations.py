@@ -8,7 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterable, Mapping, Set as AbstractSet
 
-from cleaner.core.manifest import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Listing, Manifest, newest_first
+from cleaner.core.manifest import (
+    DOCKER_MANIFEST,
+    INDEX_TYPES,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Listing,
+    Manifest,
+    newest_first,
+)
 from cleaner.core.reference import Digest, Tag
 from cleaner.core.walk import Edges
 
@@ -42,12 +50,14 @@ def named_subjects(manifest: Manifest, manifests: Mapping[Digest, Manifest]) -> 
     An untagged referrers index names the subjects of what it lists.
     """
     links = manifest.links
-    found = [links.subject]
-    if manifest.tags:
-        found += [tag_subject(manifest, tag, manifests) for tag in manifest.tags]
-    elif links.is_referrers_index:
-        found += [manifests[child].links.subject for child in links.children if child in manifests]
-    return tuple(filter(None, dict.fromkeys(found))) if any(found) else ()
+    found = [links.subject] if links.subject else []
+    for tag in manifest.tags:
+        subject = tag_subject(manifest, tag, manifests)
+        if subject:
+            found.append(subject)
+    if links.is_referrers_index and not manifest.tags:
+        found += filter(None, (manifests[child].links.subject for child in links.children if child in manifests))
+    return tuple(dict.fromkeys(found)) if found else ()
 
 
 def blocked_subjects(manifest: Manifest, subjects: Iterable[Digest]) -> tuple[Digest, ...]:
@@ -100,7 +110,7 @@ def covering_indexes(manifests: Mapping[Digest, Manifest], children: Edges, pare
 
 def must_be_read(listing: Listing) -> tuple[Digest, ...]:
     """Return the indexes, whose children are not known before they are read."""
-    return tuple(digest for digest, manifest in listing.manifests.items() if manifest.is_index)
+    return tuple(digest for digest, manifest in listing.manifests.items() if manifest.media_type in INDEX_TYPES)
 
 
 def may_have_subject(listing: Listing, also: AbstractSet[Digest] = frozenset()) -> tuple[Digest, ...]:
@@ -112,10 +122,10 @@ def may_have_subject(listing: Listing, also: AbstractSet[Digest] = frozenset()) 
     listed: set[Digest] = set()
     wanted = {*also}
     without_platform: set[Digest] = set()
-    for manifest in listing.manifests.values():
-        links = manifest.links
+    for index in map(listing.manifests.__getitem__, must_be_read(listing)):
+        links = index.links
         listed.update(links.children)
-        if links.is_referrers_index or _is_tagged_as_referrers_index(manifest, listing.manifests):
+        if links.is_referrers_index or _is_tagged_as_referrers_index(index, listing.manifests):
             wanted.update(links.children)
         else:
             without_platform.update(links.without_platform)
@@ -128,6 +138,6 @@ def may_have_subject(listing: Listing, also: AbstractSet[Digest] = frozenset()) 
     )
 
 
-def _is_tagged_as_referrers_index(manifest: Manifest, present: Container[Digest]) -> bool:
-    tags = manifest.tags if manifest.media_type == OCI_INDEX else ()
-    return any(tag_subject(manifest, tag, present) for tag in tags if "." not in tag)
+def _is_tagged_as_referrers_index(index: Manifest, present: Container[Digest]) -> bool:
+    tags = index.tags if index.media_type == OCI_INDEX else ()
+    return any(tag_subject(index, tag, present) for tag in tags if "." not in tag)

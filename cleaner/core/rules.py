@@ -5,7 +5,7 @@ A plan takes the first that keeps; an explanation shows what each of them says.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Iterator, Mapping, Set as AbstractSet
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence, Set as AbstractSet
 from datetime import datetime
 from enum import Enum
 
@@ -76,113 +76,127 @@ class Place(msgspec.Struct, frozen=True, gc=False):
 class Facts(msgspec.Struct, frozen=True):
     """What the rules read beside the manifest itself; ``at`` is the time for which they hold, aware UTC.
 
-    ``places`` has those of each image and orphan whose age is known, in the order of its tags.  ``running`` says by
-    whom a manifest, or one that it lists, is deployed; ``pushed`` and ``named_tags`` are digests and tags that were
-    pushed.
+    ``places`` has those of each image and orphan whose age is known, in the order of its tags, and ``unmatched`` are
+    the images that have a tag that no rule matches, or may have one.  ``running`` says by whom a manifest, or one
+    that it lists, is deployed; ``pushed`` and ``named_tags`` are digests and tags that were pushed.
     """
 
     policy: Policy
     at: datetime
-    kinds: Mapping[Digest, Kind]
     places: Mapping[Digest, Collection[Place]]
+    unmatched: Collection[Digest]
     running: Mapping[Digest, str]
     pushed: AbstractSet[Digest] = frozenset()
     named_tags: AbstractSet[Tag] = frozenset()
 
     def place_for(self, digest: Digest, reason: Reason | None) -> Place | None:
         """Return the first place for which the manifest is kept for ``reason``, or, for None, is not kept."""
-        return next((place for place in self.places.get(digest, ()) if place.reason is reason), None)
+        for place in self.places.get(digest, ()):
+            if place.reason is reason:
+                return place
+        return None
 
 
-def _is_young(facts: Facts, manifest: Manifest) -> bool:
-    return manifest.uploaded is not None and facts.policy.is_young(manifest.uploaded, facts.at)
+# Returns the digests of those of some manifests that a rule keeps; it may return others as well.
+_Keeps = Callable[[Facts, Collection[Manifest]], Iterable[Digest]]
 
 
-def _is_pushed(facts: Facts, manifest: Manifest) -> bool:
-    return manifest.digest in facts.pushed or not facts.named_tags.isdisjoint(manifest.tags)
+def _young(facts: Facts, manifests: Collection[Manifest]) -> Iterable[Digest]:
+    is_young, now = facts.policy.is_young, facts.at
+    return (one.digest for one in manifests if one.uploaded is not None and is_young(one.uploaded, now))
 
 
-def _is_unmatched(facts: Facts, manifest: Manifest) -> bool:
-    """Return whether an image has a tag that no rule matches, or may have one."""
-    if facts.kinds[manifest.digest] is not Kind.TAGGED_IMAGE:
-        return False
-    return manifest.has_unnamed_tags or None in map(facts.policy.rule_of, manifest.tags)
+def _pushed(facts: Facts, manifests: Collection[Manifest]) -> Iterable[Digest]:
+    pushed, named_tags = facts.pushed, facts.named_tags
+    return (one.digest for one in manifests if one.digest in pushed or not named_tags.isdisjoint(one.tags))
 
 
-def _is_kept_for(reason: Reason) -> tuple[Reason, Callable[[Facts, Manifest], bool]]:
-    return reason, lambda facts, manifest: facts.place_for(manifest.digest, reason) is not None
+def _kept_for(reason: Reason) -> tuple[Reason, _Keeps]:
+    return reason, lambda facts, _: (digest for digest in facts.places if facts.place_for(digest, reason))
 
 
-RULES: tuple[tuple[Reason, Callable[[Facts, Manifest], bool]], ...] = (
-    (Reason.UNKNOWN_TYPE, lambda _, manifest: not manifest.has_known_type),
-    (Reason.UNKNOWN_AGE, lambda _, manifest: manifest.uploaded is None),
-    (Reason.TOO_YOUNG, _is_young),
-    (Reason.JUST_PUSHED, _is_pushed),
-    (Reason.RUNNING, lambda facts, manifest: manifest.digest in facts.running),
-    (Reason.UNMATCHED, _is_unmatched),
-    _is_kept_for(Reason.PROTECTED),
-    _is_kept_for(Reason.NEWEST),
-    _is_kept_for(Reason.RECENT),
+RULES: tuple[tuple[Reason, _Keeps], ...] = (
+    (Reason.UNKNOWN_TYPE, lambda _, manifests: (one.digest for one in manifests if not one.has_known_type)),
+    (Reason.UNKNOWN_AGE, lambda _, manifests: (one.digest for one in manifests if one.uploaded is None)),
+    (Reason.TOO_YOUNG, _young),
+    (Reason.JUST_PUSHED, _pushed),
+    (Reason.RUNNING, lambda facts, _: facts.running),
+    (Reason.UNMATCHED, lambda facts, _: facts.unmatched),
+    _kept_for(Reason.PROTECTED),
+    _kept_for(Reason.NEWEST),
+    _kept_for(Reason.RECENT),
 )
 """What is needed, and what a limit keeps, depends on the rest of the plan."""
 
 
-def first_reason(facts: Facts, manifest: Manifest) -> Reason | None:
-    """Return the reason of the first rule that keeps ``manifest`` for its own sake; None if no rule does."""
-    for reason, keeps in RULES:
-        if keeps(facts, manifest):
-            return reason
-    return None
+def kept_by_rules(facts: Facts, manifests: Collection[Manifest]) -> dict[Digest, Reason]:
+    """Return what the rules keep of ``manifests`` for its own sake, with the reason of the first rule that does."""
+    kept: dict[Digest, Reason] = {}
+    for reason, keeps in reversed(RULES):
+        kept.update(dict.fromkeys(keeps(facts, manifests), reason))
+    return kept
 
 
 def find_places(
     graph: Graph,
-    kinds: Mapping[Digest, Kind],
+    by_kind: Mapping[Kind, Iterable[Manifest]],
     policy: Policy,
     now: datetime,
     untagged_before: AbstractSet[Digest] | None = None,
     deleted: Container[Digest] = frozenset(),
-) -> dict[Digest, tuple[Place, ...]]:
-    """Return the places of the images and orphans of a listing, without those that are ``deleted``.
+) -> tuple[Mapping[Digest, Collection[Place]], Collection[Digest]]:
+    """Return the ``places`` and the ``unmatched`` of a listing, as in ``Facts``.
 
-    ``untagged_before`` are the untagged images of an earlier listing; what was none there may be a part of an image
-    that another process deletes, so it takes no place and is kept among the newest.  None stands for an earlier
-    listing that agrees with this one.
+    What is ``deleted`` has no place.  ``untagged_before`` are the untagged images of an earlier listing; what was
+    none there may be a part of an image that another process deletes, so it takes no place and is kept among the
+    newest.  None stands for an earlier listing that agrees with this one.
     """
-    tags_in: dict[_Pool, dict[Digest, list[Tag]]] = {}
-    pools_of: dict[Digest, dict[_Pool, None]] = {}
-    for digest, kind in kinds.items():
-        if digest in deleted:
-            continue
-        for pool, tag in _pools(graph.listing.manifests[digest], kind, policy, now):
-            pools_of.setdefault(digest, {})[pool] = None
-            tags_in.setdefault(pool, {}).setdefault(digest, []).append(tag)
-    ranked: dict[_Pool, dict[Digest, Place]] = {}
-    for (name, captures), members in tags_in.items():
+    pools, unmatched = _pools(by_kind, policy, now, deleted)
+    found: dict[Digest, list[Place]] = {}
+    for (name, captures), members in pools.items():
         rule = rule_named(policy, name)
-        places = ranked[name, captures] = {}
         rank = 1
         for manifest in _in_order(rule, members, graph):
             is_new = name == UNTAGGED and untagged_before is not None and manifest.digest not in untagged_before
             reason = _reason_to_keep(rule, 1 if is_new else rank, manifest, now)
-            places[manifest.digest] = Place(name, captures, rank, reason)
+            found.setdefault(manifest.digest, []).append(Place(name, captures, rank, reason))
             rank += not is_new and _takes_place(graph, rule, manifest, now)
-    return {digest: tuple(ranked[pool][digest] for pool in pools) for digest, pools in pools_of.items()}
+    for digest, places in found.items():
+        if len(places) > 1:
+            places.sort(key=lambda place: pools[place.rule, place.pool][digest][0])
+    return found, unmatched
 
 
-def _pools(manifest: Manifest, kind: Kind, policy: Policy, now: datetime) -> Iterator[tuple[_Pool, Tag]]:
-    """Yield the pools that an image or orphan is in, each with the tag for which it is; empty without a tag."""
-    if manifest.uploaded is None:
-        return
-    if kind is Kind.TAGGED_IMAGE:
+def _pools(
+    by_kind: Mapping[Kind, Iterable[Manifest]], policy: Policy, now: datetime, deleted: Container[Digest]
+) -> tuple[Mapping[_Pool, Mapping[Digest, Sequence[Tag]]], Collection[Digest]]:
+    """Return the members of each pool, and the images that have a tag that no rule matches, or may have one.
+
+    A member has the tags for which it is in the pool; an empty one if it has none.
+    """
+    pools: dict[_Pool, dict[Digest, list[Tag]]] = {}
+    unmatched: list[Digest] = []
+
+    def add(manifest: Manifest, pool: _Pool, tag: Tag) -> None:
+        if manifest.uploaded is not None and manifest.digest not in deleted:
+            pools.setdefault(pool, {}).setdefault(manifest.digest, []).append(tag)
+
+    for manifest in by_kind[Kind.TAGGED_IMAGE]:
+        is_matched = not manifest.has_unnamed_tags
         for tag in manifest.tags:
-            if found := policy.rule_of(tag):
-                yield found, tag
-    elif kind is Kind.UNTAGGED_IMAGE and not policy.is_young(manifest.uploaded, now):
+            if pool := policy.rule_of(tag):
+                add(manifest, pool, tag)
+            else:
+                is_matched = False
+        if not is_matched:
+            unmatched.append(manifest.digest)
+    for manifest in by_kind[Kind.UNTAGGED_IMAGE]:
         # A younger one may be a part of an index that is still on its way.
-        yield (UNTAGGED, (manifest.links.content,)), Tag("")
-    elif kind is Kind.ORPHAN:
-        yield (ORPHANS, ()), Tag("")
+        if manifest.uploaded is not None and not policy.is_young(manifest.uploaded, now):
+            add(manifest, (UNTAGGED, (manifest.links.content,)), Tag(""))
+    for manifest in by_kind[Kind.ORPHAN]:
+        add(manifest, (ORPHANS, ()), Tag(""))
+    return pools, unmatched
 
 
 def rule_named(policy: Policy, name: int | str) -> Rule:

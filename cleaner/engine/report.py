@@ -11,6 +11,7 @@ from cleaner.core.history import History
 from cleaner.core.manifest import Listing
 from cleaner.core.plan import Plan, Verdict
 from cleaner.core.reference import Digest, Repository, Tag
+from cleaner.core.rules import Reason
 from cleaner.engine.executor import Ending, Outcome
 from cleaner.google.registry.deletions import DeletionResponse
 
@@ -138,8 +139,10 @@ class Reporter:
             self._log_undone(digest)
         report = self.report
         ended = self._deleted.keys() | report.undone.keys()
-        kept = [one for one in (*todo.keep, *todo.delete) if one.manifest.digest not in ended]
-        if logger.isEnabledFor(logging.DEBUG):
+        is_displayed = logger.isEnabledFor(logging.DEBUG)
+        keep = todo.keep if is_displayed else todo.kept.values()
+        kept = [one for one in (*keep, *todo.delete) if one.manifest.digest not in ended]
+        if is_displayed:
             for verdict in kept:
                 logger.debug("manifest kept", extra=self._facts(**verdict.facts()))
         counts = Counter(undone.outcome for undone in report.undone.values())
@@ -147,7 +150,8 @@ class Reporter:
         report.deleted = len(self._deleted)
         report.refused, report.failed = counts[Outcome.REFUSED], counts[Outcome.FAILED]
         report.size = sum(verdict.manifest.size for verdict in self._deleted.values())
-        report.reasons = Counter(verdict.reason.value for verdict in (*self._deleted.values(), *kept))
+        reasons = Counter(verdict.reason for verdict in (*self._deleted.values(), *kept))
+        report.reasons = Counter({reason.value: reasons[reason] for reason in Reason if reason in reasons})
         report.requests, report.seconds = requests, seconds
         logger.info("prune finished", extra=report.facts())
         return report

@@ -18,8 +18,9 @@ from cleaner.core.errors import (
     RequestRefused,
     Unavailable,
 )
-from cleaner.core.manifest import Listing, Manifest, parse_number
+from cleaner.core.manifest import Listing, Manifest, parse_media_type, parse_number
 from cleaner.core.reference import (
+    Digest,
     PackageName,
     Repository,
     from_package_name,
@@ -106,19 +107,19 @@ class ArtifactRegistry:
         if name is None or not name.package:
             raise IncompleteListing(f"{repository}: the listing is cut short, and the name has no REST equivalent")
         path = f"{_repository_path(name)}/packages/{quote(name.package, safe='')}/versions"
-        manifests = []
+        manifests: dict[Digest, Manifest] = {}
         parameters = [("view", "FULL"), ("pageSize", _PAGE_SIZE)]
         permission = "artifactregistry.versions.list"
         try:
             for page in self._api.pages(budget, path, parameters, permission, _decode_versions):
-                manifests += page
+                manifests |= page
         except RequestRefused as error:
             if error.status == 404:
                 raise RepositoryNotFound(f"{repository}: no such repository") from error
             raise
         except InvalidReference as error:
             raise IncompleteListing(f"{repository}: a version is malformed: {error}") from error
-        return Listing.of(repository, manifests)
+        return Listing(repository, manifests)
 
     def list_repositories(self, root: Repository, budget: RequestBudget) -> Iterator[str]:
         """Yield the full name of every repository at or under ``root``, in the order of the API.
@@ -184,8 +185,9 @@ def _repository_path(name: PackageName) -> str:
     return f"v1/projects/{name.project}/locations/{name.location}/repositories/{name.repository}"
 
 
-def _decode_versions(body: bytes | bytearray) -> list[Manifest]:
-    return [_manifest(_version_decoder.decode(version)) for version in _versions_decoder.decode(body).versions]
+def _decode_versions(body: bytes | bytearray) -> dict[Digest, Manifest]:
+    versions = map(_version_decoder.decode, _versions_decoder.decode(body).versions)
+    return {manifest.digest: manifest for manifest in map(_manifest, versions)}
 
 
 def _manifest(version: _Version) -> Manifest:
@@ -193,7 +195,7 @@ def _manifest(version: _Version) -> Manifest:
     uploaded = parse_time(version.create_time)
     return Manifest(
         digest=parse_digest(version.name.rpartition("/")[2]),
-        media_type=metadata.media_type,
+        media_type=parse_media_type(metadata.media_type),
         tags=tuple(sorted({parse_tag(tag.name.rpartition("/tags/")[2]) for tag in version.related_tags})),
         # A time that is not set is sent as 1970.
         uploaded=uploaded if uploaded and uploaded > EPOCH else None,

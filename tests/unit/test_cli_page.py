@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from msgspec.structs import replace
 
 from cleaner.cli.page import LONGEST_OPEN, MEANINGS
 from cleaner.cli.view import Planned, Result
@@ -244,9 +245,8 @@ def test_registry_texts_are_no_markup() -> None:
     links = Links(held[2].links.children, platforms=(HOSTILE,), has_descriptors=True)
     held[2] = Manifest(held[2].digest, held[2].media_type, (), held[2].uploaded, links=links)
     plan = planned(held, BY, running="e")
-    keep = [type(one)(one.manifest, one.reason, one.place, HOSTILE if one.detail else "") for one in plan.keep]
-    plan = type(plan)(plan.repository, tuple(keep), plan.delete)
-    shown = Planned(plan, listing(*held), BY, HOSTILE, NOW)
+    kept = {key: replace(one, detail=HOSTILE if one.detail else "") for key, one in plan.kept.items()}
+    shown = Planned(replace(plan, kept=kept), listing(*held), BY, HOSTILE, NOW)
 
     html = made(Result(Repository("h", HOSTILE), shown), failed(HOSTILE, HOSTILE))
 

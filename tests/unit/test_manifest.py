@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cleaner.core.errors import IncompleteListing, InvalidManifest, Unavailable
+from cleaner.core.errors import IncompleteListing, InvalidManifest, TooManyEntries, Unavailable
 from cleaner.core.manifest import (
     DOCKER_INDEX,
     DOCKER_MANIFEST,
@@ -168,6 +168,16 @@ def test_body_that_is_not_json_can_be_retried(body: bytes) -> None:
     """It was damaged in transit."""
     with pytest.raises(Unavailable):
         decode_tags_page(body)
+
+
+def test_too_many_entries_are_not_decoded() -> None:
+    """Another API lists them all, so a malformed one is not even noticed."""
+    body = json.dumps({"manifest": {digest("a"): {}, digest("b"): {"tag": 5}}}).encode()
+
+    with pytest.raises(TooManyEntries):
+        decode_tags_page(body, 2)
+    with pytest.raises(IncompleteListing):
+        decode_tags_page(body, 3)
 
 
 def test_absent_fields_of_an_entry_have_defaults() -> None:

@@ -52,7 +52,7 @@ def test_both_parts_are_newest_first() -> None:
 
 def test_empty_repository_has_an_empty_plan() -> None:
     """Nothing to keep, nothing to delete."""
-    assert planned([], RETIRING) == Plan(listing().repository, (), ())
+    assert planned([], RETIRING) == Plan(listing().repository, {}, ())
 
 
 def test_order_of_the_listing_changes_nothing() -> None:

@@ -6,6 +6,7 @@ raises instead of shortening the listing.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection
 from urllib.parse import urljoin, urlsplit
@@ -46,7 +47,7 @@ def list_manifests(endpoint: Endpoint) -> Listing:
     while url:
         seen.add(url)
         endpoint.check_time()
-        page, url = _read_page(endpoint, url)
+        page, url = _read_page(endpoint, url, PAGE_ENTRIES if repository.is_google else math.inf)
         for manifest in page.manifests:
             known = manifests.get(manifest.digest)
             manifests[manifest.digest] = _merged(known, manifest) if known else manifest
@@ -80,13 +81,13 @@ def _first_page(endpoint: Endpoint) -> str:
     return f"{endpoint.base_url}/tags/list?n={PAGE_ENTRIES}"
 
 
-def _read_page(endpoint: Endpoint, url: str) -> tuple[TagsPage, str | None]:
+def _read_page(endpoint: Endpoint, url: str, too_many: float = math.inf) -> tuple[TagsPage, str | None]:
     """Return one page, and the URL of the next one; None after the last."""
     response = endpoint.send("GET", url, max_bytes=LISTING_MAX_BYTES)
     if response.status == 404:
         raise RepositoryNotFound(f"{endpoint.repository}: no such repository")
     check_read(response, f"{endpoint.repository}: the listing")
-    page = decode_tags_page(response.body)
+    page = decode_tags_page(response.body, too_many)
     # The body may take as much memory as everything decoded from it.
     response.body.clear()
     link = response.headers.get("Link")
