@@ -22,6 +22,25 @@ locals {
       labels  = { permission = "EXTRACT(jsonPayload.permission)" }
       content = "The function was denied.  The lines' `permission` names what is likely missing, `repository` where.  Usually a policy matches a repository that is not under `repositories`; just after a grant, wait some minutes."
     }
+    # From here on the lines are not the function's, which is not called.
+    removed = {
+      title = "delivery removed"
+      # The log names the project by its ID or its number.  Denied requests are errors.
+      filter = join(" AND ", [
+        "log_id(\"cloudaudit.googleapis.com/activity\")",
+        "severity<ERROR",
+        "protoPayload.methodName=~\"^google[.]pubsub[.]v1[.].*[.](DeleteTopic|DeleteSubscription|DetachSubscription)$\"",
+        "protoPayload.resourceName=~\"/(topics/gcr|topics/${google_pubsub_topic.requests.name}|subscriptions/(${join("|", keys(local.delivered_topics))}))$\"",
+      ])
+      labels  = {}
+      content = "A topic or a subscription that pushes and requests come by was deleted or detached: nothing is delivered there any more.  The lines' `protoPayload.resourceName` names it, `terraform apply` creates it again."
+    }
+    schedule = {
+      title   = "sweeps not requested"
+      filter  = "resource.type=\"cloud_scheduler_job\" AND resource.labels.location=\"${var.region}\" AND resource.labels.job_id=~\"^${var.name}-sweep-\" AND severity>=ERROR"
+      labels  = {}
+      content = "Cloud Scheduler could not publish a request to sweep.  Its service agent may have lost `roles/cloudscheduler.serviceAgent` on the project, or the topic for requests is gone."
+    }
   }
 
   # On Pub/Sub's metrics where the function is not even called, and so writes no line.
@@ -65,7 +84,7 @@ locals {
         # As the console reads it: there + is no space.
         content = "${alert.content}\n\n[The lines](https://console.cloud.google.com/logs/query;query=${replace(urlencode(alert.filter), "+", "%20")}?project=${var.project_id})"
         log     = [alert], metric = [], query = []
-      })
+      }) if key != "schedule" || length(var.sweep_roots) > 0
     },
     {
       for key, alert in local.delivery_alerts : key => merge(alert, {

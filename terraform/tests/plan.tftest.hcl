@@ -166,7 +166,7 @@ run "minimal" {
   }
 
   assert {
-    condition     = length(google_logging_metric.this) == 8 && length(google_monitoring_dashboard.this) == 1 && length(google_monitoring_alert_policy.this) == 6
+    condition     = length(google_logging_metric.this) == 8 && length(google_monitoring_dashboard.this) == 1 && length(google_monitoring_alert_policy.this) == 7
     error_message = "metrics, dashboard and alerts are there by default"
   }
 
@@ -540,7 +540,7 @@ run "deleting_and_observed" {
     condition = alltrue([
       for filter in concat(
         [google_logging_metric.this["errors"].filter],
-        [for alert in google_monitoring_alert_policy.this : alert.conditions[0].condition_matched_log[0].filter if length(alert.conditions[0].condition_matched_log) > 0],
+        [for key in ["failed", "rejected", "denied"] : google_monitoring_alert_policy.this[key].conditions[0].condition_matched_log[0].filter],
         [for tile in jsondecode(google_monitoring_dashboard.this[0].dashboard_json).mosaicLayout.tiles : tile.widget.logsPanel.filter if can(tile.widget.logsPanel)],
       ) :
       length(split("severity>=", filter)) == 2 && strcontains(filter, "severity>=ERROR AND NOT log_id(\"run.googleapis.com/requests\")")
