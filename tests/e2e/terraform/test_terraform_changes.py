@@ -53,11 +53,18 @@ def test_second_plan_from_another_path_changes_nothing(applied: Path) -> None:
 
 
 def test_what_is_replaced_gets_its_grants_again(applied: Path) -> None:
-    """A new service has an empty policy; the grants of a new build account are waited for as the first ones were."""
+    """What is new has an empty policy; the grants of a new build account are waited for as the first ones were."""
     account = "module.cleaner.google_service_account.build[0]"
+    # As a plan does by itself once the topic of the subscription has been deleted and created again.
+    subscription = 'module.cleaner.google_pubsub_subscription.delivery["registry-cleaner-gcr"]'
 
-    changed = changes(applied, f"-replace={FUNCTION}", f"-replace={account}")
+    changed = changes(applied, f"-replace={FUNCTION}", f"-replace={account}", f"-replace={subscription}")
 
     replaced = {address.removeprefix("module.cleaner.") for address, action in changed.items() if action == "replace"}
-    assert replaced >= {"google_cloud_run_v2_service_iam_member.trigger", "time_sleep.build_rights"}
+    assert replaced >= {
+        "google_cloud_run_v2_service_iam_member.trigger",
+        "time_sleep.build_rights",
+        'google_pubsub_subscription_iam_member.dead_letters["registry-cleaner-gcr"]',
+    }
+    assert 'google_pubsub_subscription_iam_member.dead_letters["registry-cleaner-requests"]' not in replaced
     assert "google_storage_bucket_object.source" not in replaced
