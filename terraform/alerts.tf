@@ -190,3 +190,11 @@ resource "google_monitoring_alert_policy" "this" {
 
   depends_on = [google_project_service.this, google_logging_metric.this]
 }
+
+# Warns at plan time: incidents that only the console shows are seen by nobody until images are missing.
+check "somebody_is_told" {
+  assert {
+    condition     = var.dry_run || !var.observability || length(var.notification_channels) + length(var.notification_emails) > 0
+    error_message = "The function deletes, and nobody is told when it fails: set notification_emails or notification_channels."
+  }
+}

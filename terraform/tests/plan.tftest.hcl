@@ -268,6 +268,8 @@ run "existing_topic_apis_and_role" {
     dry_run         = false
     enable_apis     = false
     create_topic    = false
+
+    notification_emails = ["ops@example.com"]
   }
 
   assert {
@@ -638,6 +640,16 @@ run "policies_without_nulls" {
     condition     = output.policies == google_cloudfunctions2_function.this.service_config[0].environment_variables.POLICIES
     error_message = "the output is what is deployed"
   }
+}
+
+run "warns_of_deletions_that_nobody_watches" {
+  command = plan
+
+  variables {
+    dry_run = false
+  }
+
+  expect_failures = [check.somebody_is_told]
 }
 
 run "warns_of_a_policy_outside_of_all_repositories" {
