@@ -64,9 +64,14 @@ variable "service_accounts" {
 }
 
 variable "binary_authorization_policy" {
-  description = "Binary Authorization policy of the function, `projects/P/platforms/cloudRun/policies/POLICY`.  Null: none."
+  description = "Binary Authorization policy of the function: `default`, which is the project's, or `projects/P/platforms/cloudRun/policies/POLICY`.  Null: none."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.binary_authorization_policy == null || can(regex("^(default|projects/[^/]+/platforms/cloudRun/policies/[^/]+)$", var.binary_authorization_policy))
+    error_message = "binary_authorization_policy: must be default or projects/P/platforms/cloudRun/policies/POLICY."
+  }
 }
 
 variable "worker_pool" {

@@ -66,6 +66,8 @@ run "refuses_a_wrong_value_of_each" {
     service_accounts = { run = "cleaner@acme-prod.iam.gserviceaccount.com", build = "cleaner@acme-prod.iam.gserviceaccount.com" }
     # a pool by its name
     worker_pool = "private"
+    # a policy by its name
+    binary_authorization_policy = "signed"
   }
 
   expect_failures = [
@@ -90,6 +92,7 @@ run "refuses_a_wrong_value_of_each" {
     var.vpc,
     var.service_accounts,
     var.worker_pool,
+    var.binary_authorization_policy,
   ]
 }
 
