@@ -76,7 +76,7 @@ locals {
   }
 
   # PromQL does not ask for a log-based metric to be known, which takes minutes after its creation.
-  deletions_query = "sum(increase(${local.promql_name.deleted}{monitored_resource=\"cloud_run_revision\"}[1h])) > ${coalesce(var.alert_deletions_per_hour, 0)}"
+  deletions_query = "sum(increase(${local.promql_name.deleted}{${local.promql_labels}}[1h])) > ${coalesce(var.alert_deletions_per_hour, 0)}"
 
   alerts = merge(
     {

@@ -125,6 +125,14 @@ def test_watched_metrics_and_subscriptions_exist(plan: Plan) -> None:
         assert set(json.loads(f"[{names}]")) == delivered
 
 
+def test_other_projects_are_not_watched(plan: Plan) -> None:
+    """A project may show the metrics of others, where the module has the same names."""
+    (project,) = {one["project"] for one in of_type(plan, "google_monitoring_alert_policy")}
+    metrics = [text for text in _filters(plan) if "metric.type=" in text or "increase(" in text]
+    assert len(metrics) > 10
+    assert [text for text in metrics if f'project_id="{project}"' not in text] == []
+
+
 def test_alerts_notify_once_for_all_repositories(plan: Plan) -> None:
     """Each combination of extracted values notifies on its own, so only what has few values is extracted."""
     labels = {
@@ -184,7 +192,9 @@ def test_too_many_deletions_alert_only_where_a_number_is_set(minimal: Plan, ever
     kind = "condition_prometheus_query_language"
     assert list(_conditions(minimal, kind)) == []
     (condition,) = _conditions(everything, kind)
-    assert condition["query"].endswith('_deleted{monitored_resource="cloud_run_revision"}[1h])) > 500')
+    assert re.search(
+        r'_deleted\{monitored_resource="cloud_run_revision",[^}]*\}\[1h\]\)\) > 500$', condition["query"]
+    )
     # The metric is minutes old when the alert is made.
     assert condition["disable_metric_validation"] is True
 
