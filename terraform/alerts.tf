@@ -30,7 +30,7 @@ locals {
         "log_id(\"cloudaudit.googleapis.com/activity\")",
         "severity<ERROR",
         "protoPayload.methodName=~\"^google[.]pubsub[.]v1[.].*[.](DeleteTopic|DeleteSubscription|DetachSubscription)$\"",
-        "protoPayload.resourceName=~\"/(topics/gcr|topics/${google_pubsub_topic.requests.name}|subscriptions/(${join("|", keys(local.delivered_topics))}))$\"",
+        "protoPayload.resourceName=~\"/(topics/gcr|topics/${google_pubsub_topic.requests.name}|subscriptions/${var.name}-(requests|gcr|gcr-.+))$\"",
       ])
       labels  = {}
       content = "A topic or a subscription that pushes and requests come by was deleted or detached: nothing is delivered there any more.  The lines' `protoPayload.resourceName` names it, `terraform apply` creates it again."

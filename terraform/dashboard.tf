@@ -11,7 +11,13 @@ locals {
     for key, name in local.promql_name : key => "increase(${name}_sum{${local.promql_labels}}[$${__interval}])"
   }
 
-  delivery_filter = "resource.type=\"pubsub_subscription\" AND resource.labels.project_id=\"${var.project_id}\" AND resource.labels.subscription_id=one_of(${join(",", [for name in keys(local.delivered_topics) : "\"${name}\""])})"
+  # A pattern for many: an alert's filter has 2,048 characters at most.
+  delivered = (
+    length(var.other_gcr_projects) > 0
+    ? "monitoring.regex.full_match(\"${var.name}-(requests|gcr|gcr-.+)\")"
+    : "one_of(\"${var.name}-gcr\",\"${google_pubsub_topic.requests.name}\")"
+  )
+  delivery_filter = "resource.type=\"pubsub_subscription\" AND resource.labels.project_id=\"${var.project_id}\" AND resource.labels.subscription_id=${local.delivered}"
 
   # What was counted in each minute; the console takes longer periods for longer times.
   period = "60s"

@@ -349,6 +349,26 @@ run "repositories_in_several_places" {
   }
 }
 
+run "pushes_of_very_many_projects" {
+  command = plan
+
+  variables {
+    other_gcr_projects = [for number in range(300) : format("acme-team-%03d-production", number)]
+  }
+
+  # The API's limits.
+  assert {
+    condition = alltrue(flatten([
+      for alert in google_monitoring_alert_policy.this : concat(
+        [for condition in alert.conditions[0].condition_threshold : length(condition.filter) <= 2048],
+        [for condition in alert.conditions[0].condition_matched_log : length(condition.filter) <= 20000],
+        [length(alert.documentation[0].content) <= 8192],
+      )
+    ]))
+    error_message = "filters do not grow with the number of projects"
+  }
+}
+
 run "gcr_io_repositories_for_a_domain_scoped_project" {
   command = plan
 
