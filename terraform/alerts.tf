@@ -22,6 +22,25 @@ locals {
       labels  = { permission = "EXTRACT(jsonPayload.permission)" }
       content = "The function lacks a permission.  `permission` in the log lines is what is likely missing, `repository` is where.  Usually a policy matches a repository that is not under `repositories`; a new grant takes some minutes."
     }
+    # From here on the lines are not the function's, which is not called.
+    removed = {
+      title = "delivery removed"
+      # The log names the project by its ID or its number.  Denied requests are errors.
+      filter = join(" AND ", [
+        "log_id(\"cloudaudit.googleapis.com/activity\")",
+        "severity<ERROR",
+        "protoPayload.methodName=~\"^google[.]pubsub[.]v1[.].*[.](DeleteTopic|DeleteSubscription|DetachSubscription)$\"",
+        "protoPayload.resourceName=~\"/(topics/gcr|topics/${google_pubsub_topic.requests.name}|subscriptions/${var.name}-(requests|gcr|gcr-.+))$\"",
+      ])
+      labels  = {}
+      content = "A topic or a subscription that pushes and requests come by was deleted or detached: nothing is delivered there any more.  The lines' `protoPayload.resourceName` names it, `terraform apply` creates it again."
+    }
+    schedule = {
+      title   = "sweeps not requested"
+      filter  = "resource.type=\"cloud_scheduler_job\" AND resource.labels.location=\"${var.region}\" AND resource.labels.job_id=~\"^${var.name}-sweep-\" AND severity>=ERROR"
+      labels  = {}
+      content = "Cloud Scheduler could not publish a request to sweep.  Its service agent may have lost `roles/cloudscheduler.serviceAgent` on the project, or the topic for requests is gone."
+    }
   }
 
   # On Pub/Sub's metrics where the function is not even called, and so writes no line.
@@ -57,7 +76,7 @@ locals {
   }
 
   # PromQL does not ask for a log-based metric to be known, which takes minutes after its creation.
-  deletions_query = "sum(increase(${local.promql_name.deleted}{monitored_resource=\"cloud_run_revision\"}[1h])) > ${coalesce(var.alert_deletions_per_hour, 0)}"
+  deletions_query = "sum(increase(${local.promql_name.deleted}{${local.promql_labels}}[1h])) > ${coalesce(var.alert_deletions_per_hour, 0)}"
 
   alerts = merge(
     {
@@ -65,7 +84,7 @@ locals {
         # As the console reads it: there + is no space.
         content = "${alert.content}\n\n[The lines](https://console.cloud.google.com/logs/query;query=${replace(urlencode(alert.filter), "+", "%20")}?project=${var.project_id})"
         log     = [alert], metric = [], query = []
-      })
+      }) if key != "schedule" || length(var.sweep_roots) > 0
     },
     {
       for key, alert in local.delivery_alerts : key => merge(alert, {
@@ -170,4 +189,12 @@ resource "google_monitoring_alert_policy" "this" {
   }
 
   depends_on = [google_project_service.this, google_logging_metric.this]
+}
+
+# Warns at plan time: incidents that only the console shows are seen by nobody until images are missing.
+check "somebody_is_told" {
+  assert {
+    condition     = var.dry_run || !var.observability || length(var.notification_channels) + length(var.notification_emails) > 0
+    error_message = "The function deletes, and nobody is told when it fails: set notification_emails or notification_channels."
+  }
 }

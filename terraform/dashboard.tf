@@ -2,14 +2,22 @@
 # is written here.
 
 locals {
-  metric_type = { for key, metric in local.metrics : key => "metric.type=\"logging.googleapis.com/user/${var.name}/${key}\" resource.type=\"cloud_run_revision\"" }
+  # A project may show the metrics of others, where the module has the same names.
+  metric_type = { for key, metric in local.metrics : key => "metric.type=\"logging.googleapis.com/user/${var.name}/${key}\" resource.type=\"cloud_run_revision\" resource.labels.project_id=\"${var.project_id}\"" }
   # The same metric as PromQL spells it; `_sum` is a distribution's sum.
-  promql_name = { for key, metric in local.metrics : key => "logging_googleapis_com:user_${replace(var.name, "-", "_")}_${key}" }
+  promql_name   = { for key, metric in local.metrics : key => "logging_googleapis_com:user_${replace(var.name, "-", "_")}_${key}" }
+  promql_labels = "monitored_resource=\"cloud_run_revision\",project_id=\"${var.project_id}\""
   metric_sum = {
-    for key, name in local.promql_name : key => "increase(${name}_sum{monitored_resource=\"cloud_run_revision\"}[$${__interval}])"
+    for key, name in local.promql_name : key => "increase(${name}_sum{${local.promql_labels}}[$${__interval}])"
   }
 
-  delivery_filter = "resource.type=\"pubsub_subscription\" AND resource.labels.subscription_id=one_of(${join(",", [for name in keys(local.delivered_topics) : "\"${name}\""])})"
+  # A pattern for many: an alert's filter has 2,048 characters at most.
+  delivered = (
+    length(var.other_gcr_projects) > 0
+    ? "monitoring.regex.full_match(\"${var.name}-(requests|gcr|gcr-.+)\")"
+    : "one_of(\"${var.name}-gcr\",\"${google_pubsub_topic.requests.name}\")"
+  )
+  delivery_filter = "resource.type=\"pubsub_subscription\" AND resource.labels.project_id=\"${var.project_id}\" AND resource.labels.subscription_id=${local.delivered}"
 
   # What was counted in each minute; the console takes longer periods for longer times.
   period = "60s"
@@ -107,7 +115,7 @@ locals {
       sets = [{
         timeSeriesQuery = {
           timeSeriesFilter = {
-            filter = "metric.type=\"run.googleapis.com/container/memory/utilizations\" resource.type=\"cloud_run_revision\" resource.labels.service_name=\"${var.name}\" resource.labels.location=\"${var.region}\""
+            filter = "metric.type=\"run.googleapis.com/container/memory/utilizations\" resource.type=\"cloud_run_revision\" resource.labels.project_id=\"${var.project_id}\" resource.labels.service_name=\"${var.name}\" resource.labels.location=\"${var.region}\""
             aggregation = {
               alignmentPeriod    = local.period
               perSeriesAligner   = "ALIGN_PERCENTILE_99"

@@ -128,4 +128,9 @@ resource "google_pubsub_subscription_iam_member" "dead_letters" {
   subscription = each.value.name
   role         = "roles/pubsub.subscriber"
   member       = local.pubsub_agent
+
+  lifecycle {
+    # A subscription whose topic was deleted is replaced, and on the new one nothing is granted.
+    replace_triggered_by = [google_pubsub_subscription.delivery[each.key].id]
+  }
 }

@@ -88,6 +88,11 @@ resource "google_artifact_registry_repository_iam_member" "build" {
   repository = google_artifact_registry_repository.image.repository_id
   role       = "roles/artifactregistry.writer"
   member     = local.members.build
+
+  lifecycle {
+    # Another key is another repository of the same name, on which nothing is granted.
+    replace_triggered_by = [google_artifact_registry_repository.image.id]
+  }
 }
 
 # The source where it is uploaded …

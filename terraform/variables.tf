@@ -33,6 +33,12 @@ variable "name" {
     condition     = can(regex("^[a-z][a-z0-9-]{2,20}[a-z0-9]$", var.name))
     error_message = "name: must be 4 to 22 of a-z 0-9 -, begin with a letter and not end with a hyphen."
   }
+
+  validation {
+    # Pub/Sub keeps the one at the beginning for Google's own, Cloud Storage the other anywhere.
+    condition     = !startswith(var.name, "goog") && !strcontains(var.name, "google")
+    error_message = "name: must not begin with goog or contain google: topics and the bucket could not be named after it."
+  }
 }
 
 variable "labels" {

@@ -32,6 +32,11 @@ variable "vpc" {
   }
 
   validation {
+    condition     = try(var.vpc.connector, null) == null || try(length(var.vpc.tags) == 0, false)
+    error_message = "vpc: tags are of direct egress; those of a connector are its own."
+  }
+
+  validation {
     condition     = var.vpc == null || try(contains(["PRIVATE_RANGES_ONLY", "ALL_TRAFFIC"], var.vpc.egress), false)
     error_message = "vpc: egress must be PRIVATE_RANGES_ONLY or ALL_TRAFFIC."
   }
@@ -59,9 +64,14 @@ variable "service_accounts" {
 }
 
 variable "binary_authorization_policy" {
-  description = "Binary Authorization policy of the function, `projects/P/platforms/cloudRun/policies/POLICY`.  Null: none."
+  description = "Binary Authorization policy of the function: `default`, which is the project's, or `projects/P/platforms/cloudRun/policies/POLICY`.  Null: none."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.binary_authorization_policy == null || can(regex("^(default|projects/[^/]+/platforms/cloudRun/policies/[^/]+)$", var.binary_authorization_policy))
+    error_message = "binary_authorization_policy: must be default or projects/P/platforms/cloudRun/policies/POLICY."
+  }
 }
 
 variable "worker_pool" {
@@ -76,7 +86,11 @@ variable "worker_pool" {
 }
 
 variable "running_role" {
-  description = "Role on the folders and organisations of `running_scopes`.  A custom role of the organisation with `cloudasset.assets.listResource` alone, `organizations/N/roles/R`, is narrower than the default."
+  description = <<-EOT
+    Role on the folders and organisations of `running_scopes`.  The default is the least predefined role that lists
+    assets; it reads IAM policies, too.  Narrower is a custom role of the organisation, `organizations/N/roles/R`, which its administrators create:
+    `gcloud iam roles create R --organization=N --permissions=cloudasset.assets.listResource`.
+  EOT
   type        = string
   default     = "roles/cloudasset.viewer"
   nullable    = false
@@ -84,6 +98,13 @@ variable "running_role" {
   validation {
     condition     = can(regex("^(roles|organizations/[0-9]+/roles)/[A-Za-z0-9_.]+$", var.running_role))
     error_message = "running_role: must be roles/R or organizations/N/roles/R."
+  }
+
+  validation {
+    condition = startswith(var.running_role, "roles/") || alltrue([
+      for scope in var.running_scopes : startswith(var.running_role, "${scope}/") if startswith(scope, "organizations/")
+    ])
+    error_message = "running_role: must be a role of the organisation in running_scopes; no other organisation can grant it."
   }
 }
 

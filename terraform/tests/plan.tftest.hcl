@@ -166,7 +166,7 @@ run "minimal" {
   }
 
   assert {
-    condition     = length(google_logging_metric.this) == 8 && length(google_monitoring_dashboard.this) == 1 && length(google_monitoring_alert_policy.this) == 6
+    condition     = length(google_logging_metric.this) == 8 && length(google_monitoring_dashboard.this) == 1 && length(google_monitoring_alert_policy.this) == 7
     error_message = "metrics, dashboard and alerts are there by default"
   }
 
@@ -268,6 +268,8 @@ run "existing_topic_apis_and_role" {
     dry_run         = false
     enable_apis     = false
     create_topic    = false
+
+    notification_emails = ["ops@example.com"]
   }
 
   assert {
@@ -344,6 +346,26 @@ run "repositories_in_several_places" {
   assert {
     condition     = alltrue([for subscription in google_pubsub_subscription.delivery : subscription.project == "acme-prod"])
     error_message = "nothing but roles and grants is created in the other projects"
+  }
+}
+
+run "pushes_of_very_many_projects" {
+  command = plan
+
+  variables {
+    other_gcr_projects = [for number in range(300) : format("acme-team-%03d-production", number)]
+  }
+
+  # The API's limits.
+  assert {
+    condition = alltrue(flatten([
+      for alert in google_monitoring_alert_policy.this : concat(
+        [for condition in alert.conditions[0].condition_threshold : length(condition.filter) <= 2048],
+        [for condition in alert.conditions[0].condition_matched_log : length(condition.filter) <= 20000],
+        [length(alert.documentation[0].content) <= 8192],
+      )
+    ]))
+    error_message = "filters do not grow with the number of projects"
   }
 }
 
@@ -540,7 +562,7 @@ run "deleting_and_observed" {
     condition = alltrue([
       for filter in concat(
         [google_logging_metric.this["errors"].filter],
-        [for alert in google_monitoring_alert_policy.this : alert.conditions[0].condition_matched_log[0].filter if length(alert.conditions[0].condition_matched_log) > 0],
+        [for key in ["failed", "rejected", "denied"] : google_monitoring_alert_policy.this[key].conditions[0].condition_matched_log[0].filter],
         [for tile in jsondecode(google_monitoring_dashboard.this[0].dashboard_json).mosaicLayout.tiles : tile.widget.logsPanel.filter if can(tile.widget.logsPanel)],
       ) :
       length(split("severity>=", filter)) == 2 && strcontains(filter, "severity>=ERROR AND NOT log_id(\"run.googleapis.com/requests\")")
@@ -638,6 +660,16 @@ run "policies_without_nulls" {
     condition     = output.policies == google_cloudfunctions2_function.this.service_config[0].environment_variables.POLICIES
     error_message = "the output is what is deployed"
   }
+}
+
+run "warns_of_deletions_that_nobody_watches" {
+  command = plan
+
+  variables {
+    dry_run = false
+  }
+
+  expect_failures = [check.somebody_is_told]
 }
 
 run "warns_of_a_policy_outside_of_all_repositories" {

@@ -66,8 +66,8 @@ run "refuses_a_wrong_value_of_each" {
     service_accounts = { run = "cleaner@acme-prod.iam.gserviceaccount.com", build = "cleaner@acme-prod.iam.gserviceaccount.com" }
     # a pool by its name
     worker_pool = "private"
-    # a role of a project
-    running_role = "projects/acme-prod/roles/images"
+    # a policy by its name
+    binary_authorization_policy = "signed"
   }
 
   expect_failures = [
@@ -92,7 +92,7 @@ run "refuses_a_wrong_value_of_each" {
     var.vpc,
     var.service_accounts,
     var.worker_pool,
-    var.running_role,
+    var.binary_authorization_policy,
   ]
 }
 
@@ -111,9 +111,16 @@ run "refuses_a_wrong_value_of_the_rest" {
     labels = { goog-team = "platform" }
     # an hour that no day has
     sweep_schedule = "0 25 * * *"
+    # tags of a network that is not there
+    vpc = { connector = "shared", tags = ["cleaner"] }
+    # another organisation's role
+    running_scopes = ["folders/123", "organizations/456"]
+    running_role   = "organizations/45/roles/runningImages"
   }
 
   expect_failures = [
+    var.vpc,
+    var.running_role,
     var.labels,
     var.sweep_schedule,
     var.other_gcr_projects,
@@ -142,9 +149,12 @@ run "refuses_another_wrong_value" {
     vpc = { network = "default", egress = "NONE" }
     # a member instead of an address
     service_accounts = { run = "serviceAccount:cleaner@acme-prod.iam.gserviceaccount.com" }
+    # a role of a project
+    running_role = "projects/acme-prod/roles/images"
   }
 
   expect_failures = [
+    var.running_role,
     var.labels,
     var.sweep_schedule,
     var.other_gcr_projects,
@@ -154,6 +164,16 @@ run "refuses_another_wrong_value" {
     var.vpc,
     var.service_accounts,
   ]
+}
+
+run "refuses_a_name_that_is_kept_for_google" {
+  command = plan
+
+  variables {
+    name = "google-cleaner"
+  }
+
+  expect_failures = [var.name]
 }
 
 run "refuses_no_repository" {

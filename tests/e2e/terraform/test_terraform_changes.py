@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -53,11 +54,28 @@ def test_second_plan_from_another_path_changes_nothing(applied: Path) -> None:
 
 
 def test_what_is_replaced_gets_its_grants_again(applied: Path) -> None:
-    """A new service has an empty policy; the grants of a new build account are waited for as the first ones were."""
+    """What is new has an empty policy; the grants that a build needs are waited for as the first ones were."""
     account = "module.cleaner.google_service_account.build[0]"
+    # As a plan does by itself once the topic of the subscription has been deleted and created again.
+    subscription = 'module.cleaner.google_pubsub_subscription.delivery["registry-cleaner-gcr"]'
+    # As a plan does by itself when it gets another key.
+    image = "module.cleaner.google_artifact_registry_repository.image"
 
-    changed = changes(applied, f"-replace={FUNCTION}", f"-replace={account}")
+    changed = changes(applied, *(f"-replace={one}" for one in (FUNCTION, subscription, image)))
+    changed_account = changes(applied, f"-replace={account}")
 
-    replaced = {address.removeprefix("module.cleaner.") for address, action in changed.items() if action == "replace"}
-    assert replaced >= {"google_cloud_run_v2_service_iam_member.trigger", "time_sleep.build_rights"}
+    replaced = _replaced(changed)
+    assert replaced >= {
+        "google_cloud_run_v2_service_iam_member.trigger",
+        'google_pubsub_subscription_iam_member.dead_letters["registry-cleaner-gcr"]',
+        "google_artifact_registry_repository_iam_member.build",
+        "time_sleep.build_rights",
+    }
+    assert 'google_pubsub_subscription_iam_member.dead_letters["registry-cleaner-requests"]' not in replaced
     assert "google_storage_bucket_object.source" not in replaced
+    assert _replaced(changed_account) >= {"time_sleep.build_rights"}
+
+
+def _replaced(changed: Mapping[str, str]) -> set[str]:
+    """Return the addresses within the module of what a plan replaces."""
+    return {address.removeprefix("module.cleaner.") for address, action in changed.items() if action == "replace"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -101,3 +102,23 @@ def test_request_from_the_topic_of_pushes_is_rejected(
 
     assert registry.store.digests(REPOSITORY) == set(digests)
     assert process.logged("message rejected", severity="ERROR")
+
+
+def test_metrics_read_fields_that_the_lines_have(applied: State, function: tuple[FunctionProcess, Emulator]) -> None:
+    """What a metric compares and extracts is in the lines that it is made from, under this name."""
+    process, registry = function
+    _fill(registry)
+    subscription = applied['google_pubsub_subscription.delivery["registry-cleaner-requests"]']
+    assert _deliver(process, subscription, {"action": "PRUNE", "repository": REPOSITORY}) == 200
+
+    read = set()
+    for address, metric in applied.items():
+        if not address.startswith("google_logging_metric."):
+            continue
+        texts = [metric["filter"], metric["value_extractor"] or "", *(metric["label_extractors"] or {}).values()]
+        fields = set(re.findall(r"jsonPayload\.(\w+)", " ".join(texts)))
+        for message in re.findall(r'jsonPayload\.message="(.*?)"', metric["filter"]):
+            for line in process.logged(message):
+                assert fields <= line.keys(), address
+                read.add(metric["name"].partition("/")[2])
+    assert read == {"deleted", "would_delete", "freed_bytes", "refused", "failed", "run_seconds"}

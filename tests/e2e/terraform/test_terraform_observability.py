@@ -117,12 +117,23 @@ def test_watched_metrics_and_subscriptions_exist(plan: Plan) -> None:
     spelled = {re.sub(r"\W", "_", name): name for name in metrics}
     assert filtered | {spelled[name] for name in queried} == metrics
 
-    delivered = {one["name"] for one in of_type(plan, "google_pubsub_subscription") if one["push_config"]}
+    subscriptions = {one["name"]: bool(one["push_config"]) for one in of_type(plan, "google_pubsub_subscription")}
+    delivered = {name for name, is_push in subscriptions.items() if is_push}
     watched = [text for text in texts if 'resource.type="pubsub_subscription"' in text]
     assert len(watched) == 5
     for text in watched:
-        (names,) = re.findall(r"subscription_id=one_of\((.*?)\)", text)
-        assert set(json.loads(f"[{names}]")) == delivered
+        function, arguments = re.findall(r"subscription_id=([\w.]+)\((\".*?\")\)(?: |$)", text)[0]
+        values = json.loads(f"[{arguments}]")
+        pattern = "|".join(map(re.escape, values)) if function == "one_of" else values[0]
+        assert {name for name in subscriptions if re.fullmatch(pattern, name)} == delivered
+
+
+def test_other_projects_are_not_watched(plan: Plan) -> None:
+    """A project may show the metrics of others, where the module has the same names."""
+    (project,) = {one["project"] for one in of_type(plan, "google_monitoring_alert_policy")}
+    metrics = [text for text in _filters(plan) if "metric.type=" in text or "increase(" in text]
+    assert len(metrics) > 10
+    assert [text for text in metrics if f'project_id="{project}"' not in text] == []
 
 
 def test_alerts_notify_once_for_all_repositories(plan: Plan) -> None:
@@ -135,12 +146,58 @@ def test_alerts_notify_once_for_all_repositories(plan: Plan) -> None:
     assert labels == {"message", "permission"}
 
 
+def _log_filter(plan: Plan, title: str) -> str:
+    """Return the filter of the alert on the log with this title; empty if there is none."""
+    filters: Iterator[str] = (
+        one["filter"]
+        for alert in of_type(plan, "google_monitoring_alert_policy")
+        if alert["display_name"].endswith(f": {title}")
+        for one in alert["conditions"][0]["condition_matched_log"]
+    )
+    return next(filters, "")
+
+
+def test_removed_topics_and_subscriptions_alert(plan: Plan) -> None:
+    """Without them no message waits, and no delivery is refused; Pub/Sub's audit log alone tells."""
+    filter_ = _log_filter(plan, "delivery removed")
+    assert 'log_id("cloudaudit.googleapis.com/activity")' in filter_
+    (method,) = re.findall(r'methodName=~"(.*?)"', filter_)
+    (resource,) = re.findall(r'resourceName=~"(.*?)"', filter_)
+
+    methods = ("Publisher.DeleteTopic", "Publisher.DetachSubscription", "Subscriber.DeleteSubscription")
+    assert all(re.search(method, f"google.pubsub.v1.{name}") for name in methods)
+    assert not re.search(method, "google.pubsub.v1.Subscriber.UpdateSubscription")
+    delivered = [one["name"] for one in of_type(plan, "google_pubsub_subscription") if one["push_config"]]
+    requests = next(name for name in delivered if name.endswith("-requests"))
+    needed = [f"subscriptions/{name}" for name in delivered] + ["topics/gcr", f"topics/{requests}"]
+    # The log may name the project by its number.
+    assert [name for name in needed if not re.search(resource, f"projects/123/{name}")] == []
+    assert not re.search(resource, "projects/123/subscriptions/other-gcr")
+    # A request to delete that was denied is an error.
+    assert "severity<ERROR" in filter_
+
+
+def test_schedules_that_fail_alert(minimal: Plan, everything: Plan) -> None:
+    """The function is not called then, and no message is there that could wait."""
+    title = "sweeps not requested"
+    assert _log_filter(minimal, title) == ""
+    filter_ = _log_filter(everything, title)
+    assert 'resource.type="cloud_scheduler_job"' in filter_
+    assert "severity>=ERROR" in filter_
+    (job,) = re.findall(r'job_id=~"(.*?)"', filter_)
+    names = [one["name"] for one in of_type(everything, "google_cloud_scheduler_job")]
+    assert names
+    assert all(re.search(job, name) for name in names)
+
+
 def test_too_many_deletions_alert_only_where_a_number_is_set(minimal: Plan, everything: Plan) -> None:
     """It is off by default: nobody but the operator knows how many are many."""
     kind = "condition_prometheus_query_language"
     assert list(_conditions(minimal, kind)) == []
     (condition,) = _conditions(everything, kind)
-    assert condition["query"].endswith('_deleted{monitored_resource="cloud_run_revision"}[1h])) > 500')
+    assert re.search(
+        r'_deleted\{monitored_resource="cloud_run_revision",[^}]*\}\[1h\]\)\) > 500$', condition["query"]
+    )
     # The metric is minutes old when the alert is made.
     assert condition["disable_metric_validation"] is True
 
