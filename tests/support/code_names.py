@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 
 import click
 
-from cleaner.cli.main import cli
+from cleaner.cli.main import NAME, cli
 from cleaner.cli.prune import LEFT
 from cleaner.core.rules import Reason
 from cleaner.engine.executor import Outcome
 from cleaner.schema import policies_schema
 from cleaner.settings import Settings
+from tests.emulator import scenarios
 from tests.support.processes import ROOT
 
 _LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -93,6 +94,28 @@ def texts() -> set[str]:
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
+
+
+def commands() -> set[str]:
+    """Return how the commands are called, without options."""
+    called = set()
+    for name, command in cli.commands.items():
+        context = click.Context(command)
+        arguments = [one.make_metavar(context) for one in command.params if isinstance(one, click.Argument)]
+        called.add(" ".join((NAME, name, *arguments)))
+    return called
+
+
+def variables() -> set[str]:
+    """Return the variables of the environment that the help names."""
+    _, _, rest = click.Context(cli).get_help().partition("Environment:\n")
+    lines = re.findall(r"^  ([A-Z_, ]+)$", rest.partition("\n\n")[0], re.M)
+    return {name for line in lines for name in line.split(", ")}
+
+
+def scenarios_of_the_emulator() -> set[str]:
+    """Return what the registry emulator can be filled with."""
+    return {"demo", *(f"{name}=N" for name in ("burst", *scenarios._FILLERS))}
 
 
 def exit_codes() -> set[str]:

@@ -19,7 +19,7 @@ from typing import Final, Self
 from tests.support.documentation import Block, Page, page
 from tests.support.gcloud import mistake_of_gcloud
 from tests.support.processes import ROOT, inherited
-from tests.support.programs import required
+from tests.support.programs import absent, required
 from tests.support.transcripts import LANGUAGES, Command, Shell, commands, difference
 
 _COPIED: Final = (
@@ -34,6 +34,8 @@ _COPIED: Final = (
 )
 # What a program that is not run is called with; its arguments may have spaces and lines in them.
 _NOTE: Final = '{{ printf "%s\\0" {name} "$@"; printf "\\036"; }} >>{calls}'
+# The exit code of a shell that does not find a program.
+_NOT_FOUND: Final = 127
 # Its output is compared in test_demo.py, which has to run it anyway.
 _RUN_ELSEWHERE: Final = "make demo"
 
@@ -89,6 +91,8 @@ class Reader:
 
     def _do(self, command: Command, *, is_compared: bool) -> None:
         ended = self.shell.run(command)
+        if ended.code == _NOT_FOUND:
+            absent(f"{command.place}: {ended.err}")
         found = difference(command.printed, ended) if is_compared and command.text != _RUN_ELSEWHERE else ""
         if ended.code != command.code:
             found = f"exit code {ended.code}, not {command.code}\n{ended.err}"

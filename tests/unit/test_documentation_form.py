@@ -83,6 +83,14 @@ def test_links_lead_somewhere(name: str) -> None:
     assert not broken, f"these lead nowhere: {', '.join(broken)}"
 
 
+def test_pages_that_the_code_names_exist() -> None:
+    """In an alert's text, for example, which is read when there is no time to search."""
+    files = [path for folder in ("cleaner", "terraform", "tests") for path in (ROOT / folder).rglob("*.*")]
+    for file in (ROOT / "Makefile", *(one for one in files if one.suffix in (".py", ".tf", ".html", ".json"))):
+        for name in re.findall(r"\bdocs/[a-z-]+\.md\b", file.read_text()):
+            assert (ROOT / name).exists(), f"{file.relative_to(ROOT)} names {name}"
+
+
 def leads(target: str, name: str) -> bool:
     parts = urlsplit(target)
     return parts.hostname in HOSTS if parts.scheme else exists(target, name)

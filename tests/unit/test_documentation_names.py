@@ -35,9 +35,12 @@ KINDS = (
     Kind("keys of a policy", "docs/policies.md", "Keys of a policy", lambda: code_names.keys("PolicyDocument")),
     Kind("keys of a rule", "docs/policies.md", "Keys of a rule", lambda: code_names.keys("TagRuleDocument")),
     Kind("keys in short", *IN_SHORT, lambda: code_names.keys("PolicyDocument") | code_names.keys("TagRuleDocument")),
+    Kind("commands", "docs/command-line.md", "Command line", code_names.commands),
     Kind("options", "docs/command-line.md", "Options", lambda: {*", ".join(code_names.options()).split(", ")}),
     Kind("exit codes", "docs/command-line.md", "Exit codes", code_names.exit_codes),
+    Kind("variables", "docs/command-line.md", "Environment", code_names.variables),
     Kind("outcomes", "docs/command-line.md", "What could not be deleted", code_names.outcomes),
+    Kind("scenarios", "docs/local.md", "The registry emulator", code_names.scenarios_of_the_emulator),
     Kind("inputs of Terraform", "terraform/README.md", "Inputs", lambda: code_names.terraform("variable")),
     Kind("outputs of Terraform", "terraform/README.md", "Outputs", lambda: code_names.terraform("output")),
 )
