@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.support.documentation import Block, page
+from tests.support.documentation import Block, names_in, page
 from tests.support.processes import ROOT, Child, free_port, inherited, is_listening, wait_for
 from tests.support.programs import required
 from tests.support.pubsub import PubSub
@@ -120,6 +121,18 @@ def test_page_does_what_it_says(local: Local, pubsub: PubSub, tmp_path: Path) ->
 
     assert [*one.complaints, *two.complaints, *three.complaints] == []
     assert not list(blocks)
+    assert_explained([*local.child.lines, *log.read_text().splitlines()])
+
+
+def assert_explained(lines: Sequence[str]) -> None:
+    """Every field of these lines of a log is one that the page of log lines has for the message."""
+    (table,) = (table for table in page("docs/operations.md").tables if table.heading == "Log lines")
+    explained = {name: set(re.findall("`([a-z_]+)`", row[2])) for row in table.rows[1:] for name in names_in(row[0])}
+    logged = [json.loads(line) for line in lines if line.startswith("{")]
+
+    assert len({line["message"] for line in logged}) >= 5
+    for line in logged:
+        assert line.keys() - {"severity", "message", "time"} <= explained[line["message"]], line
 
 
 def test_port_that_is_in_use(local: Local) -> None:

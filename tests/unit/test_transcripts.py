@@ -157,7 +157,7 @@ def test_shell_is_one_from_command_to_command(shell: Shell) -> None:
     assert shell.run(Command("export A=1; mkdir b; cd b", (), "")) == Ended(0, "", "")
     assert shell.run(Command("echo $A; basename $PWD >&2; false", (), "")) == Ended(1, "1\n", "b\n")
     assert shell.run(Command("tty -s <&1; echo $?; tty -s <&2; echo $?; cat", (), "")) == Ended(0, "0\n1\n", "")
-    assert shell.run(Command("tput cols", (), "")).out == "100\n"
+    assert shell.run(Command("stty size <&1", (), "")).out == "200 100\n"
 
 
 def test_ports_of_a_page_are_others_in_the_shell(shell: Shell) -> None:
