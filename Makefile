@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 CHECKOV := .venv-checkov/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check unit format schema pictures bench chaos verify-google requirements clean
+.PHONY: help setup demo run test check unit coverage format schema pictures bench chaos verify-google requirements clean
 
 help: ## Show what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 15
@@ -33,6 +33,9 @@ check: $(READY)
 # plans), so each process begins with a run of neighbours, and takes some of another's rest when it has none left.
 PROCESSES ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
 unit: $(READY) $(CHECKOV)
+	$(VENV)/bin/python -m pytest --numprocesses=$(PROCESSES) --dist=worksteal
+
+coverage: $(READY) ## Run the tests, and show which lines they miss; it takes twice as long.
 	$(VENV)/bin/python -m pytest --numprocesses=$(PROCESSES) --dist=worksteal --cov --cov-report=term
 
 bench: $(READY) ## Measure how fast it is, and what it takes.

@@ -19,7 +19,7 @@ def advice(error: CleanerError) -> str:
         case PermissionDenied():
             return f"{error}: the permission that is likely missing is {error.permission}"
         case NoCredentials():
-            return f"{error}: run gcloud auth application-default login"
+            return f"{error}; run: gcloud auth application-default login"
         case TimeLimitReached():
             return f"{error}: run the same command again to continue"
         case Unavailable():

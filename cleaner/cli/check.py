@@ -44,10 +44,10 @@ _EXCERPT_CHARS = 100
 
 
 def check(options: Options, session: Session, terminal: Terminal) -> int:
-    """Find all mistakes of a file of policies, without a registry.
+    """Find all mistakes in a policies file, without a registry.
 
-    FILE is YAML or JSON; - is stdin.  Without mistakes it shows the rules of each policy and what splits their pools,
-    or with --tags what the policies would decide.
+    FILE is YAML or JSON; - is stdin.  If there are none, it shows the rules of each policy and the groups that split
+    their pools; with --tags, what the policies would decide.
     """
     del session
     text, name = read_text(options.file), name_of(options.file)
@@ -108,7 +108,7 @@ def _refuse(error: ConfigurationError, text: str, name: str, options: Options, t
         if place and place.line <= len(lines):
             terminal.excerpt(*_excerpt(lines[place.line - 1], place))
     count = len(error.mistakes) if isinstance(error, InvalidPolicy) else 1
-    terminal.note(words.counted(count, "mistake"))
+    terminal.note(f"{name}: {words.counted(count, 'mistake')}")
 
 
 def _excerpt(line: str, place: Position) -> tuple[str, str]:

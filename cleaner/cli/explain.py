@@ -94,7 +94,7 @@ def explain(planned: Planned, manifest: Manifest) -> list[str]:
     """Return the explanation as paragraphs; lines of a list begin with two spaces."""
     reader = _Reader(planned, manifest)
     lines = [reader.class_sentence(), reader.facts_sentence(), ""]
-    lines.append("The reasons to keep it, in their order; the first yes decides:")
+    lines.append("The reasons to keep it, in order; the first yes decides:")
     for finding in reader.findings():
         answer = "yes" if finding.keeps else "no"
         lines.append(f"  {answer:<4} {finding.reason.value:<14} {finding.sentence}")
@@ -193,7 +193,7 @@ class _Reader:
             return f"{sentence}: it belongs to {names(owners, self._graph)}, and is deleted after {after}."
         place = f"; {self._describe(verdict.place)}" if verdict.place else ""
         if verdict.reason is Reason.ORPHANED:
-            return f"{sentence}, if the registry confirms that no subject of it exists{place}."
+            return f"{sentence}, if the registry confirms that none of its subjects exists{place}."
         return f"{sentence}: no rule keeps it{place}."
 
     @property

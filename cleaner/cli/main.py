@@ -34,7 +34,7 @@ Examples:
   registry-cleaner plan gcr.io/acme/api
       Show what the default policy keeps and deletes.  Nothing is deleted.
   registry-cleaner check policies.yaml
-      Find all mistakes of a file of policies.
+      Find all mistakes in a policies file.
   registry-cleaner plan gcr.io/acme -p policies.yaml
       How much each repository of a project would free.
   registry-cleaner plan gcr.io/acme/api -p policies.yaml --explain v1.4.2
@@ -184,8 +184,8 @@ class _Group(click.Group):
 def cli(context: click.Context) -> int:
     """Delete old images of container registries, by the same policies as the function.
 
-    An image is deleted only if no rule keeps it: it is neither young nor deployed, nor does it have a tag that a rule
-    keeps or that no rule matches.  What a kept image needs is kept as well.
+    An image is deleted only if every tag of it matches a rule, no rule keeps it, and it is neither younger than
+    min_age nor deployed.  What a kept image needs is kept as well.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

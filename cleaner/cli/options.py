@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import click
@@ -122,7 +123,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         policies = policies_of(self.policies, self.flags, self.insecure)
         if is_required and policies.is_default:
             raise ConfigurationError(
-                "no policies: use --policies FILE, or the options for one rule, or write policies.yaml"
+                "no policies: use --policies FILE or the options for one rule, or create policies.yaml"
             )
         return policies
 
@@ -239,121 +240,16 @@ def options(*decorators: Decorator) -> Decorator:
     return decorate
 
 
-def option(section: str, *names: str, **settings: Any) -> Decorator:
-    """Return a decorator that adds an option to a section of the help."""
-    return click.option(*names, cls=Option, section=section, **settings)
+def option(section: str, names: str, metavar: str | None, text: str, **settings: Any) -> Decorator:
+    """Return a decorator that adds an option to a section of the help; a flag has no ``metavar``."""
+    settings |= {"is_flag": True} if metavar is None else {"metavar": metavar}
+    return click.option(*names.split(), cls=Option, section=section, help=text, **settings)
 
 
 def _positive(text: str) -> int:
     if not re.fullmatch("[1-9][0-9]{0,8}", text):
         raise ValueError(f"must be a number of at least 1, not {text!r}")
     return int(text)
-
-
-_POLICY, _SHOWN, _HOW, _DONE = "policy", "what is shown", "how it is done", "what is done"
-
-POLICY = options(
-    option(
-        _POLICY,
-        "-p",
-        "--policies",
-        type=File(),
-        metavar="FILE",
-        help="The policies, an array in YAML or JSON; - is stdin.  Default: policies.yaml, if there is one here.",
-    ),
-    option(
-        _POLICY,
-        "--match",
-        multiple=True,
-        metavar="REGEX...",
-        help="Or one rule, for these tags: RE2, the whole tag.  Tags that none matches are kept.  Default: .* with"
-        " --keep, --keep-within or --delete-after.",
-    ),
-    option(
-        _POLICY,
-        "--keep",
-        metavar="N|all",
-        help="Keep the newest N images, of each value of the regex's groups.  Default: 0 with --keep-within, else"
-        " all.",
-    ),
-    option(
-        _POLICY,
-        "--keep-within",
-        metavar="DURATION",
-        help="Also keep images uploaded less than this ago: 90m, 1h30m, 30d, 4w.  Default: off.",
-    ),
-    option(
-        _POLICY,
-        "--delete-after",
-        metavar="DURATION",
-        help="Do not keep images uploaded this long ago or longer, even as the newest.  Default: off.",
-    ),
-    option(
-        _POLICY,
-        "--keep-untagged",
-        metavar="N|all",
-        help=f"Keep the newest N images without a tag.  Default: {DEFAULT_KEEP}.",
-    ),
-    option(
-        _POLICY,
-        "--min-age",
-        metavar="DURATION",
-        help=f"Never delete what was uploaded less than this ago, 10m or more.  Default: {DEFAULT_MIN_AGE}.",
-    ),
-    option(
-        _POLICY,
-        "--max-deletions",
-        metavar="N",
-        help="Delete at most N images and orphans, the oldest first.  Default: no limit.",
-    ),
-)
-
-OUTPUT = option(
-    _SHOWN,
-    "-o",
-    "--output",
-    type=click.Choice(("table", "json", "jsonl")),
-    default="table",
-    help="A table, one JSON document, or one document a line.  Default: table.",
-)
-ALL = option(_SHOWN, "-a", "--all", is_flag=True, help="Also show what belongs to each image.")
-SHOWN = options(
-    OUTPUT,
-    ALL,
-    option(_SHOWN, "--only", type=click.Choice(("keep", "delete")), help="Only images that are kept, or deleted."),
-    option(
-        _SHOWN,
-        "--sort",
-        type=click.Choice(("age", "size", "name")),
-        help="The oldest, the largest, or by tag.  Default: the newest first; repositories: the largest saving.",
-    ),
-    option(_SHOWN, "--limit", type=Parsed("N", _positive), metavar="N", help="Only the first N rows.  Default: all."),
-)
-HTML = option(
-    _SHOWN,
-    "--html",
-    type=File(),
-    metavar="FILE",
-    help="Also write a page to send to others, which loads nothing else; - writes it to stdout instead of the table.",
-)
-EXPLAIN = option(
-    _SHOWN,
-    "--explain",
-    metavar="DIGEST|TAG",
-    help="Explain rule by rule why one manifest is kept or deleted; of a digest, the first four digits or more are"
-    " enough.",
-)
-TAGS = option(
-    _SHOWN,
-    "--tags",
-    type=File(),
-    metavar="FILE",
-    help="Show what the policies decide for the tags in FILE: the body of a tags/list, or what gcloud artifacts"
-    " docker images list --include-tags --format=json prints.  Each entry is an image.",
-)
-
-YES = option(_DONE, "-y", "--yes", is_flag=True, help="Do not ask; required without a terminal.")
-DRY_RUN = option(_DONE, "--dry-run", is_flag=True, help="Only show what would be done.")
 
 
 def _time_limit(text: str) -> float:
@@ -364,63 +260,142 @@ def _time_limit(text: str) -> float:
     return seconds
 
 
-WHERE = options(
-    option(
-        _DONE,
-        "--topic",
-        type=Parsed("TOPIC", parse_topic),
-        metavar="projects/P/topics/T",
-        help="Where the requests are published.  Default: REQUESTS_TOPIC.",
+_policy = partial(option, "policy")
+_shown = partial(option, "what is shown")
+_done = partial(option, "what is done")
+_how = partial(option, "how it is done")
+
+POLICY = options(
+    _policy(
+        "-p --policies",
+        "FILE",
+        "The policies, an array in YAML or JSON; - is stdin.  Default: policies.yaml, if there is one here.",
+        type=File(),
     ),
-    option(_DONE, "--local", is_flag=True, help="Prune them from here, one after the other."),
+    _policy(
+        "--match",
+        "REGEX...",
+        "One rule instead of a file: an RE2 regex for the whole tag, or several.  Other tags are kept.  Default: .*"
+        " with --keep, --keep-within or --delete-after.",
+        multiple=True,
+    ),
+    _policy(
+        "--keep",
+        "N|all",
+        "Keep the newest N images, separately for each text that the regex's groups capture.  Default: 0 with"
+        " --keep-within, else all.",
+    ),
+    _policy(
+        "--keep-within",
+        "DURATION",
+        "Also keep images uploaded less than this ago: 90m, 1h30m, 30d, 4w.  Default: off.",
+    ),
+    _policy(
+        "--delete-after",
+        "DURATION",
+        "Do not keep images uploaded this long ago or longer, even as the newest.  Default: off.",
+    ),
+    _policy("--keep-untagged", "N|all", f"Keep the newest N images without a tag.  Default: {DEFAULT_KEEP}."),
+    _policy(
+        "--min-age",
+        "DURATION",
+        f"Never delete what was uploaded less than this ago, 10m or more.  Default: {DEFAULT_MIN_AGE}.",
+    ),
+    _policy("--max-deletions", "N", "Delete at most N images and orphans, the oldest first.  Default: no limit."),
 )
 
-INSECURE = option(
-    _HOW,
+OUTPUT = _shown(
+    "-o --output",
+    "table|json|jsonl",
+    "A table, one JSON document, or one document a line.  Default: table.",
+    type=click.Choice(("table", "json", "jsonl")),
+    default="table",
+)
+ALL = _shown("-a --all", None, "Also show what belongs to each image.")
+SHOWN = options(
+    OUTPUT,
+    ALL,
+    _shown("--only", "keep|delete", "Only images that are kept, or deleted.", type=click.Choice(("keep", "delete"))),
+    _shown(
+        "--sort",
+        "age|size|name",
+        "The oldest, the largest, or by tag.  Default: the newest first; repositories: the largest saving.",
+        type=click.Choice(("age", "size", "name")),
+    ),
+    _shown("--limit", "N", "Only the first N rows.  Default: all.", type=Parsed("N", _positive)),
+)
+HTML = _shown(
+    "--html",
+    "FILE",
+    "Also write a self-contained HTML page; - writes it to stdout instead of the table.",
+    type=File(),
+)
+EXPLAIN = _shown(
+    "--explain",
+    "DIGEST|TAG",
+    "Explain rule by rule why one manifest is kept or deleted; of a digest, the first four digits or more are"
+    " enough.",
+)
+TAGS = _shown(
+    "--tags",
+    "FILE",
+    "Show what the policies decide for the tags in FILE: the body of a tags/list, or what gcloud artifacts docker"
+    " images list --include-tags --format=json prints.  Each entry is an image.",
+    type=File(),
+)
+
+YES = _done("-y --yes", None, "Do not ask; required without a terminal.")
+DRY_RUN = _done("--dry-run", None, "Only show what would be done.")
+WHERE = options(
+    _done(
+        "--topic",
+        "projects/P/topics/T",
+        "Where the requests are published.  Default: REQUESTS_TOPIC.",
+        type=Parsed("TOPIC", parse_topic),
+    ),
+    _done("--local", None, "Prune them from here, one after the other."),
+)
+
+INSECURE = _how(
     "--insecure",
+    "HOST:PORT",
+    "Registries to contact over plain HTTP without credentials; comma separated, or repeated.  localhost and"
+    " 127.0.0.1 need no option.  Default: INSECURE_REGISTRIES.",
     type=Parsed("HOST:PORT", parse_insecure_registries),
     multiple=True,
-    metavar="HOST:PORT",
-    help="Registries that get plain HTTP requests without credentials; comma separated, or given more than once."
-    "  localhost and 127.0.0.1 need none.  Default: INSECURE_REGISTRIES.",
 )
 VERBOSITY = options(
-    option(_HOW, "-q", "--quiet", is_flag=True, help="No progress, notes and warnings; only results and errors."),
-    option(
-        _HOW,
-        "-v",
-        "--verbose",
+    _how("-q --quiet", None, "Only results, errors and the question."),
+    _how(
+        "-v --verbose",
+        "",
+        "Write the log to stderr, a JSON object a line, instead of progress; -vv: also what is kept.",
         count=True,
-        metavar="",
-        help="Write the log to stderr, a JSON object a line, instead of progress; -vv: also what is kept.",
     ),
 )
 CONNECTION = options(
-    option(
-        _HOW,
+    _how(
         "--workers",
+        "N",
+        f"Requests at the same time, 1 to {MAX_WORKERS}.  Default: {DEFAULT_WORKERS}.",
         type=Parsed("N", parse_workers),
         default=str(DEFAULT_WORKERS),
-        metavar="N",
-        help=f"Requests at the same time, 1 to {MAX_WORKERS}.  Default: {DEFAULT_WORKERS}.",
     ),
-    option(
-        _HOW,
+    _how(
         "--time-limit",
+        "DURATION",
+        "Begin no further deletion after this long: seconds, 90m, 1h30m.  Default: 1d.",
         type=Parsed("DURATION", _time_limit),
         default=str(int(_TIME_LIMIT.total_seconds())),
-        metavar="DURATION",
-        help="Begin no further deletion after this long: seconds, 90m, 1h30m.  Default: 1d.",
     ),
     INSECURE,
-    option(
-        _HOW,
+    _how(
         "--running-scopes",
+        "SCOPE",
+        "projects/P, folders/N or organizations/N, comma separated: keep what Cloud Asset Inventory lists as deployed"
+        " there.  Default: RUNNING_SCOPES, or not checked.",
         type=Parsed("SCOPE", parse_scopes),
         multiple=True,
-        metavar="SCOPE",
-        help="projects/P, folders/N or organizations/N, comma separated: keep what Cloud Asset Inventory lists as"
-        " deployed there.  Default: RUNNING_SCOPES, or not checked.",
     ),
     VERBOSITY,
 )

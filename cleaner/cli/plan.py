@@ -44,7 +44,7 @@ Examples:
 def plan(options: Options, session: Session, terminal: Terminal) -> int:
     """Show what would be kept and deleted, and why.  Never deletes.
 
-    TARGET is a repository, which is an image's name, or a root: gcr.io/PROJECT,
+    TARGET is a repository (an image's name) or a root: gcr.io/PROJECT,
     LOCATION-docker.pkg.dev/PROJECT[/REPOSITORY], or a path under one.  With a slash at its end it is always a root.
     One repository is shown image by image, the newest first; a root, or several targets, one row a repository.
     """
@@ -77,9 +77,9 @@ def _planned(
     targets: Sequence[Target], policies: Policies, session: Session, terminal: Terminal
 ) -> tuple[list[Result], bool]:
     """Return the results for all targets, and whether they are one repository that was named."""
-    with bars(terminal, lambda: session.waiting) as drawn, pool_of(session.workers) as pool:
+    with bars(terminal, lambda: session.waiting) as add_bar, pool_of(session.workers) as pool:
         planner = Planner(session, policies, pool, datetime.now(UTC))
-        bar = drawn.add()
+        bar = add_bar()
         bar.show("Listing")
         found = [planner.resolve(target, bar) for target in targets]
         known = {one.repository: one for one in found if isinstance(one, Result)}
@@ -144,7 +144,7 @@ def show_overview(
         total = terminal.wrap(total_line(results))
         terminal.show(chain(lines, [""] if rows else [], total))
     else:
-        terminal.note(f"0 repositories under {under} matched by {policies.name}")
+        terminal.note(f"no repository under {under} is matched by {policies.name}")
     for line in hints(one.planned for one in results if one.planned):
         terminal.note(line)
     errors = [one.error for one in results if one.error]
@@ -166,7 +166,7 @@ def _write_page(results: Iterable[Result], file: str, terminal: Terminal) -> Non
         Path(file).write_text(html, encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"{file}: {error.strerror or error}") from error
-    terminal.note(f"{file}: the page is written")
+    terminal.note(f"page written to {file}")
 
 
 def result_document(result: Result, options: Options) -> document.Document:

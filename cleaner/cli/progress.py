@@ -30,40 +30,23 @@ from cleaner.engine.report import Progress
 
 
 class Bar:
-    """One line that says how far something has come; without a drawing nothing is shown."""
+    """One line that says how far something has come."""
 
-    def __init__(self, drawing: Drawing | None) -> None:
+    def __init__(self, drawing: Drawing) -> None:
         self._drawing = drawing
-        self._task = drawing.add_task("", total=None, remark="", visible=False) if drawing else None
+        self._task = drawing.add_task("", total=None, remark="", visible=False)
 
     def show(self, what: str, done: int = 0, total: int | None = None, remark: str = "") -> None:
         """Show ``done`` of ``total``, which is None if it is not known, and a remark behind it."""
-        if self._drawing and self._task is not None:
-            self._drawing.update(
-                self._task, description=what, completed=done, total=total, remark=remark, visible=True
-            )
-
-
-class Bars:
-    """The lines that are drawn together."""
-
-    def __init__(self, drawing: Drawing | None) -> None:
-        self._drawing = drawing
-
-    def add(self) -> Bar:
-        """Return one more line, below those that there are."""
-        return Bar(self._drawing)
+        self._drawing.update(self._task, description=what, completed=done, total=total, remark=remark, visible=True)
 
 
 @contextmanager
-def bars(terminal: Terminal, waiting: Callable[[], str] = lambda: "") -> Iterator[Bars]:
-    """Return lines that are drawn until the end of the context, and removed then.
+def bars(terminal: Terminal, waiting: Callable[[], str] = lambda: "") -> Iterator[Callable[[], Bar]]:
+    """Return a function that adds one more bar below the others; they are removed at the end of the context.
 
-    ``waiting`` returns what is waited for, to be shown as well.
+    ``waiting`` returns what is waited for, to be shown as well.  Without a terminal nothing is drawn.
     """
-    if not terminal.shows_progress:
-        yield Bars(None)
-        return
 
     class Waiting(ProgressColumn):
         def render(self, task: Task) -> Text:
@@ -82,9 +65,15 @@ def bars(terminal: Terminal, waiting: Callable[[], str] = lambda: "") -> Iterato
     # A terminal shows Ctrl-C as two characters behind the bar, which must not begin another line.
     console = Console(stderr=True, width=terminal.bar_width - 3)
     with Drawing(
-        *columns, console=console, transient=True, expand=True, redirect_stdout=False, redirect_stderr=False
+        *columns,
+        console=console,
+        transient=True,
+        expand=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        disable=not terminal.shows_progress,
     ) as drawing:
-        yield Bars(drawing)
+        yield lambda: Bar(drawing)
 
 
 class Survey(Progress):

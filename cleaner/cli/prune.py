@@ -48,11 +48,11 @@ Examples:
 def prune(options: Options, session: Session, terminal: Terminal) -> int:
     """Show the plan, ask, and carry out what was shown and nothing else.
 
-    What is pushed after the question is not deleted, and what gets a tag, is deployed or is needed in the meantime is
-    kept.  Without a terminal to ask on, --yes is required.  Ctrl-C lets deletions in progress finish and reports what
-    was done; a second Ctrl-C ends at once; SIGTERM is handled like Ctrl-C.  An interrupted run does no harm: every
-    kept image is complete.  An image's tags are deleted before the image; if the image is then not deleted, the lost
-    tags are reported, and the next run judges it as an untagged image.
+    Only what was shown is deleted; of that, what gets a tag, is deployed or is needed in the meantime is kept.
+    Without a terminal to ask on, --yes is required.  Ctrl-C lets deletions in progress finish and reports what was
+    done; a second Ctrl-C ends at once; SIGTERM is handled like Ctrl-C.  An interrupted run does no harm: every kept
+    image is complete.  An image's tags are deleted before the image; if the image is then not deleted, the lost tags
+    are reported, and the next run judges it as an untagged image.
     """
     repository = session.parse(options.targets[0])
     policies = options.chosen_policies(is_required=True)
@@ -62,8 +62,8 @@ def prune(options: Options, session: Session, terminal: Terminal) -> int:
         terminal.error("there is no terminal to ask on: use --yes to delete without a question, or plan to preview")
         return 2
     note_policies(policies, terminal)
-    with bars(terminal, lambda: session.waiting) as drawn, pool_of(session.workers) as pool:
-        result = Planner(session, policies, pool, datetime.now(UTC)).plan(repository, Follower(drawn.add()))
+    with bars(terminal, lambda: session.waiting) as add_bar, pool_of(session.workers) as pool:
+        result = Planner(session, policies, pool, datetime.now(UTC)).plan(repository, Follower(add_bar()))
     planned = result.planned
     if planned is None:
         return show_nothing(result, options, terminal, dry_run=dry_run)
@@ -74,13 +74,11 @@ def prune(options: Options, session: Session, terminal: Terminal) -> int:
         return 0
     if options.output == "table":
         show_plan(planned, options, terminal, pages=False)
-    done = Done(
-        planned, {one.manifest.digest: LEFT for one in planned.plan.delete}, Report(repository, dry_run=False)
-    )
+    done = Done.not_begun(planned)
     if planned.plan.delete and (options.yes or _may(planned, options, terminal)):
         session.begin()
-        with bars(terminal, lambda: session.waiting) as drawn:
-            pruner = Pruner(session, terminal, drawn.add())
+        with bars(terminal, lambda: session.waiting) as add_bar:
+            pruner = Pruner(session, terminal, add_bar())
             with interrupts(pruner.stop, terminal.restore):
                 done = pruner.prune(planned) or done
     if options.output != "table":
@@ -102,6 +100,12 @@ class Done(msgspec.Struct, frozen=True):
     seconds: float | None = None
     error: CleanerError | None = None
     interrupted: bool = False
+
+    @classmethod
+    def not_begun(cls, planned: Planned) -> Done:
+        """Return how a plan ends of which nothing is carried out."""
+        report = Report(planned.plan.repository, dry_run=False)
+        return cls(planned, {one.manifest.digest: LEFT for one in planned.plan.delete}, report)
 
     @property
     def lost_tags(self) -> Mapping[Digest, Sequence[Tag]]:

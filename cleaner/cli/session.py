@@ -127,7 +127,8 @@ class Session:
         repository = self._parse(name)
         if _ends_before_image(repository):
             raise InvalidReference(
-                f"{name!a}: names no image: that is {_spelled(repository, '/IMAGE')}; plan and sweep take a root"
+                f"{name!a} is not an image; an image is {_spelled(repository, '/IMAGE')};"
+                " plan and sweep accept a root"
             )
         return repository
 
@@ -144,7 +145,7 @@ class Session:
             project_and_location(root) if package is None else not package.project.endswith(":")
         ):
             raise InvalidReference(
-                f"{name!a}: names no root: that is {_spelled(root, is_root=True)}, or a path under it"
+                f"{name!a} is not a root; a root is {_spelled(root, is_root=True)}, or a path under it"
             )
         return Target(root, name.endswith("/") or _ends_before_image(root))
 
@@ -219,7 +220,7 @@ def _spelled(repository: Repository, image: str = "", *, is_root: bool = False) 
 def _hint(name: str, error: InvalidReference) -> str:
     """Return what would be right in the place of ``name``."""
     if not isinstance(error, HostNotAllowed):
-        return "it is HOST/PATH in lower case, without tag or digest"
+        return "write HOST/PATH in lower case, without tag or digest"
     if scheme := re.match("[a-z]+://", name):
         return f"leave out {scheme[0]}"
     host, slash, _ = name.partition("/")
@@ -227,8 +228,8 @@ def _hint(name: str, error: InvalidReference) -> str:
     if slash and host in ("localhost", "127.0.0.1"):
         return f"write {host}:PORT"
     if slash and _is_insecure(host):
-        return f"a registry that speaks plain HTTP is named with --insecure {host}"
-    return "allowed are gcr.io, its siblings, LOCATION-docker.pkg.dev, and what --insecure names"
+        return f"for a registry over plain HTTP add --insecure {host}"
+    return "use gcr.io, us.gcr.io, eu.gcr.io, asia.gcr.io, LOCATION-docker.pkg.dev, or a host of --insecure"
 
 
 def _is_insecure(host: str) -> bool:

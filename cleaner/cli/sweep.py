@@ -42,11 +42,10 @@ Examples:
 def sweep(options: Options, session: Session, terminal: Terminal) -> int:
     """Request that every repository under a root is pruned.
 
-    Those that no policy matches are left out.  ROOT is gcr.io/PROJECT, LOCATION-docker.pkg.dev/PROJECT[/REPOSITORY],
-    or a path under one.  The requests are published to the topic that the function listens to; it decides by its own
-    policies and its own DRY_RUN.  Remote and virtual repositories are skipped.  With --local they are pruned from
-    here, one after the other, after the overview
-    was shown.
+    Repositories that no policy matches are skipped, and so are remote and virtual ones.  ROOT is gcr.io/PROJECT,
+    LOCATION-docker.pkg.dev/PROJECT[/REPOSITORY], or a path under one.  The requests are published to the topic that
+    the function listens to; it decides by its own policies and its own DRY_RUN.  With --local the overview is shown,
+    and the repositories are pruned from this machine, one after the other.
     """
     if options.local and click.get_current_context().params["topic"]:
         raise click.UsageError("--topic cannot be combined with --local")
@@ -65,21 +64,21 @@ def sweep(options: Options, session: Session, terminal: Terminal) -> int:
         terminal.note("--yes has no effect without --local")
     note_policies(policies, terminal)
     try:
-        with bars(terminal, lambda: session.waiting) as drawn:
-            drawn.add().show("Finding repositories")
+        with bars(terminal, lambda: session.waiting) as add_bar:
+            add_bar().show("Finding repositories")
             found = session.find(root, policies)
     except RepositoryNotFound as error:
         terminal.note(str(error))
         return 0
     summary = f"{words.counted(len(found), 'repository', 'repositories')} under {root}"
     if not found:
-        terminal.note(f"{summary} matched by {policies.name}")
+        terminal.note(f"no repository under {root} is matched by {policies.name}")
     elif options.local:
         return _local(found, root, policies, options, session, terminal)
     elif options.dry_run:
         names = list(map(str, found))
         terminal.say(*(names if options.output == "table" else [document.text(names, options.output)]))
-        terminal.note(f"{summary} matched by {policies.name}; nothing was published")
+        terminal.note(f"{policies.name} matches {summary}; nothing was published")
     else:
         return _publish(found, summary, options, session, terminal)
     return 0
@@ -88,8 +87,8 @@ def sweep(options: Options, session: Session, terminal: Terminal) -> int:
 def _publish(
     found: tuple[Repository, ...], summary: str, options: Options, session: Session, terminal: Terminal
 ) -> int:
-    with bars(terminal) as drawn:
-        publisher = _Counting(TopicPublisher(options.topic), drawn.add(), len(found))
+    with bars(terminal) as add_bar:
+        publisher = _Counting(TopicPublisher(options.topic), add_bar(), len(found))
         try:
             request_prunes(found, publisher, session.clock, session.deadline)
         except KeyboardInterrupt:
@@ -130,9 +129,9 @@ def _local(
     terminal: Terminal,
 ) -> int:
     """Show the overview, ask, and prune what was shown from here."""
-    with bars(terminal, lambda: session.waiting) as drawn, pool_of(session.workers) as pool:
+    with bars(terminal, lambda: session.waiting) as add_bar, pool_of(session.workers) as pool:
         planner = Planner(session, policies, pool, datetime.now(UTC))
-        results = planner.survey(repositories, drawn.add())
+        results = planner.survey(repositories, add_bar())
     is_table = options.output == "table"
     code = int(any(one.error for one in results))
     if is_table or options.dry_run:
@@ -146,8 +145,8 @@ def _local(
         session.begin()
         ended = _prune(todo, session, terminal)
     if not is_table:
-        done = {one.report.repository: one.document for one in ended}
-        documents = [done.get(one.repository) or result_document(one, options) for one in results]
+        done = {one.report.repository: one for one in ended}
+        documents = [_document(one, done.get(one.repository), options) for one in results]
         terminal.report(document.text(documents, options.output))
     elif ended:
         lines = _done_table(ended, terminal.width, terminal.paint)
@@ -164,12 +163,20 @@ def _local(
     return 1 if any(one.failed for one in ended) else code
 
 
+def _document(result: Result, done: Done | None, options: Options) -> document.Document:
+    """Return the document of one repository, of which nothing may have been carried out."""
+    planned = result.planned
+    if planned is None or planned.policy.dry_run:
+        return result_document(result, options)
+    return (done or Done.not_begun(planned)).document
+
+
 def _prune(todo: list[Planned], session: Session, terminal: Terminal) -> list[Done]:
     """Carry out one plan after the other; return how each that was begun ended."""
     ended: list[Done] = []
-    with bars(terminal, lambda: session.waiting) as drawn:
-        overall = drawn.add()
-        pruner = Pruner(session, terminal, drawn.add())
+    with bars(terminal, lambda: session.waiting) as add_bar:
+        overall = add_bar()
+        pruner = Pruner(session, terminal, add_bar())
         with interrupts(pruner.stop, terminal.restore):
             for at, planned in enumerate(todo):
                 overall.show("Pruning", at, len(todo), str(planned.plan.repository))

@@ -182,7 +182,8 @@ class _ImageColumns:
         return words.age(row.manifest.uploaded, self._planned.now)
 
     def _because(self, row: Row) -> str:
-        return words.row_because(row, self._planned, _POOL_CHARS if self._is_cut else words.TAG_MAX_CHARS)
+        longest = _POOL_CHARS if self._is_cut else words.TAG_MAX_CHARS
+        return words.because(row.verdict, self._planned.policy, self._planned.now, longest)
 
 
 def _size(row: Row) -> str:

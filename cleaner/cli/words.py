@@ -97,12 +97,12 @@ def because(verdict: Verdict, by: Policy, now: datetime, longest: int = TAG_MAX_
     return f"{verdict.reason.value}: {detail}" if detail else verdict.reason.value
 
 
-def row_because(row: Row, planned: Planned, longest: int = TAG_MAX_CHARS) -> str:
+def row_because(row: Row, planned: Planned) -> str:
     """Return the same for an image, and how much of it is decided otherwise.
 
     An index can be deleted while another index keeps its children.
     """
-    text = because(row.verdict, planned.policy, planned.now, longest)
+    text = because(row.verdict, planned.policy, planned.now)
     if others := sum(part.is_deleted is not row.is_deleted for part in row.parts):
         verb = "is" if others == 1 else "are"
         return f"{text}; {counted(others, 'manifest')} of it {verb} {'kept' if row.is_deleted else 'deleted'}"
@@ -155,8 +155,10 @@ def place_rule(place: Place | None) -> str:
 def lost(tags: Mapping[Digest, Collection[Tag]]) -> str:
     """Return how many tags were deleted of manifests that were not, and how the next run judges these."""
     count = counted(sum(map(len, tags.values())), "tag")
-    manifests = counted(len(tags), "manifest")
-    return f"{count} of {manifests} not deleted; the next run judges one without a tag by untagged"
+    manifests, them = (
+        ("1 manifest that was", "it") if len(tags) == 1 else (f"{len(tags):,} manifests that were", "them")
+    )
+    return f"{count} of {manifests} not deleted; without tags the next run judges {them} as untagged"
 
 
 def short(digest: str) -> str:

@@ -155,7 +155,7 @@ class _Decoder:
             case "int" | "float" if len(node.value) > _NUMBER_MAX_CHARS:
                 raise self._error(f"a number of more than {_NUMBER_MAX_CHARS} characters", node)
             case "int" if not _INTEGER.fullmatch(node.value):
-                raise self._error("an integer is written in decimal digits, without a 0 before them", node)
+                raise self._error("write the integer in decimal digits, without a leading 0", node)
         value: object = self._loader.construct_object(node)
         return value
 
@@ -187,7 +187,7 @@ class _Decoder:
         for mapping, key_node in merged:
             if both := sorted(pairs.keys() & mapping.keys()):
                 # To PyYAML a key that is written beside << has precedence, to Terraform the last.
-                raise self._error(f"<< gives the key {both[0]!a} a second value; write the keys out", key_node)
+                raise self._error(f"<< gives the key {both[0]!a} a second value; write the keys without <<", key_node)
             pairs |= mapping
             repeated |= dict.fromkeys(mapping.repeated if isinstance(mapping, Repeating) else ())
         return Repeating(pairs.items(), *repeated) if repeated else pairs

@@ -390,7 +390,7 @@ def test_what_follows_names_what_it_belongs_to() -> None:
     ("keep", "verdict"),
     [
         ("all", "kept, as protected: "),
-        (0, "deleted, as orphaned, if the registry confirms that no subject of it exists; "),
+        (0, "deleted, as orphaned, if the registry confirms that none of its subjects exists; "),
     ],
 )
 def test_orphan(keep: str | int, verdict: str) -> None:

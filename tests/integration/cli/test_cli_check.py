@@ -52,7 +52,7 @@ def test_all_mistakes_with_their_places(operator: Operator, tmp_path: Path) -> N
         "p.yaml:10:23: [1].dry_run",
         "p.yaml:12:13: [1].untagged",
     ]
-    assert ended.err.splitlines()[-1] == "9 mistakes"
+    assert ended.err.splitlines()[-1] == "p.yaml: 9 mistakes"
     assert operator.emulator.log.total == 0
 
 
@@ -77,7 +77,7 @@ def test_caret_points(operator: Operator, tmp_path: Path) -> None:
             "write regexes in single quotes",
             f"       | {' ' * 22}^",
         ),
-        ("p.yaml", "- dry_run: 010\n", "1:12", "an integer is written in decimal", f"       | {' ' * 11}^"),
+        ("p.yaml", "- dry_run: 010\n", "1:12", "write the integer in decimal", f"       | {' ' * 11}^"),
     ],
 )
 def test_places_in_other_documents(

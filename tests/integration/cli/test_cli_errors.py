@@ -18,14 +18,14 @@ from tests.support.command_line import PATH, RETIRING, Operator, one_line
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("docker.io/library/redis", "host not allowed: allowed are gcr.io"),
-        ("registry:5000/a", "named with --insecure registry:5000"),
+        ("docker.io/library/redis", "host not allowed: use gcr.io, us.gcr.io"),
+        ("registry:5000/a", "for a registry over plain HTTP add --insecure registry:5000"),
         ("localhost/a", "write localhost:PORT"),
-        ("nginx:latest", "host not allowed: allowed are gcr.io"),
-        ("redis:7", "host not allowed: allowed are gcr.io"),
-        ("redis:seven/a", "host not allowed: allowed are gcr.io"),
-        ("gcr.io:443/acme/api", "host not allowed: allowed are gcr.io"),
-        ("a:1,b:2/a", "host not allowed: allowed are gcr.io"),
+        ("nginx:latest", "host not allowed: use gcr.io, us.gcr.io"),
+        ("redis:7", "host not allowed: use gcr.io, us.gcr.io"),
+        ("redis:seven/a", "host not allowed: use gcr.io, us.gcr.io"),
+        ("gcr.io:443/acme/api", "host not allowed: use gcr.io, us.gcr.io"),
+        ("a:1,b:2/a", "host not allowed: use gcr.io, us.gcr.io"),
         ("https://gcr.io/acme/api", "host not allowed: leave out https://"),
         ("http://localhost:5000/a", "host not allowed: leave out http://"),
         ("gcr.io/acme/api:latest", "HOST/PATH in lower case, without tag or digest"),
@@ -45,8 +45,8 @@ def test_bad_names(operator: Operator, name: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("error", "hint"),
     [
-        (HostNotAllowed(), "allowed are gcr.io"),
-        (InvalidReference("host not allowed"), "it is HOST/PATH in lower case"),
+        (HostNotAllowed(), "use gcr.io, us.gcr.io"),
+        (InvalidReference("host not allowed"), "write HOST/PATH in lower case"),
     ],
 )
 def test_hint_goes_by_the_error_and_not_by_its_text(operator: Operator, error: InvalidReference, hint: str) -> None:
@@ -63,12 +63,12 @@ def test_hint_goes_by_the_error_and_not_by_its_text(operator: Operator, error: I
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("us-docker.pkg.dev/acme", "that is us-docker.pkg.dev/PROJECT/REPOSITORY/IMAGE"),
-        ("us-docker.pkg.dev/acme/apps", "that is us-docker.pkg.dev/PROJECT/REPOSITORY/IMAGE"),
-        ("us-docker.pkg.dev/acme.com/p/apps", "that is us-docker.pkg.dev/DOMAIN/PROJECT/REPOSITORY/IMAGE"),
-        ("us-docker.pkg.dev/acme/gcr.io", "that is gcr.io/PROJECT/IMAGE"),
-        ("eu.gcr.io/acme", "that is eu.gcr.io/PROJECT/IMAGE"),
-        ("gcr.io/acme.com/p", "that is gcr.io/DOMAIN/PROJECT/IMAGE"),
+        ("us-docker.pkg.dev/acme", "us-docker.pkg.dev/PROJECT/REPOSITORY/IMAGE"),
+        ("us-docker.pkg.dev/acme/apps", "us-docker.pkg.dev/PROJECT/REPOSITORY/IMAGE"),
+        ("us-docker.pkg.dev/acme.com/p/apps", "us-docker.pkg.dev/DOMAIN/PROJECT/REPOSITORY/IMAGE"),
+        ("us-docker.pkg.dev/acme/gcr.io", "gcr.io/PROJECT/IMAGE"),
+        ("eu.gcr.io/acme", "eu.gcr.io/PROJECT/IMAGE"),
+        ("gcr.io/acme.com/p", "gcr.io/DOMAIN/PROJECT/IMAGE"),
     ],
 )
 def test_name_that_ends_before_the_image(operator: Operator, name: str, said: str) -> None:
@@ -76,7 +76,7 @@ def test_name_that_ends_before_the_image(operator: Operator, name: str, said: st
     ended = operator.call("prune", name, *RETIRING)
 
     assert ended.code == 2
-    assert one_line(ended) == f"error: {name!r}: names no image: {said}; plan and sweep take a root\n"
+    assert one_line(ended) == f"error: {name!r} is not an image; an image is {said}; plan and sweep accept a root\n"
 
 
 def test_insecure_hosts_add_up(operator: Operator) -> None:
@@ -128,7 +128,7 @@ def test_no_credentials(operator: Operator, tmp_path: Path) -> None:
     ended = operator.call("plan", "gcr.io/acme/api")
 
     assert ended.code == 1
-    assert one_line(ended).endswith("run gcloud auth application-default login\n")
+    assert one_line(ended).endswith("; run: gcloud auth application-default login\n")
 
 
 @pytest.mark.parametrize("command", ["plan", "prune"])

@@ -110,7 +110,7 @@ def test_no_policy_matches(operator: Operator, tmp_path: Path) -> None:
             for date in ("2024-13-01", "2026-11-01", "2026-11-01 10:00:00 +99:99")
         ),
         *(
-            ("p.yaml", f"- dry_run: {number}\n", "line 1, column 12: an integer is written in decimal digits, ")
+            ("p.yaml", f"- dry_run: {number}\n", "line 1, column 12: write the integer in decimal digits, ")
             for number in ("010", "0x1f", "0b11", "1:30", "1_000", "+5", "00")
         ),
         *(

@@ -216,7 +216,7 @@ def test_prune_that_is_cut_off_between_tags_and_image(operator: Operator) -> Non
     assert "\ndeleted 0 manifests, " in ended.out
     assert ended.out.endswith(
         "\nkept    4 left\n"
-        "lost    1 tag of 1 manifest not deleted; the next run judges one without a tag by untagged\n"
+        "lost    1 tag of 1 manifest that was not deleted; without tags the next run judges it as untagged\n"
         f"  left     {digest[7:19]} without build-5\n"
     )
     assert "\n(untagged)" in operator.plan(*RETIRING).out

@@ -152,7 +152,7 @@ def test_root_with_nothing_under_it(operator: Operator) -> None:
     ended = operator.call("plan", operator.emulator.name("none/"), *RETIRING)
 
     assert (ended.code, ended.out) == (0, "")
-    assert ended.err == f"0 repositories under {operator.emulator.name('none')} matched by flags\n"
+    assert ended.err == f"no repository under {operator.emulator.name('none')} is matched by flags\n"
 
 
 @pytest.mark.parametrize("given", [("{acme}/",), ("{acme}/api", "{acme}/web"), ("{acme}",)])
@@ -239,7 +239,7 @@ def test_page(operator: Operator, acme: str, tmp_path: Path) -> None:
     beside = operator.call("plan", acme, *RETIRING, "--html", str(path))
     instead = operator.call("plan", f"{acme}/api", *RETIRING, "--html", "-")
 
-    assert (beside.code, beside.err) == (0, f"{path}: the page is written\n")
+    assert (beside.code, beside.err) == (0, f"page written to {path}\n")
     assert len(rows(beside.out)) == 3
     assert all(f"{acme}/{one}" in path.read_text() for one in ("api", "team/app", "web"))
     assert instead.out.startswith("<!doctype html>")

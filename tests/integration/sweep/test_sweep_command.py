@@ -19,7 +19,7 @@ def test_command_lists_what_it_would_ask_for(emulator: Emulator, acme: str, poli
 
     assert ended.returncode == 0
     assert ended.stdout.splitlines() == [f"{acme}/api", f"{acme}/app", f"{acme}/web"]
-    assert ended.stderr == f"3 repositories under {acme} matched by {policies}; nothing was published\n"
+    assert ended.stderr == f"{policies} matches 3 repositories under {acme}; nothing was published\n"
 
 
 def test_yes_without_local_has_no_effect(emulator: Emulator, acme: str, policies: str) -> None:
@@ -44,7 +44,7 @@ def test_command_prunes_from_here(emulator: Emulator, acme: str, policies: str) 
     assert overview.count("dry run") == 1
     rows = [line.split() for line in done.splitlines()]
     assert [row[:5] for row in rows[1:3]] == [[f"{acme}/{one}", "2", "2", "0", "0"] for one in ("api", "app")]
-    assert done.splitlines()[-1].startswith("4 manifests of 2 repositories were deleted, ")
+    assert done.splitlines()[-1].startswith("deleted 4 manifests of 2 repositories, up to ")
 
 
 def test_command_tells_how_much_would_go(emulator: Emulator, acme: str, policies: str) -> None:
@@ -74,8 +74,8 @@ def test_command_through_a_pipe(emulator: Emulator, policies: str) -> None:
 @pytest.mark.parametrize(
     ("root", "said"),
     [
-        ("us-docker.pkg.dev/acme.com", "that is us-docker.pkg.dev/DOMAIN/PROJECT[/REPOSITORY], or a path under it"),
-        ("gcr.io/acme.com", "that is gcr.io/DOMAIN/PROJECT, or a path under it"),
+        ("us-docker.pkg.dev/acme.com", "us-docker.pkg.dev/DOMAIN/PROJECT[/REPOSITORY], or a path under it"),
+        ("gcr.io/acme.com", "gcr.io/DOMAIN/PROJECT, or a path under it"),
     ],
 )
 def test_command_with_a_root_that_is_none(emulator: Emulator, policies: str, root: str, said: str) -> None:
@@ -83,7 +83,7 @@ def test_command_with_a_root_that_is_none(emulator: Emulator, policies: str, roo
     for more in (("--dry-run",), ("--local", "--yes"), ("--topic", "projects/demo/topics/requests")):
         ended = call(emulator, root, "--policies", policies, *more)
         assert (ended.returncode, ended.stdout) == (2, "")
-        assert ended.stderr == f"error: {root!r}: names no root: {said}\n"
+        assert ended.stderr == f"error: {root!r} is not a root; a root is {said}\n"
     assert emulator.log.total == 0
 
 
@@ -123,7 +123,8 @@ def test_command_names_tags_that_went_for_nothing(emulator: Emulator, acme: str,
     assert tags(emulator, f"{acme}/api") == ["build-0", "build-1"]
     heading, *named = ended.stdout.splitlines()[-3:]
     assert heading == (
-        f"{acme}/api: lost 2 tags of 2 manifests not deleted; the next run judges one without a tag by untagged"
+        f"{acme}/api: lost 2 tags of 2 manifests that were not deleted;"
+        " without tags the next run judges them as untagged"
     )
     assert sorted(named) == sorted(f"  {digest[7:19]} without {tag}" for tag, digest in digests.items())
 
@@ -136,7 +137,7 @@ def test_command_finds_nothing(emulator: Emulator, policies: str) -> None:
 
     ended = call(emulator, emulator.name("none"), "--policies", policies, "--dry-run")
     assert (ended.returncode, ended.stdout) == (0, "")
-    assert ended.stderr == f"0 repositories under {emulator.name('none')} matched by {policies}\n"
+    assert ended.stderr == f"no repository under {emulator.name('none')} is matched by {policies}\n"
 
 
 def test_command_without_credentials_for_the_topic(
@@ -150,7 +151,7 @@ def test_command_without_credentials_for_the_topic(
 
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == (
-        "error: no usable application default credentials: run gcloud auth application-default login\n"
+        "error: no usable application default credentials; run: gcloud auth application-default login\n"
     )
 
 
@@ -200,6 +201,20 @@ def test_documents_of_what_was_done(emulator: Emulator, acme: str, policies: str
     assert [one.get("outcome") for one in documents["api"]["keep"]] == [None, None, "failed"]
     assert [one["tags"] for one in documents["app"]["delete"]] == [["build-2"], ["build-3"]]
     assert tags(emulator, f"{acme}/app") == ["build-0", "build-1"]
+
+
+def test_documents_where_nothing_is_left_to_delete(emulator: Emulator, acme: str, policies: str) -> None:
+    """It was no dry run, but for the policy that says so."""
+    call(emulator, acme, "--policies", policies, "--local", "--yes")
+
+    ended = call(emulator, acme, "--policies", policies, "--local", "--yes", "-o", "jsonl")
+
+    documents = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert {one["repository"].rpartition("/")[2]: (one["dry_run"], len(one["delete"])) for one in documents} == {
+        "api": (False, 0),
+        "app": (False, 0),
+        "web": (True, 2),
+    }
 
 
 def test_documents_of_what_would_be_requested(emulator: Emulator, acme: str, policies: str) -> None:
