@@ -17,6 +17,8 @@ from cleaner.settings import Settings
 from tests.emulator import scenarios
 from tests.support.processes import ROOT
 
+# With the settings that it is called with: Click remembers the names of the option for help that it sees first.
+_GROUP = click.Context(cli, **cli.context_settings)
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
@@ -78,9 +80,7 @@ def options() -> Mapping[str, set[str]]:
     """Return the names of each option of the command line, joined by a comma, with the commands that have it."""
     found: dict[str, set[str]] = {}
     for name, command in cli.commands.items():
-        for parameter in command.get_params(
-            click.Context(command, parent=click.Context(cli, **cli.context_settings))
-        ):
+        for parameter in command.get_params(click.Context(command, _GROUP)):
             if isinstance(parameter, click.Option):
                 found.setdefault(", ".join(sorted(parameter.opts, key=len)), set()).add(name)
     return found
@@ -100,7 +100,7 @@ def commands() -> set[str]:
     """Return how the commands are called, without options."""
     called = set()
     for name, command in cli.commands.items():
-        context = click.Context(command)
+        context = click.Context(command, _GROUP)
         arguments = [one.make_metavar(context) for one in command.params if isinstance(one, click.Argument)]
         called.add(" ".join((NAME, name, *arguments)))
     return called
@@ -108,7 +108,7 @@ def commands() -> set[str]:
 
 def variables() -> set[str]:
     """Return the variables of the environment that the help names."""
-    _, _, rest = click.Context(cli).get_help().partition("Environment:\n")
+    _, _, rest = _GROUP.get_help().partition("Environment:\n")
     lines = re.findall(r"^  ([A-Z_, ]+)$", rest.partition("\n\n")[0], re.M)
     return {name for line in lines for name in line.split(", ")}
 
@@ -120,7 +120,7 @@ def scenarios_of_the_emulator() -> set[str]:
 
 def exit_codes() -> set[str]:
     """Return the exit codes, as the help has them."""
-    _, _, rest = click.Context(cli).get_help().partition("Exit codes:\n")
+    _, _, rest = _GROUP.get_help().partition("Exit codes:\n")
     return set(re.findall(r"^  (\d+)  ", rest.partition("\n\n")[0], re.M))
 
 
