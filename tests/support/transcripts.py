@@ -189,21 +189,24 @@ def ports_of(text: str) -> list[str]:
 
 
 def free_ports(text: str) -> dict[str, str]:
-    """Return a free port for each that a text names, of as many digits, so that no table is wider."""
-    return {port: _free(len(port)) for port in ports_of(text)}
+    """Return a free port for each that a text names, of as many digits, so that no table is wider.
+
+    None is a number of the text: in an output it would be taken for the port.
+    """
+    return {port: _free(len(port), text) for port in ports_of(text)}
 
 
 def _exchange(text: str, words: Mapping[str, str]) -> str:
     return re.sub(r"\b\d{4,5}\b", lambda found: words.get(found[0], found[0]), text)
 
 
-def _free(digits: int) -> str:
-    """Return a port that nobody listens on, with as many digits."""
+def _free(digits: int, text: str) -> str:
     while True:
         port = SystemRandom().randrange(max(1024, 10 ** (digits - 1)), min(32_768, 10**digits))
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
-            return str(port)
+            if str(port) not in text:
+                return str(port)
 
 
 def normal(text: str) -> list[str]:
