@@ -137,6 +137,14 @@ def test_options_have_their_defaults() -> None:
         assert shown.partition(" ")[0].rstrip(",") == said.partition(" ")[0].rstrip(".,"), option
 
 
+def test_outputs_of_terraform_that_are_shown_exist() -> None:
+    """Wherever a page prints one."""
+    shown = {one for name in names_of_pages() for one in re.findall(r"\boutput -raw (\w+)", page(name).text)}
+
+    assert len(shown) >= 4
+    assert shown <= code_names.terraform("output")
+
+
 def test_messages_of_the_command_line_are_in_its_code() -> None:
     """At least a long part of each; what varies is in capitals, a name of a file, or dots."""
     texts = code_names.texts()
