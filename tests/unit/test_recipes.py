@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -103,6 +103,38 @@ def test_artifact_registrys_translation_keeps_the_newest_three_untagged_images()
 
     assert deleted_of(recipe, rows) == set()
     assert deleted_of(recipe, [(35, (), "image: d"), *rows]) == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("aim", "ages", "deleted"),
+    [
+        (
+            "delete pull-request images after two weeks, keep releases",
+            {"pr-52-a77e310": 13, "pr-41": 14, "v1.4.2": 90, "main-3f2a1bc": 90},
+            {"pr-41"},
+        ),
+        (
+            "keep the newest two builds of each branch",
+            {"main-0000003": 1, "main-0000002": 2, "main-0000001": 3, "release-1-0000001": 90, "v1.4.2": 90},
+            {"main-0000001"},
+        ),
+        (
+            "delete what is older than 30 days, but keep the newest three",
+            {"e": 29, "d": 31, "c": 32, "b": 33, "a": 34},
+            {"b", "a"},
+        ),
+    ],
+)
+def test_first_page_has_policies_for_three_aims(aim: str, ages: Mapping[str, float], deleted: set[str]) -> None:
+    """A comment beside each says what it is for."""
+    (block,) = (one.text for one in page("README.md").blocks if one.headings[-1] == "Recipes")
+    comments = re.findall(r"^- repositories: .*# (.*)$", block, re.MULTILINE)
+    chosen = dict(zip(comments, policies_from_document(yaml.safe_load(block)), strict=True))[aim]
+    images = [manifest(tag, age, tag) for tag, age in ages.items()]
+
+    todo = plan(Listing.of(parse_repository("us-docker.pkg.dev/acme/apps/api"), images), chosen, NOW)
+
+    assert {name_of(one.manifest.digest) for one in todo.delete} == deleted
 
 
 def test_translations_of_commands_and_sentences_have_rules_for_the_same_tags() -> None:
