@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.documentation import page
 from tests.support.processes import Child, is_listening, wait_for
 from tests.support.pubsub import pubsub_command
+from tests.support.transcripts import Ended, commands as commands_of, difference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -104,6 +106,14 @@ def _read(path: Path) -> str:
         return ""
 
 
+def shown_on_the_first_page() -> tuple[str, ...]:
+    """What README.md says that ``make demo`` prints."""
+    found = [one for block in page("README.md").blocks if block.language == "console" for one in commands_of(block)]
+    (command,) = (one for one in found if one.text == "make demo")
+    assert command.printed
+    return command.printed
+
+
 def test_shows_the_main_job(start: Callable[..., Child], tmp_path: Path) -> None:
     """Every repository before and after, what was deleted and kept and why, requests and seconds; exit 0 in time.
 
@@ -116,6 +126,7 @@ def test_shows_the_main_job(start: Callable[..., Child], tmp_path: Path) -> None
     text = "\n".join(demo.lines)
     assert code == 0, text + "\n".join(demo.errors)
     assert demo.errors == []
+    assert difference(shown_on_the_first_page(), Ended(code, text, "")) == ""
     assert "\x1b" not in text, "colours are for a terminal"
     # Through a pipe the rows of plan's table are not cut.
     pushes = next(at for at, line in enumerate(demo.lines) if line.startswith("The pushes ─"))

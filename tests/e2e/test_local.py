@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import pytest
-import requests
 
+from tests.support.documentation import Block, names_in, page
 from tests.support.processes import ROOT, Child, free_port, inherited, is_listening, wait_for
+from tests.support.programs import required
 from tests.support.pubsub import PubSub
+from tests.support.reader import Reader
 
-PAGE = (ROOT / "docs" / "local.md").read_text()
+PAGE = page("docs/local.md")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,43 +70,69 @@ def test_commands_that_it_prints_do_what_they_say(local: Local) -> None:
 
 def test_page_has_the_commands_that_are_printed(local: Local) -> None:
     """With the ports that it uses where nothing else is said."""
-    page = PAGE.replace("127.0.0.1:5005", local.registry).replace("127.0.0.1:8080", local.function)
+    text = PAGE.text.replace("127.0.0.1:5005", local.registry).replace("127.0.0.1:8080", local.function)
 
-    assert re.findall(r"^curl -H .*$", page, re.MULTILINE) == local.commands("curl")
-
-
-def test_function_that_the_page_starts_by_hand(local: Local) -> None:
-    """Its settings are enough; a message to it is handled."""
-    found = re.search(r"^(export POLICIES.*)\n(functions-framework .*)$", PAGE, re.MULTILINE)
-    assert found is not None
-    port = free_port()
-    start = found[2].replace("8080", str(port))
-    script = (
-        f"{found[1].replace('127.0.0.1:5005', local.registry)}\nexec {sys.executable} -m {start.replace('-', '_', 1)}"
-    )
-    with Child("functions-framework", ["/bin/sh", "-c", script], inherited()) as child:
-        child.wait_for_port(port)
-        push = local.commands("curl")[0].replace(local.function, f"127.0.0.1:{port}")
-
-        assert sh(push).stdout == "OK"
-
-        wait_for(lambda: any("prune finished" in line for line in child.lines), "the push is handled")
+    assert re.findall(r"^curl -H .*$", text, re.MULTILINE) == local.commands("curl")
 
 
-def test_pubsubs_emulator_delivers_to_it(local: Local, pubsub: PubSub) -> None:
-    """By the topic and the subscription that the page makes; functions-framework reads the topic from the path."""
-    emulator = f"127.0.0.1:{pubsub.port}"
-    script = re.search(r"```sh\n(for name in gcr requests; do\n.*?)```", PAGE, re.DOTALL)
-    assert script is not None
-    made = sh("set -e\n" + script[1].replace("localhost:8085", emulator).replace("127.0.0.1:8080", local.function))
-    assert made.returncode == 0, made.stderr
-    repository = f"{local.registry}/acme/jib-service"
-    data = base64.b64encode(json.dumps({"action": "INSERT", "tag": f"{repository}:latest"}).encode()).decode()
+def test_page_does_what_it_says(local: Local, pubsub: PubSub, tmp_path: Path) -> None:
+    """Every block of it, each with what the page says that it needs."""
+    blocks = iter(PAGE.blocks)
 
-    url = f"http://{emulator}/v1/projects/local/topics/gcr:publish"
-    requests.post(url, json={"messages": [{"data": data}]}, timeout=30).raise_for_status()
+    def block(heading: str) -> Block:
+        """Return the next block, which is under this heading."""
+        found = next(blocks)
+        assert found.headings[-1] == heading
+        return found
 
-    wait_for(lambda: local.logged("prune finished", repository), "the published push is handled")
+    addresses = {"5005": local.registry, "8080": local.function, "8085": f":{pubsub.port}"}
+    ports = {port: address.rpartition(":")[2] for port, address in addresses.items()}
+    with Reader(tmp_path / "one", {}, ports) as one:
+        one.do(block("With one command"))
+        one.do(block("With one command"))
+        one.do(block("The messages"))
+        one.do(block("A CloudEvent by hand"))
+        wait_for(
+            partial(local.logged, "prune finished", f"{local.registry}/acme/jib-service"), "the event is handled"
+        )
+
+    with Reader(tmp_path / "two", {}, ports | {"8080": str(free_port())}) as two:
+        function = block("The function by hand")
+        two.do(block("With Pub/Sub's emulator"))
+        two.do(block("With Pub/Sub's emulator"))
+        two.do(function, goes_on=True)
+        two.do(block("With Pub/Sub's emulator"))
+        two.do(block("With Pub/Sub's emulator"))
+        log = two.shell.logs[0]
+        wait_for(lambda: '"prune finished"' in log.read_text(), "the push is handled")
+        wait_for(lambda: '"sweep finished"' in log.read_text(), "the sweep is handled")
+
+    with Reader(tmp_path / "three", {}, {"5005": str(free_port())}) as three:
+        three.do(block("The registry emulator"), goes_on=True)
+        clients = block("Real clients against the emulator")
+        text = clients.text.replace("--tls /tmp", f"--tls {tmp_path}").replace("=/tmp", f"={tmp_path}")
+        start, _, rest = text.partition("\n")
+        three.do(replace(clients, text=start))
+        wait_for(lambda: three.shell.logs[1].read_text().count("\n") == 2, "the emulator is up")
+        _, proxy = three.shell.logs[1].read_text().splitlines()
+        required("skopeo")
+        assert "http://127.0.0.1:PORT" in rest
+        three.do(replace(clients, text=rest.replace("http://127.0.0.1:PORT", proxy)))
+
+    assert [*one.complaints, *two.complaints, *three.complaints] == []
+    assert not list(blocks)
+    assert_explained([*local.child.lines, *log.read_text().splitlines()])
+
+
+def assert_explained(lines: Sequence[str]) -> None:
+    """Every field of these lines of a log is one that the page of log lines has for the message."""
+    (table,) = (table for table in page("docs/operations.md").tables if table.heading == "Log lines")
+    explained = {name: set(re.findall("`([a-z_]+)`", row[2])) for row in table.rows[1:] for name in names_in(row[0])}
+    logged = [json.loads(line) for line in lines if line.startswith("{")]
+
+    assert len({line["message"] for line in logged}) >= 5
+    for line in logged:
+        assert line.keys() - {"severity", "message", "time"} <= explained[line["message"]], line
 
 
 def test_port_that_is_in_use(local: Local) -> None:

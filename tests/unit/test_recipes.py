@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,6 +16,7 @@ from cleaner.core.policy import find_policy
 from cleaner.core.policy_document import policies_from_document
 from cleaner.core.reference import parse_repository
 from tests.support.builders import NOW, manifest, name_of
+from tests.support.documentation import page
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 ROW = re.compile(r"\| (\d+)d ago \| (.*?) ?\| (.+?) \|")
@@ -40,11 +41,11 @@ class Recipe(msgspec.Struct, frozen=True):
     deleted: tuple[str, ...]
 
 
-def recipes(page: str) -> Iterator[Recipe]:
+def recipes(name: str) -> Iterator[Recipe]:
     """Yield the recipes of a page; each has the repository and the table that stand nearest above it."""
     title = repository = policies = ""
     rows: list[Row] = []
-    blocks = re.split(r"^```", (DOCS / page).read_text(), flags=re.MULTILINE)
+    blocks = re.split(r"^```", (DOCS / name).read_text(), flags=re.MULTILINE)
     for number, block in enumerate(blocks):
         if number % 2:
             language, _, text = block.partition("\n")
@@ -63,7 +64,7 @@ def recipes(page: str) -> Iterator[Recipe]:
                 repository = named[1]
 
 
-ALL = [pytest.param(recipe, id=recipe.title) for page in ("recipes.md", "coming-from.md") for recipe in recipes(page)]
+ALL = [pytest.param(recipe, id=recipe.title) for name in ("recipes.md", "coming-from.md") for recipe in recipes(name)]
 
 
 @pytest.mark.parametrize("recipe", ALL)
@@ -104,10 +105,58 @@ def test_artifact_registrys_translation_keeps_the_newest_three_untagged_images()
     assert deleted_of(recipe, [(35, (), "image: d"), *rows]) == {"a"}
 
 
+@pytest.mark.parametrize(
+    ("aim", "ages", "deleted"),
+    [
+        (
+            "delete pull-request images after two weeks, keep releases",
+            {"pr-52-a77e310": 13, "pr-41": 14, "v1.4.2": 90, "main-3f2a1bc": 90},
+            {"pr-41"},
+        ),
+        (
+            "keep the newest two builds of each branch",
+            {"main-0000003": 1, "main-0000002": 2, "main-0000001": 3, "release-1-0000001": 90, "v1.4.2": 90},
+            {"main-0000001"},
+        ),
+        (
+            "delete what is older than 30 days, but keep the newest three",
+            {"e": 29, "d": 31, "c": 32, "b": 33, "a": 34},
+            {"b", "a"},
+        ),
+    ],
+)
+def test_first_page_has_policies_for_three_aims(aim: str, ages: Mapping[str, float], deleted: set[str]) -> None:
+    """A comment beside each says what it is for."""
+    (block,) = (one.text for one in page("README.md").blocks if one.headings[-1] == "Recipes")
+    comments = re.findall(r"^- repositories: .*# (.*)$", block, re.MULTILINE)
+    chosen = dict(zip(comments, policies_from_document(yaml.safe_load(block)), strict=True))[aim]
+    images = [manifest(tag, age, tag) for tag, age in ages.items()]
+
+    todo = plan(Listing.of(parse_repository("us-docker.pkg.dev/acme/apps/api"), images), chosen, NOW)
+
+    assert {name_of(one.manifest.digest) for one in todo.delete} == deleted
+
+
+def test_translations_of_commands_and_sentences_have_rules_for_the_same_tags() -> None:
+    """gcr-cleaner's regexes and Harbor's globs, which nothing here can read."""
+    made = page("docs/coming-from.md")
+    sections = {block.headings[-1] for block in made.blocks if block.language == "text"}
+    assert sections == {"gcr-cleaner", "Harbor's tag retention rules"}
+    for section in sections:
+        original, translated = (block.text for block in made.blocks if block.headings[-1] == section)
+        regexes = re.findall(r"-tag-filter-all '\^(.*)\$'", original)
+        globs = re.findall(r"with tags matching (\S+)", original)
+
+        (policy,) = yaml.safe_load(translated)
+        matched = {rule["match"] for rule in policy["tagged"]} - {".*"}
+
+        assert matched == {*regexes, *(glob.replace("*", ".*") for glob in globs)}, section
+
+
 def test_the_pages_have_the_recipes_that_are_tested() -> None:
     """No policy of a page is left out because the page's form has changed."""
-    for page in ("recipes.md", "coming-from.md"):
-        assert sum(1 for _ in recipes(page)) == (DOCS / page).read_text().count("```yaml")
+    for name in ("recipes.md", "coming-from.md"):
+        assert sum(1 for _ in recipes(name)) == (DOCS / name).read_text().count("```yaml")
     assert len(list(recipes("recipes.md"))) >= 10
     assert [recipe.title.partition(" ")[0] for recipe in recipes("coming-from.md")] == [
         "Artifact",

@@ -14,11 +14,11 @@ import yaml
 
 from cleaner.core.errors import InvalidPolicy
 from cleaner.core.policy_document import policies_from_document
+from tests.support.documentation import policies_of_pages
 from tests.support.policy_documents import ACCEPTED, APPS, MISTAKES_OF_EVERY_KIND, REFUSED, globs, one, rule
 from tests.support.policy_mutations import mutated_documents
 from tests.support.terraform import (
     POLICIES,
-    ROOT,
     PlannedPolicies,
     initialise,
     plan_policies,
@@ -349,17 +349,10 @@ def test_document_that_is_too_long_is_refused(tmp_path: Path) -> None:
     assert plan.mistakes == ["policies: has more than 262,144 characters"]
 
 
-def _yaml_examples() -> Iterator[str]:
-    """Yield the policies of the documentation; those for a local registry are for the command line alone."""
-    pages = [ROOT / "README.md", ROOT / "terraform" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-    for page in pages:
-        found = re.findall(r"^(`bad.yaml`:\n\n)?```yaml\n(- repositories.*?)^```", page.read_text(), re.M | re.S)
-        yield from (text for is_bad, text in found if not is_bad and "localhost:" not in text)
-
-
 def test_yaml_of_the_documentation_is_read_as_the_command_line_reads_it(tmp_path: Path) -> None:
     """One file serves ``plan``, ``check`` and ``terraform apply``."""
-    examples = [*_yaml_examples()]
+    # Those for a local registry are for the command line alone.
+    examples = [block.text for block in policies_of_pages() if "localhost:" not in block.text]
     assert len(examples) > 10
 
     for text, plan in zip(examples, plan_policies(tmp_path, examples, decoder="yamldecode"), strict=True):

@@ -16,7 +16,10 @@ import pytest
 from cleaner.core.notification import PruneRequest, SweepRequest, parse_data
 from cleaner.core.policy_document import parse_policies
 from cleaner.core.reference import parse_repository
-from tests.support.processes import ROOT
+from tests.support.clients import Site
+from tests.support.documentation import page
+from tests.support.programs import required
+from tests.support.reader import Reader
 from tests.support.terraform import (
     EVERYTHING,
     SOURCE,
@@ -34,31 +37,7 @@ from tests.support.terraform import (
 pytestmark = pytest.mark.timeout(300)
 
 
-def _readme() -> str:
-    return (SOURCE / "README.md").read_text()
-
-
-def _section(heading: str, page: str | None = None) -> str:
-    section = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", page or _readme(), re.M | re.S)
-    assert section, f"no section {heading}"
-    return section[1]
-
-
-def _table(heading: str, page: str | None = None) -> list[str]:
-    """Return the first cells of the table under a heading, without their backquotes."""
-    return re.findall(r"^\| `([^`]+)` \|", _section(heading, page), re.M)
-
-
-def _declared(kind: str) -> list[str]:
-    return sorted(
-        name for file in SOURCE.glob("*.tf") for name in re.findall(rf'^{kind} "(\w+)"', file.read_text(), re.M)
-    )
-
-
-def test_readme_has_every_variable_and_output() -> None:
-    """The tables hold what there is and nothing else."""
-    assert sorted(_table("Inputs")) == _declared("variable")
-    assert sorted(_table("Outputs")) == _declared("output")
+PAGE = page("terraform/README.md")
 
 
 def _variables() -> Mapping[str, tuple[str, str]]:
@@ -74,17 +53,27 @@ def _variables() -> Mapping[str, tuple[str, str]]:
 
 def test_readme_has_the_type_and_the_default_of_each_variable() -> None:
     """As the code has them."""
-    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \|", _section("Inputs"), re.M)
-    shown = {name: (kind.strip("`"), default.strip("`")) for name, kind, default in rows}
+    (table,) = (table for table in PAGE.tables if table.heading == "Inputs")
+    shown = {name.strip("`"): (kind.strip("`"), default.strip("`")) for name, kind, default, _ in table.rows[1:]}
     # Whatever it is, modules/policies says what it must be.
     assert shown.pop("policies") == ("list of objects", "required")
 
     assert shown == {name: facts for name, facts in _variables().items() if name != "policies"}
 
 
+def test_configuration_can_be_read() -> None:
+    """What the README shows in parts is Terraform's language, as Terraform formats it."""
+    program = required("terraform")
+    for block in PAGE.blocks:
+        if block.language == "hcl":
+            command = [program, "fmt", "-check", "-diff", "-"]
+            ended = subprocess.run(command, input=block.text, capture_output=True, text=True, check=False)
+            assert ended.returncode == 0, f"{block.place}: {ended.stdout}{ended.stderr}"
+
+
 def test_readme_cost_adds_up() -> None:
     """Each line is its amount times its price, and the last one is the sum."""
-    rows = re.findall(r"^\|.*\| ([0-9.]+) \|[^|]*\| ([0-9.]+) \|$", _section("What it costs"), re.M)
+    rows = re.findall(r"^\|.*\| ([0-9.]+) \|[^|]*\| ([0-9.]+) \|$", PAGE.section("What it costs"), re.M)
     *lines, (dollars, left) = [(round(float(one) * 100), round(float(two) * 100)) for one, two in rows]
 
     assert len(lines) == 9
@@ -102,22 +91,23 @@ def test_readme_explains_every_resource(minimal: dict[str, Any], everything: dic
         for resource in planned_resources(plan)
         if resource["mode"] == "managed"
     }
-    assert planned == set(_table("What it creates"))
+    assert planned == set(PAGE.names("What it creates"))
 
 
 def test_page_names_every_permission_of_the_roles(everything: dict[str, Any]) -> None:
     """Whoever reads docs/permissions.md knows what the function may do."""
-    page = (ROOT / "docs" / "permissions.md").read_text()
-    roles = of_type(everything, "google_project_iam_custom_role")
-    permissions = {permission for role in roles for permission in role["permissions"]}
-    assert sorted(_table("The function", page)) == sorted(permissions)
-    assert permissions <= {*_table("Which call needs which permission", page)}
+    permissions = {
+        permission
+        for role in of_type(everything, "google_project_iam_custom_role")
+        for permission in role["permissions"]
+    }
+    assert sorted(page("docs/permissions.md").names("The function")) == sorted(permissions)
+    assert permissions <= {*page("docs/permissions.md").names("Which call needs which permission")}
 
 
 def _example() -> tuple[str, str]:
     """Return the example's policies and its configuration."""
-    (policies, *_) = re.findall(r"```yaml\n(.*?)```", _readme(), re.S)
-    (configuration, *_) = re.findall(r"```hcl\n(.*?)```", _readme(), re.S)
+    policies, configuration = (one.text for one in PAGE.blocks if one.file in ("policies.yaml", "main.tf"))
     return policies, configuration
 
 
@@ -130,31 +120,66 @@ def test_readme_example_is_one_of_the_examples() -> None:
     assert (example / "main.tf").read_text() == configuration.replace('".//terraform"', '"../.."')
 
 
+def test_settings_of_the_first_page_are_those_of_an_example() -> None:
+    """Which is planned in test_terraform_changes.py."""
+    (shown,) = (block.text for block in page("README.md").blocks if block.language == "hcl")
+    (module, *_) = re.findall(
+        r'  source = "../.."\n\n(.*?)\n}', (SOURCE / "examples/minimal/main.tf").read_text(), re.S
+    )
+
+    assert shown.splitlines() == [line.strip() for line in module.splitlines()]
+
+
 @pytest.fixture(scope="session")
-def outputs(module: Path) -> Mapping[str, Any]:
-    """The outputs of the README's example, but for two `repositories`, as a state keeps them."""
+def example(module: Path) -> Mapping[str, Any]:
+    """The plan of the README's example, but for two `repositories`, with the import that it shows."""
     policies, configuration = _example()
     home = module.parent
     one = 'repositories = ["us-docker.pkg.dev/acme-prod/apps"]'
     assert one in configuration
     (home / "main.tf").write_text(configuration.replace(one, one[:-1] + ', "gcr.io/acme-prod"]'))
     (home / "policies.yaml").write_text(policies.replace('"us-docker.pkg.dev/acme-prod/apps/**"', '"**"'))
+    (imported,) = (block.text for block in PAGE.blocks if block.text.startswith("import {"))
+    (home / "import.tf").write_text(imported)
     initialise(home)
-    planned: dict[str, Any] = make_plan(home, {}, "example")["planned_values"]["outputs"]
+    return make_plan(home, {}, "example")
+
+
+@pytest.fixture(scope="session")
+def outputs(example: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The outputs of the example, as a state keeps them."""
+    planned = example["planned_values"]["outputs"]
     return {name: {"value": output["value"], "type": output["type"]} for name, output in planned.items()}
+
+
+def test_topic_that_exists_can_be_imported(example: Mapping[str, Any]) -> None:
+    """As the README shows it: the plan creates everything else."""
+    imported = {one["address"] for one in example["resource_changes"] if "importing" in one["change"]}
+
+    assert imported == {"module.cleaner.google_pubsub_topic.gcr[0]"}
+
+
+def state_of(outputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {
+        "version": 4,
+        "terraform_version": "1.9.0",
+        "serial": 1,
+        "lineage": "",
+        "outputs": outputs,
+        "resources": [],
+    }
 
 
 @pytest.mark.parametrize("option", ["", " -chdir=terraform"])
 def test_readme_commands_print_commands_that_work(outputs: Mapping[str, Any], tmp_path: Path, option: str) -> None:
     """What the README's commands print can be pasted into a shell, and says what the function understands."""
-    commands = [line for block in re.findall(r"```sh\n(.*?)```", _readme(), re.S) for line in block.splitlines()]
+    commands = [line for block in PAGE.blocks if block.language == "sh" for line in block.text.splitlines()]
     commands = [line.split("#")[0].strip() for line in commands if re.match(r"terraform output .*#", line)]
     assert len(commands) == 3
-    state = {"version": 4, "terraform_version": "1.9.0", "serial": 1, "lineage": "", "outputs": outputs}
     # With -chdir as the root module is called, without as a configuration that calls it.
     home = tmp_path / option.partition("=")[2]
     home.mkdir(exist_ok=True)
-    (home / "terraform.tfstate").write_text(json.dumps(state | {"resources": []}))
+    (home / "terraform.tfstate").write_text(json.dumps(state_of(outputs)))
     gcloud = tmp_path / "bin" / "gcloud"
     gcloud.parent.mkdir()
     gcloud.write_text(f"#!{sys.executable}\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n")
@@ -190,14 +215,23 @@ def test_readme_commands_print_commands_that_work(outputs: Mapping[str, Any], tm
     assert {argument.split("=")[0] for argument in reading[3:]} == {"--project", "--freshness", "--format"}
 
 
+def test_page_does_what_it_says(cloud: Site, outputs: Mapping[str, Any], tmp_path: Path) -> None:
+    """Each command of it, where the example is applied."""
+    with Reader(tmp_path, cloud.environment, {}) as reader:
+        (reader.directory / "terraform.tfstate").write_text(json.dumps(state_of(outputs)))
+        reader.follow(PAGE)
+
+    assert reader.complaints == []
+
+
 def test_readme_shows_the_mistakes_as_a_plan_does(tmp_path: Path) -> None:
     """The messages are those of a plan, in its order."""
-    (shown,) = re.findall(r"```text\nMistakes in policies:\n(.*?)```", _readme(), re.S)
+    (shown,) = (block.text for block in PAGE.blocks if block.text.startswith("Mistakes in policies:\n"))
     glob = "us-docker.pkg.dev/acme-prod/apps"
     policy = {"repositories": [glob], "tagged": [{"match": "v*", "keep": "all"}], "untaged": {"keep": 5}}
 
     (plan,) = plan_policies(tmp_path, [json.dumps([policy])])
-    assert plan.mistakes == [line.strip() for line in shown.splitlines()]
+    assert plan.mistakes == [line.strip() for line in shown.splitlines()[1:]]
 
 
 def test_output_is_what_the_function_reads(everything: dict[str, Any]) -> None:

@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-import re
-import shlex
-import subprocess
-import sys
 from datetime import datetime, timedelta
-from pathlib import Path
 
-import pytest
-
-from tests.emulator import scenarios
 from tests.emulator.images import cosign_signature, cosign_tag, image, multi_arch
 from tests.support.command_line import RETIRING, Operator, one_line
-from tests.support.processes import ROOT
-
-PAGE = ROOT / "docs" / "command-line.md"
 
 
 def test_plan_deletes_nothing(operator: Operator) -> None:
@@ -170,56 +159,6 @@ def test_plan_fails_where_it_is_not_known_what_runs(operator: Operator) -> None:
 
     assert ended.code == 1
     assert "cloudasset.assets.listResource" in one_line(ended)
-
-
-def test_examples_of_the_page_run(operator: Operator, tmp_path: Path) -> None:
-    """Each command, as it is printed there but for the port, ends in the line that is printed there."""
-    scenarios.run(operator.emulator.store, operator.emulator.host, "demo")
-    text = PAGE.read_text().replace("localhost:5005", operator.emulator.host)
-    for name, content in re.findall(r"^`(\w+\.yaml)`:\n\n```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        (tmp_path / name).write_text(content)
-    blocks = re.findall(r"^```console\n\$ (.*?)^```", text, re.MULTILINE | re.DOTALL)
-    printed = {command: lines for command, *lines in map(str.splitlines, blocks)}
-    operator.monkeypatch.chdir(tmp_path)
-    mistakes = printed.pop("registry-cleaner check bad.yaml")
-
-    for command, lines in printed.items():
-        if " | " in command:
-            continue
-        ended = operator.call(*shlex.split(command.removeprefix("registry-cleaner ")))
-        assert ended.code == 0, command
-        assert lines[-1] == "…" or _timeless((ended.out + ended.err).splitlines()[-1]) == _timeless(lines[-1]), (
-            command
-        )
-    assert len(printed) == 7
-    ended = operator.call("check", "bad.yaml")
-    assert (ended.code, ended.out, ended.err.splitlines()) == (2, "", mistakes)
-
-
-def _timeless(line: str) -> str:
-    return re.sub(r" in [0-9.]+ s$", "", line)
-
-
-@pytest.mark.skipif(sys.prefix == sys.base_prefix, reason="there is no environment to activate")
-def test_examples_of_the_page_find_what_they_need(tmp_path: Path) -> None:
-    """In a shell that knows nothing of the environment, what the page says before them makes them work."""
-    before, _, _ = PAGE.read_text().partition("$ registry-cleaner plan")
-    setup = before.rpartition("\nmake setup\n")[2].partition("```")[0].splitlines()
-    assert [line.split(" --")[0] for line in setup] == [". .venv/bin/activate", "python -m tests.emulator"]
-    activate = setup[0].replace(".venv", sys.prefix)
-
-    ended = subprocess.run(
-        ["/bin/bash", "-c", f"{activate} && python -m tests.emulator --help && python -m cleaner plan --help"],
-        cwd=ROOT,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert "`policies.yaml`:\n\n```yaml\n" in before
 
 
 def test_after_the_listing_nothing_is_asked_twice(operator: Operator) -> None:

@@ -14,6 +14,7 @@ from tests.emulator.faults import Before, Status
 from tests.emulator.images import cosign_signature, cosign_tag, image, multi_arch
 from tests.emulator.store import DANGLING_PARENT
 from tests.support.command_line import RETIRING, Operator, no, one_line, yes
+from tests.support.documentation import page
 from tests.support.held import Held, assert_whole
 from tests.support.processes import ROOT
 
@@ -256,7 +257,10 @@ def test_image_that_keeps_some_of_its_tags(operator: Operator) -> None:
 
 def test_what_left_means_is_told(operator: Operator) -> None:
     """Neither the help nor the page says that what is left was not begun; both name the tags that were deleted."""
-    text, shown = (ROOT / "docs" / "command-line.md").read_text(), operator.call("prune", "--help").out
+    text, shown = (
+        page("docs/command-line.md").section("What could not be deleted"),
+        operator.call("prune", "--help").out,
+    )
     row = next(line for line in text.splitlines() if line.startswith("| `left` |"))
 
     assert "not begun, or did not end" in row
