@@ -81,9 +81,9 @@ def _planned(
         planner = Planner(session, policies, pool, datetime.now(UTC))
         bar = add_bar()
         bar.show("Listing")
-        found = [planner.resolve(target, bar) for target in targets]
+        found = planner.resolve_all(targets, bar)
         known = {one.repository: one for one in found if isinstance(one, Result)}
-        if len(found) == len(known) == 1:
+        if len(found) == len(known) == 1 and not targets[0].is_root:
             return [*known.values()], True
         names = [name for one in found if not isinstance(one, Result) for name in one if name not in known]
         return [*known.values(), *planner.survey(dict.fromkeys(names), bar)], False

@@ -104,6 +104,30 @@ def test_repository_that_cannot_be_read_is_a_row(operator: Operator, acme: str) 
     assert ended.out.splitlines()[-1].startswith("3 repositories (1 failed): keep 4 images, delete 5 images, ")
 
 
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_target_that_cannot_be_read_is_a_row(operator: Operator, acme: str, slash: str) -> None:
+    """As one that was found under a root; the others are planned."""
+    operator.emulator.faults.add(Status(403, "DENIED"), kind="tags_list", path="acme/web/tags")
+
+    ended = operator.call("plan", f"{acme}/web{slash}", f"{acme}/team", f"{acme}/api", *RETIRING)
+
+    assert ended.code == 1
+    assert one_line_of(ended.err).startswith(f"error: {acme}/web: the listing: denied: ")
+    assert [row[0] for row in rows(ended.out)] == [f"{acme}/team/app", f"{acme}/api", f"{acme}/web"]
+
+
+def test_targets_are_resolved_side_by_side(operator: Operator) -> None:
+    """As the repositories under a root."""
+    for at in range(8):
+        operator.builds(1, f"acme/r{at}")
+    operator.emulator.faults.add(Delay(0.25), kind="tags_list", path="/acme/r", skip=0)
+
+    began = time.monotonic()
+    assert operator.call("plan", *(operator.emulator.name(f"acme/r{at}") for at in range(8))).code == 0
+
+    assert time.monotonic() - began < 4 * 0.25
+
+
 def one_line_of(text: str) -> str:
     assert text.count("\n") == 1
     return text
