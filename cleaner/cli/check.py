@@ -68,7 +68,7 @@ def check(options: Options, session: Session, terminal: Terminal) -> int:
             return show_nothing(results[0], options, terminal, dry_run=True)
         show_plan(results[0].planned, options, terminal)
     elif options.output != "table":
-        terminal.say(document.text(_checked(name, (), warnings), options.output))
+        terminal.say(*document.to_lines(_checked(name, (), warnings), options.output))
     else:
         terminal.say(f"{name}: {words.counted(len(found), 'policy', 'policies')}, no mistakes")
         for policy in found:
@@ -98,7 +98,7 @@ def _refuse(error: ConfigurationError, text: str, name: str, options: Options, t
         zip(mistakes, places, strict=True), key=lambda one: (one[1].line, one[1].column) if one[1] else (0, 0)
     )
     if options.output != "table":
-        terminal.say(document.text(_checked(name, found, []), options.output))
+        terminal.say(*document.to_lines(_checked(name, found, []), options.output))
     lines = text.splitlines()
     for mistake, place in found:
         where = f"{name}:{place.line}:{place.column}" if place else name

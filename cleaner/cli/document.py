@@ -22,11 +22,11 @@ Document = dict[str, object]
 _NOTHING_LOST: Mapping[Digest, Collection[Tag]] = MappingProxyType({})
 
 
-def text(documents: Document | Sequence[Document | str], output: str) -> str:
-    """Return a document, or several, as ``json``, or one a line as ``jsonl``."""
+def to_lines(documents: Document | Sequence[Document | str], output: str) -> list[str]:
+    """Return a document, or several, as ``json``, or one a line as ``jsonl``, of which no document is no line."""
     if output == "jsonl":
-        return "\n".join(json.dumps(one) for one in ([documents] if isinstance(documents, dict) else documents))
-    return json.dumps(documents, indent=2)
+        return [json.dumps(one) for one in ([documents] if isinstance(documents, dict) else documents)]
+    return [json.dumps(documents, indent=2)]
 
 
 def plan_document(

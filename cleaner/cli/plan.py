@@ -100,7 +100,7 @@ def show_nothing(result: Result, options: Options, terminal: Terminal, *, dry_ru
     terminal.note(f"{result.repository}: {result.note}")
     if options.output != "table":
         empty = document.empty_document(result.repository, dry_run=dry_run)
-        terminal.say(document.text(empty, options.output))
+        terminal.say(*document.to_lines(empty, options.output))
     return 0
 
 
@@ -114,7 +114,7 @@ def show_plan(planned: Planned, options: Options, terminal: Terminal, *, pages: 
         terminal.show(text, pages=pages)
     else:
         shown = document.plan_document(planned, rows if is_selected else None, options.only)
-        terminal.say(document.text(shown, options.output))
+        terminal.say(*document.to_lines(shown, options.output))
     for line in hints([planned]):
         terminal.note(line)
 
@@ -138,7 +138,7 @@ def show_overview(
     results = by_saving(results)
     rows = selected_results(results, options.only, options.sort, options.limit)
     if options.output != "table":
-        terminal.say(document.text([result_document(one, options) for one in rows], options.output))
+        terminal.say(*document.to_lines([result_document(one, options) for one in rows], options.output))
     elif results:
         lines = overview_table(rows, terminal.width, terminal.paint)
         total = terminal.wrap(total_line(results))
@@ -179,7 +179,7 @@ def result_document(result: Result, options: Options) -> document.Document:
 def _explain(planned: Planned, options: Options, terminal: Terminal) -> None:
     manifest = find(planned.listing, options.explain or "")
     if options.output != "table":
-        terminal.say(document.text(explanation_document(planned, manifest), options.output))
+        terminal.say(*document.to_lines(explanation_document(planned, manifest), options.output))
         return
     names = [f"{planned.plan.repository}@{manifest.digest}"]
     if len(terminal.wrap(names[0])) > 1:

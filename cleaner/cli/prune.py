@@ -82,7 +82,7 @@ def prune(options: Options, session: Session, terminal: Terminal) -> int:
             with interrupts(pruner.stop, terminal.restore):
                 done = pruner.prune(planned) or done
     if options.output != "table":
-        terminal.report(document.text(done.document, options.output))
+        terminal.report(*document.to_lines(done.document, options.output))
     elif done.seconds is not None:
         terminal.report("", *_done_lines(done, terminal))
     return _end(done, terminal)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from cleaner.cli import words
-from cleaner.cli.document import Document, done_document, plan_document, policy_document, text
+from cleaner.cli.document import Document, done_document, plan_document, policy_document, to_lines
 from cleaner.cli.tables import overview_table, plan_table, summary_lines, total_line
 from cleaner.cli.view import Planned, Result, by_saving, selected
 from cleaner.core.manifest import Links, Manifest
@@ -404,7 +404,7 @@ def test_largest_saving_comes_first() -> None:
 
 
 def entries(document: Document, key: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(text(document, "json"))[key]
+    found: list[dict[str, Any]] = json.loads(*to_lines(document, "json"))[key]
     return found
 
 
@@ -417,7 +417,7 @@ NO_PLACE = {"rule": None, "rank": None, "pool": None}
 
 def test_plan_document() -> None:
     """Repository, dry_run, policy, keep, delete and a summary; newest first, times in UTC, an unknown one as null."""
-    document = json.loads(text(plan_document(made(*HELD, running="b")), "json"))
+    document = json.loads(*to_lines(plan_document(made(*HELD, running="b")), "json"))
     of_all = {"size": 1000, "media_type": HELD[0].media_type}
 
     assert [one.size for one in HELD] == [1000] * 4
@@ -488,10 +488,10 @@ def test_documents_one_a_line() -> None:
     """For programs that read line by line."""
     document = plan_document(made(*HELD))
 
-    assert [json.loads(line) for line in text([document, document], "jsonl").splitlines()] == [
-        json.loads(text(document, "jsonl"))
+    assert [json.loads(line) for line in to_lines([document, document], "jsonl")] == [
+        json.loads(*to_lines(document, "jsonl"))
     ] * 2
-    assert json.loads(text([document], "json")) == [json.loads(text(document, "json"))]
+    assert json.loads(*to_lines([document], "json")) == [json.loads(*to_lines(document, "json"))]
 
 
 def test_document_of_some_rows() -> None:

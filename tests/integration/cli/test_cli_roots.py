@@ -179,6 +179,12 @@ def test_root_with_nothing_under_it(operator: Operator) -> None:
     assert ended.err == f"0 repositories under {operator.emulator.name('none')} matched by flags\n"
 
 
+@pytest.mark.parametrize(("output", "written"), [("json", "[]\n"), ("jsonl", "")])
+def test_document_of_a_root_with_nothing_under_it(operator: Operator, output: str, written: str) -> None:
+    """An array of no documents, or no line: an empty line is no document."""
+    assert operator.call("plan", operator.emulator.name("none/"), *RETIRING, "-o", output).out == written
+
+
 @pytest.mark.parametrize("given", [("{acme}/",), ("{acme}/api", "{acme}/web"), ("{acme}",)])
 def test_explain_is_for_one_repository(operator: Operator, acme: str, given: tuple[str, ...]) -> None:
     """Exit code 2."""
