@@ -15,7 +15,6 @@ from operator import attrgetter, itemgetter
 from typing import Any
 
 import msgspec
-from rich.cells import cell_len
 
 from cleaner.cli import words
 from cleaner.cli.view import Planned, Result, Row
@@ -60,15 +59,15 @@ class _Filled(msgspec.Struct):
     @classmethod
     def of(cls, column: Column, rows: Iterable[object]) -> _Filled:
         texts = [column.heading, *map(column.text, rows)]
-        width = max(map(_cells, texts))
+        width = max(map(words.cells, texts))
         return cls(column, texts, width, min(column.least or width, width))
 
     def cells(self, rows: Iterable[object], paint: Paint) -> Iterator[str]:
         """Yield the cells of the heading and of all rows, padded to the width."""
         style, width, is_number = self.column.style, self.width, self.column.is_number
         for row, text in zip((None, *rows), self.texts, strict=True):
-            shown = text if len(text) <= width else words.middle(text, width)
-            space = " " * (width - _cells(shown))
+            shown = words.middle(text, width)
+            space = " " * (width - words.cells(shown))
             shown = paint(shown, style(row) if row else "dim")
             yield space + shown if is_number else shown + space
 
@@ -90,11 +89,6 @@ def table(
         _shrink(columns, width)
     for cells in zip(*(one.cells(rows, paint) for one in columns), strict=True):
         yield _GAP.join(cells).rstrip()
-
-
-def _cells(text: str) -> int:
-    """Return the number of columns of a terminal that a text takes."""
-    return len(text) if text.isascii() else cell_len(text)
 
 
 def _gaps(columns: Sequence[_Filled]) -> int:

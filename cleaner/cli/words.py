@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 
+from rich.cells import cell_len, set_cell_size
+
 from cleaner.cli.view import Planned, Row
 from cleaner.core.manifest import IMAGE
 from cleaner.core.messages import quote
@@ -80,12 +82,17 @@ def ordinal(number: int) -> str:
     return f"{number:,}{'th' if is_teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
 
 
+def cells(text: str) -> int:
+    """Return the number of columns of a terminal that a text takes."""
+    return len(text) if text.isascii() else cell_len(text)
+
+
 def middle(text: str, width: int) -> str:
-    """Return a text of at most ``width`` characters: what is left out is in the middle."""
-    if len(text) <= width:
+    """Return a text in at most ``width`` columns of a terminal: what is left out is in the middle."""
+    if cells(text) <= width:
         return text
     last = (width - 1) // 2
-    return f"{text[: width - 1 - last]}{ELLIPSIS}{text[len(text) - last :]}" if width > 1 else ELLIPSIS
+    return f"{set_cell_size(text, width - 1 - last)}{ELLIPSIS}{set_cell_size(text[::-1], last)[::-1]}"
 
 
 def because(verdict: Verdict, by: Policy, now: datetime, longest: int = TAG_MAX_CHARS) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
+from rich.cells import cell_len
 
 from cleaner.cli import words
 from cleaner.cli.document import Document, done_document, plan_document, policy_document, to_lines
@@ -282,15 +283,24 @@ def test_ordinal(number: int, text: str) -> None:
     assert words.ordinal(number) == text
 
 
-@given(st.text("ab", max_size=30), st.integers(1, 20))
+@given(st.text("ab漢", max_size=30), st.integers(1, 20))
 def test_middle(text: str, width: int) -> None:
-    """What is shortened begins and ends as the text does."""
+    """What is shortened begins and ends as the text does, and takes no more columns than it may."""
     shown = words.middle(text, width)
 
-    assert len(shown) == min(len(text), width)
+    assert min(cell_len(text), width - 2) <= cell_len(shown) <= width
     first, _, last = shown.partition(words.ELLIPSIS)
-    assert text.startswith(first)
-    assert text.endswith(last)
+    assert text.startswith(first.rstrip())
+    assert text.endswith(last.lstrip())
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_wide_characters(width: int) -> None:
+    """The kind of content may be in any script; a row is one line of the terminal all the same."""
+    shown = lines(made(manifest("chart", 5, content="漢字" * 40), by=policy()), width)
+
+    assert len(shown) == 2
+    assert max(map(cell_len, shown)) <= width
 
 
 @pytest.mark.parametrize(
