@@ -147,7 +147,7 @@ def show_overview(
         terminal.note(f"0 repositories under {under} matched by {policies.name}")
     for line in hints(one.planned for one in results if one.planned):
         terminal.note(line)
-    errors = [one.error for one in results if one.error]
+    errors = [words.error_of(one.repository, one.error) for one in results if one.error]
     for error in errors:
         terminal.error(error)
     return int(bool(errors))

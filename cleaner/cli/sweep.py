@@ -167,7 +167,7 @@ def _local(
         if isinstance(one.error, RepositoryNotFound):
             terminal.note(str(one.error))
         elif one.error is not None:
-            terminal.error(advice(one.error))
+            terminal.error(words.error_of(one.report.repository, advice(one.error)))
     if ended and ended[-1].interrupted:
         left = words.counted(len(todo) - len(ended), "repository", "repositories")
         terminal.note(f"interrupted: deletions in progress were finished, and {left} had not begun")

@@ -15,7 +15,7 @@ from cleaner.core.manifest import IMAGE
 from cleaner.core.messages import quote
 from cleaner.core.plan import Verdict
 from cleaner.core.policy import Policy, Rule
-from cleaner.core.reference import Digest, Tag
+from cleaner.core.reference import Digest, Repository, Tag
 from cleaner.core.rules import UNTAGGED, Place, Reason, rule_named
 
 SHORT_DIGEST_CHARS = 12
@@ -93,6 +93,11 @@ def middle(text: str, width: int) -> str:
         return text
     last = (width - 1) // 2
     return f"{set_cell_size(text, width - 1 - last)}{ELLIPSIS}{set_cell_size(text[::-1], last)[::-1]}"
+
+
+def error_of(repository: Repository, error: str) -> str:
+    """Return an error of one of several repositories, which it does not always name."""
+    return error if str(repository) in error else f"{repository}: {error}"
 
 
 def because(verdict: Verdict, by: Policy, now: datetime, longest: int = TAG_MAX_CHARS) -> str:

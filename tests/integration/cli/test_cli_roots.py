@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ import pytest
 from cleaner.cli.session import BoundedTransport
 from cleaner.google.transport import RequestBudget
 from tests.emulator.faults import Delay, Status
-from tests.emulator.images import image
+from tests.emulator.images import image, load, raw
+from tests.emulator.store import OCI_INDEX
 from tests.support.command_line import PATH, RETIRING, Operator, one_line
 
 
@@ -131,6 +133,16 @@ def test_targets_are_resolved_side_by_side(operator: Operator) -> None:
 def one_line_of(text: str) -> str:
     assert text.count("\n") == 1
     return text
+
+
+def test_error_names_its_repository(operator: Operator, acme: str) -> None:
+    """Also one that is about a manifest, of which any repository may have one."""
+    load(operator.emulator.store, f"{acme}/web", raw(b"[]", OCI_INDEX), uploaded=datetime.now(UTC))
+
+    ended = operator.call("plan", acme, *RETIRING)
+
+    assert ended.code == 1
+    assert one_line_of(ended.err).startswith(f"error: {acme}/web: manifest sha256:")
 
 
 def test_error_in_a_document(operator: Operator, acme: str) -> None:
