@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -57,7 +57,7 @@ def plan(options: Options, session: Session, terminal: Terminal) -> int:
     if options.html is not None:
         _write_page(results, options.html, terminal)
     if options.html == "-":
-        return int(any(one.error for one in results))
+        return _end(results, terminal)
     if not is_one:
         if options.explain is not None:
             raise InvalidReference(f"{targets[0].repository}: a root; --explain needs one repository")
@@ -145,6 +145,11 @@ def show_overview(
         terminal.show(chain(lines, [""] if rows else [], total))
     else:
         terminal.note(f"0 repositories under {under} matched by {policies.name}")
+    return _end(results, terminal)
+
+
+def _end(results: Collection[Result], terminal: Terminal) -> int:
+    """Say what is to be said about several repositories, and the errors; return the exit code."""
     for line in hints(one.planned for one in results if one.planned):
         terminal.note(line)
     errors = [words.error_of(one.repository, one.error) for one in results if one.error]

@@ -291,6 +291,18 @@ def test_page(operator: Operator, acme: str, tmp_path: Path) -> None:
     assert refused.err == f"error: {tmp_path}/none/page.html: No such file or directory\n"
 
 
+def test_page_instead_of_the_table_hides_no_error(operator: Operator, acme: str) -> None:
+    """What is said beside the table is said beside the page."""
+    operator.emulator.faults.add(Status(403, "DENIED"), kind="tags_list", path="acme/web/tags", skip=1)
+
+    ended = operator.call("plan", acme, "--match", "none", "--keep", "2", "--html", "-")
+
+    assert (ended.code, ended.out.count("no plan:")) == (1, 1)
+    warning, _, error = ended.err.splitlines()
+    assert warning.startswith("warning: flags: tagged[0] (none) matches none of the 6 tags")
+    assert error.startswith(f"error: {acme}/web: the listing: denied: ")
+
+
 def test_policies_of_the_working_directory(operator: Operator, tmp_path: Path) -> None:
     """They decide where nothing else is said, and that is told."""
     operator.builds(4)
