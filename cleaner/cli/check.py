@@ -223,14 +223,14 @@ def _of_tags_list(body: dict[str, Any], text: str, policies: Policies, terminal:
 def _place(name: str, policies: Policies, terminal: Terminal) -> Repository:
     """Return the repository of a tags/list, whose ``name`` has no host: on the first host for which a policy is."""
     hosts = [glob.text.partition("/")[0] for policy in policies.policies for glob in policy.repositories]
-    named = [host for host in dict.fromkeys(hosts) if "*" not in host]
-    for host in (*named, "us-docker.pkg.dev"):
-        repository = Repository(host, name)
+    places = [
+        _repository(f"{host}/{name}") for host in dict.fromkeys([*hosts, "us-docker.pkg.dev"]) if "*" not in host
+    ]
+    for repository in places:
         if policies.choose(repository):
             return repository
-    first = policies.policies[0].repositories[0].text
     terminal.note(f"no policy of {policies.name} matches {name} on any host")
-    return Repository(named[0] if named else first.partition("/")[0], name)
+    return places[0]
 
 
 def _repository(package: str) -> Repository:
