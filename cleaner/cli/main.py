@@ -184,8 +184,8 @@ class _Group(click.Group):
 def cli(context: click.Context) -> int:
     """Delete old images of container registries, by the same policies as the function.
 
-    An image is deleted only if no rule keeps it: it is neither young nor deployed, nor does it have a tag that a rule
-    keeps or that no rule matches.  What a kept image needs is kept as well.
+    An image is deleted only if no rule keeps it: it is not young, it has no tag that a rule keeps or that no rule
+    matches, and with --running-scopes it is not deployed there.  What a kept image needs is kept as well.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

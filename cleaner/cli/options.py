@@ -162,7 +162,8 @@ class Command(click.Command):
         sections: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record is not None:
+            # The text explains the arguments.
+            if record is not None and isinstance(parameter, click.Option):
                 sections.setdefault(getattr(parameter, "section", ""), []).append(record)
         for section in sections:
             with formatter.section(click.style(section.capitalize() or "Help", bold=True)):

@@ -48,11 +48,11 @@ Examples:
 def prune(options: Options, session: Session, terminal: Terminal) -> int:
     """Show the plan, ask, and carry out what was shown and nothing else.
 
-    What is pushed after the question is not deleted, and what gets a tag, is deployed or is needed in the meantime is
-    kept.  Without a terminal to ask on, --yes is required.  Ctrl-C lets deletions in progress finish and reports what
-    was done; a second Ctrl-C ends at once; SIGTERM is handled like Ctrl-C.  An interrupted run does no harm: every
-    kept image is complete.  An image's tags are deleted before the image; if the image is then not deleted, the lost
-    tags are reported, and the next run judges it as an untagged image.
+    What is pushed after the question is not deleted, and what gets a tag or is needed in the meantime is kept; with
+    --running-scopes also what is deployed.  Without a terminal to ask on, --yes is required.  Ctrl-C lets deletions
+    in progress finish and reports what was done; a second Ctrl-C ends at once; SIGTERM is handled like Ctrl-C.  An
+    interrupted run does no harm: every kept image is complete.  An image's tags are deleted before the image; if the
+    image is then not deleted, the lost tags are reported, and the next run judges it as an untagged image.
     """
     repository = session.parse(options.targets[0])
     policies = options.chosen_policies(is_required=True)

@@ -44,9 +44,8 @@ def sweep(options: Options, session: Session, terminal: Terminal) -> int:
 
     Those that no policy matches are left out.  ROOT is gcr.io/PROJECT, LOCATION-docker.pkg.dev/PROJECT[/REPOSITORY],
     or a path under one.  The requests are published to the topic that the function listens to; it decides by its own
-    policies and its own DRY_RUN.  Remote and virtual repositories are skipped.  With --local they are pruned from
-    here, one after the other, after the overview
-    was shown.
+    policies and its own DRY_RUN.  With --local the repositories are pruned from here instead, one after the other,
+    after the overview is shown.  Remote and virtual repositories are skipped.
     """
     if options.local and click.get_current_context().params["topic"]:
         raise click.UsageError("--topic cannot be combined with --local")
