@@ -199,10 +199,9 @@ def summary_lines(planned: Planned) -> list[str]:
 
 def _amount(planned: Planned, *, is_deleted: bool, manifests: int) -> str:
     """Return the number of images and orphans that are kept or deleted, and of manifests if they are more."""
-    kinds = Counter(row.kind is Kind.ORPHAN for row in planned.rows if row.is_deleted is is_deleted)
-    things = [words.counted(kinds[False], "image"), *([words.counted(kinds[True], "orphan")] if kinds[True] else [])]
-    text = words.listed(things)
-    return text if kinds.total() == manifests else f"{text} ({words.counted(manifests, 'manifest')})"
+    rows = [row for row in planned.rows if row.is_deleted is is_deleted]
+    text = words.images(rows)
+    return text if len(rows) == manifests else f"{text} ({words.counted(manifests, 'manifest')})"
 
 
 def overview_table(results: Sequence[Result], width: int | None, paint: Paint) -> Iterator[str]:
@@ -227,8 +226,9 @@ def total_line(results: Sequence[Result]) -> str:
     failed = sum(bool(one.error) for one in results)
     where = words.counted(len(results), "repository", "repositories")
     failures = f" ({failed:,} failed)" if failed else ""
-    kept, deleted = sum(one.kept for one in results), sum(one.deleted for one in results)
-    images = f"keep {words.counted(kept, 'image')}, delete {words.counted(deleted, 'image')}"
+    rows = [row for one in results if one.planned for row in one.planned.rows]
+    kept, deleted = ([row for row in rows if row.is_deleted is which] for which in (False, True))
+    images = f"keep {words.images(kept)}, delete {words.images(deleted)}"
     return f"{where}{failures}: {images}, {words.freed(sum(one.freed for one in results))}"
 
 

@@ -5,12 +5,14 @@ Reads no clock, network, environment or log.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 
 from rich.cells import cell_len, set_cell_size
 
 from cleaner.cli.view import Planned, Row
+from cleaner.core.graph import Kind
 from cleaner.core.manifest import IMAGE
 from cleaner.core.messages import quote
 from cleaner.core.plan import Verdict
@@ -63,6 +65,12 @@ def freed(count: int) -> str:
 def counted(count: int, thing: str, things: str = "") -> str:
     """Return ``1 image`` or ``1,234 images``."""
     return f"{count:,} {thing if count == 1 else things or thing + 's'}"
+
+
+def images(rows: Iterable[Row]) -> str:
+    """Return how many rows are images, and how many orphans if there are any."""
+    kinds = Counter(row.kind is Kind.ORPHAN for row in rows)
+    return listed([counted(kinds[False], "image"), *([counted(kinds[True], "orphan")] if kinds[True] else [])])
 
 
 def listed(items: Iterable[str], last: str = "and") -> str:

@@ -335,7 +335,7 @@ def test_overview() -> None:
         "gcr.io/acme/web                                            denied",
     ]
     assert total_line(results) == (
-        "3 repositories (1 failed): keep 1 image, delete 2 images, up to 7.00 MB, as images share layers"
+        "3 repositories (1 failed): keep 1 image, delete 1 image and 1 orphan, up to 7.00 MB, as images share layers"
     )
     assert max(map(len, overview_table(results, 60, plain))) <= 60
 
