@@ -106,14 +106,14 @@ def show_nothing(result: Result, options: Options, terminal: Terminal, *, dry_ru
 
 def show_plan(planned: Planned, options: Options, terminal: Terminal, *, pages: bool = True) -> None:
     """Show the plan of one repository, and what is to be said about it."""
-    is_selected = options.only or options.sort or options.limit
     rows = selected(planned.rows, options.only, options.sort, options.limit)
     if options.output == "table":
         names = terminal.wrap(str(planned.plan.repository))
         text = chain(_heading(names, planned, terminal), _table(rows, planned, options, terminal))
         terminal.show(text, pages=pages)
     else:
-        shown = document.plan_document(planned, rows if is_selected else None, options.only)
+        some = rows if options.sort or options.limit else None
+        shown = document.plan_document(planned, some, options.only, in_order=options.sort is not None)
         terminal.say(*document.to_lines(shown, options.output))
     for line in hints([planned]):
         terminal.note(line)

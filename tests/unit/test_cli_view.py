@@ -509,7 +509,7 @@ def test_document_of_some_rows() -> None:
     shown = made(*SIGNED)
     (row, *_) = selected(shown.rows, "delete", "age", 1)
 
-    document = plan_document(shown, (row,), "delete")
+    document = plan_document(shown, (row,), "delete", in_order=True)
 
     assert entries(document, "keep") == []
     assert [one["digest"] for one in entries(document, "delete")] == [digest("old"), digest("c")]
