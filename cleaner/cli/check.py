@@ -117,10 +117,8 @@ def _excerpt(line: str, place: Position) -> tuple[str, str]:
     shown = "".join(one if one.isprintable() else " " for one in line[start : start + _EXCERPT_CHARS])
     before = f"{place.line:>6} | "
     at = place.column - 1 - start
-    return (
-        f"{before}{shown}",
-        f"{' ' * (len(before) - 2)}| {' ' * at}{'^' * max(min(place.length, len(shown) - at), 1)}",
-    )
+    indent, length = words.cells(shown[:at].ljust(at)), words.cells(shown[at : at + place.length])
+    return f"{before}{shown}", f"{' ' * (len(before) - 2)}| {' ' * indent}{'^' * max(length, 1)}"
 
 
 def _checked(

@@ -155,7 +155,12 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments."""
-        return super().parse_args(ctx, list(_with_match_repeated(args)))
+        try:
+            return super().parse_args(ctx, list(_with_match_repeated(args)))
+        except click.UsageError as error:
+            # Click leaves it out of an option without its value.
+            error.ctx = error.ctx or ctx
+            raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, section by section."""
@@ -254,7 +259,10 @@ def _positive(text: str) -> int:
 
 
 def _time_limit(text: str) -> float:
-    seconds = float(text) if re.fullmatch(r"[0-9]{1,9}", text) else Duration.parse(text).value.total_seconds()
+    try:
+        seconds = float(text) if re.fullmatch(r"[0-9]+", text) else Duration.parse(text).value.total_seconds()
+    except ValueError as error:
+        raise ValueError(f"must be seconds, or a duration like 90m or 1h30m, not {text!r}") from error
     # Python cannot wait for some centuries.
     if not 0 < seconds <= timedelta(days=3650).total_seconds():
         raise ValueError(f"must be more than 0 seconds and at most ten years, not {text!r}")

@@ -77,6 +77,13 @@ def test_caret_points(operator: Operator, tmp_path: Path) -> None:
             "write regexes in single quotes",
             f"       | {' ' * 22}^",
         ),
+        (
+            "p.yaml",
+            "- {repositories: [gcr.io/a/*], tagged: [{match: [漢字, v*], keep: 1}]}\n",
+            "1:54",
+            "looks like a glob",
+            f"       | {' ' * 55}^^",
+        ),
         ("p.yaml", "- dry_run: 010\n", "1:12", "an integer is written in decimal", f"       | {' ' * 11}^"),
     ],
 )
