@@ -68,7 +68,7 @@ def check(options: Options, session: Session, terminal: Terminal) -> int:
             return show_nothing(results[0], options, terminal, dry_run=True)
         show_plan(results[0].planned, options, terminal)
     elif options.output != "table":
-        terminal.say(document.text(_checked(name, (), warnings), options.output))
+        terminal.say(*document.to_lines(_checked(name, (), warnings), options.output))
     else:
         terminal.say(f"{name}: {words.counted(len(found), 'policy', 'policies')}, no mistakes")
         for policy in found:
@@ -98,7 +98,7 @@ def _refuse(error: ConfigurationError, text: str, name: str, options: Options, t
         zip(mistakes, places, strict=True), key=lambda one: (one[1].line, one[1].column) if one[1] else (0, 0)
     )
     if options.output != "table":
-        terminal.say(document.text(_checked(name, found, []), options.output))
+        terminal.say(*document.to_lines(_checked(name, found, []), options.output))
     lines = text.splitlines()
     for mistake, place in found:
         where = f"{name}:{place.line}:{place.column}" if place else name
@@ -117,10 +117,8 @@ def _excerpt(line: str, place: Position) -> tuple[str, str]:
     shown = "".join(one if one.isprintable() else " " for one in line[start : start + _EXCERPT_CHARS])
     before = f"{place.line:>6} | "
     at = place.column - 1 - start
-    return (
-        f"{before}{shown}",
-        f"{' ' * (len(before) - 2)}| {' ' * at}{'^' * max(min(place.length, len(shown) - at), 1)}",
-    )
+    indent, length = words.cells(shown[:at].ljust(at)), words.cells(shown[at : at + place.length])
+    return f"{before}{shown}", f"{' ' * (len(before) - 2)}| {' ' * indent}{'^' * max(length, 1)}"
 
 
 def _checked(
@@ -223,14 +221,14 @@ def _of_tags_list(body: dict[str, Any], text: str, policies: Policies, terminal:
 def _place(name: str, policies: Policies, terminal: Terminal) -> Repository:
     """Return the repository of a tags/list, whose ``name`` has no host: on the first host for which a policy is."""
     hosts = [glob.text.partition("/")[0] for policy in policies.policies for glob in policy.repositories]
-    named = [host for host in dict.fromkeys(hosts) if "*" not in host]
-    for host in (*named, "us-docker.pkg.dev"):
-        repository = Repository(host, name)
+    places = [
+        _repository(f"{host}/{name}") for host in dict.fromkeys([*hosts, "us-docker.pkg.dev"]) if "*" not in host
+    ]
+    for repository in places:
         if policies.choose(repository):
             return repository
-    first = policies.policies[0].repositories[0].text
     terminal.note(f"no policy of {policies.name} matches {name} on any host")
-    return Repository(named[0] if named else first.partition("/")[0], name)
+    return places[0]
 
 
 def _repository(package: str) -> Repository:

@@ -9,9 +9,8 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal
 
-from cleaner.cli.view import Planned, Row
+from cleaner.cli.view import Only, Planned, Row
 from cleaner.core.manifest import newest_first
 from cleaner.core.plan import Verdict
 from cleaner.core.policy import Policy, Rule
@@ -22,23 +21,27 @@ Document = dict[str, object]
 _NOTHING_LOST: Mapping[Digest, Collection[Tag]] = MappingProxyType({})
 
 
-def text(documents: Document | Sequence[Document | str], output: str) -> str:
-    """Return a document, or several, as ``json``, or one a line as ``jsonl``."""
+def to_lines(documents: Document | Sequence[Document | str], output: str) -> list[str]:
+    """Return a document, or several, as ``json``, or one a line as ``jsonl``, of which no document is no line."""
     if output == "jsonl":
-        return "\n".join(json.dumps(one) for one in ([documents] if isinstance(documents, dict) else documents))
-    return json.dumps(documents, indent=2)
+        return [json.dumps(one) for one in ([documents] if isinstance(documents, dict) else documents)]
+    return [json.dumps(documents, indent=2)]
 
 
 def plan_document(
-    planned: Planned, rows: Iterable[Row] | None = None, only: Literal["keep", "delete"] | None = None
+    planned: Planned, rows: Iterable[Row] | None = None, only: Only = None, *, in_order: bool = False
 ) -> Document:
     """Return what a plan keeps and would delete, newest first.
 
-    With ``rows`` only those images, in their order, with what belongs to them; of those ``only`` one kind.
+    With ``rows`` only those images with what belongs to them, if ``in_order`` in that of the rows; of those ``only``
+    one kind.
     """
-    keep, delete = planned.plan.keep, planned.plan.delete
+    keep: Iterable[Verdict] = planned.plan.keep
+    delete: Iterable[Verdict] = planned.plan.delete
     if rows is not None:
-        keep, delete = _of_rows(rows)
+        kept, deleted = _of_rows(rows)
+        keep = kept.values() if in_order else (one for one in keep if one.manifest.digest in kept)
+        delete = deleted.values() if in_order else (one for one in delete if one.manifest.digest in deleted)
     keep = keep if only != "delete" else ()
     delete = delete if only != "keep" else ()
     return _document(planned, map(_entry, keep), map(_entry, delete), dry_run=True)
@@ -119,14 +122,15 @@ def _summary(keep: Collection[Verdict], delete: Collection[Verdict]) -> Document
     }
 
 
-def _of_rows(rows: Iterable[Row]) -> tuple[tuple[Verdict, ...], tuple[Verdict, ...]]:
+def _of_rows(rows: Iterable[Row]) -> tuple[Mapping[Digest, Verdict], Mapping[Digest, Verdict]]:
+    """Return what is kept and what is deleted of some rows, in their order."""
     kept: dict[Digest, Verdict] = {}
     deleted: dict[Digest, Verdict] = {}
     for row in rows:
         (deleted if row.is_deleted else kept)[row.manifest.digest] = row.verdict
         for part in row.parts:
             (deleted if part.is_deleted else kept)[part.manifest.digest] = part.verdict
-    return tuple(kept.values()), tuple(deleted.values())
+    return kept, deleted
 
 
 def _rule(rule: Rule) -> Document:

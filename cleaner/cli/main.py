@@ -184,8 +184,8 @@ class _Group(click.Group):
 def cli(context: click.Context) -> int:
     """Delete old images of container registries, by the same policies as the function.
 
-    An image is deleted only if every tag of it matches a rule, no rule keeps it, and it is neither younger than
-    min_age nor deployed.  What a kept image needs is kept as well.
+    An image is deleted only if every tag of it matches a rule, no rule keeps it, it is not younger than min_age, and
+    with --running-scopes it is not deployed there.  What a kept image needs is kept as well.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

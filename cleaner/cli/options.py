@@ -155,14 +155,20 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments."""
-        return super().parse_args(ctx, list(_with_match_repeated(args)))
+        try:
+            return super().parse_args(ctx, list(_with_match_repeated(args)))
+        except click.UsageError as error:
+            # Click leaves it out of an option without its value.
+            error.ctx = error.ctx or ctx
+            raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, section by section."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record is not None:
+            # The text explains the arguments.
+            if record is not None and isinstance(parameter, click.Option):
                 sections.setdefault(getattr(parameter, "section", ""), []).append(record)
         for section in sections:
             with formatter.section(click.style(section.capitalize() or "Help", bold=True)):
@@ -253,7 +259,10 @@ def _positive(text: str) -> int:
 
 
 def _time_limit(text: str) -> float:
-    seconds = float(text) if re.fullmatch(r"[0-9]{1,9}", text) else Duration.parse(text).value.total_seconds()
+    try:
+        seconds = float(text) if re.fullmatch(r"[0-9]+", text) else Duration.parse(text).value.total_seconds()
+    except ValueError as error:
+        raise ValueError(f"must be seconds, or a duration like 90m or 1h30m, not {text!r}") from error
     # Python cannot wait for some centuries.
     if not 0 < seconds <= timedelta(days=3650).total_seconds():
         raise ValueError(f"must be more than 0 seconds and at most ten years, not {text!r}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -57,7 +57,7 @@ def plan(options: Options, session: Session, terminal: Terminal) -> int:
     if options.html is not None:
         _write_page(results, options.html, terminal)
     if options.html == "-":
-        return int(any(one.error for one in results))
+        return _end(results, terminal)
     if not is_one:
         if options.explain is not None:
             raise InvalidReference(f"{targets[0].repository}: a root; --explain needs one repository")
@@ -81,9 +81,9 @@ def _planned(
         planner = Planner(session, policies, pool, datetime.now(UTC))
         bar = add_bar()
         bar.show("Listing")
-        found = [planner.resolve(target, bar) for target in targets]
+        found = planner.resolve_all(targets, bar)
         known = {one.repository: one for one in found if isinstance(one, Result)}
-        if len(found) == len(known) == 1:
+        if len(found) == len(known) == 1 and not targets[0].is_root:
             return [*known.values()], True
         names = [name for one in found if not isinstance(one, Result) for name in one if name not in known]
         return [*known.values(), *planner.survey(dict.fromkeys(names), bar)], False
@@ -100,21 +100,21 @@ def show_nothing(result: Result, options: Options, terminal: Terminal, *, dry_ru
     terminal.note(f"{result.repository}: {result.note}")
     if options.output != "table":
         empty = document.empty_document(result.repository, dry_run=dry_run)
-        terminal.say(document.text(empty, options.output))
+        terminal.say(*document.to_lines(empty, options.output))
     return 0
 
 
 def show_plan(planned: Planned, options: Options, terminal: Terminal, *, pages: bool = True) -> None:
     """Show the plan of one repository, and what is to be said about it."""
-    is_selected = options.only or options.sort or options.limit
     rows = selected(planned.rows, options.only, options.sort, options.limit)
     if options.output == "table":
         names = terminal.wrap(str(planned.plan.repository))
         text = chain(_heading(names, planned, terminal), _table(rows, planned, options, terminal))
         terminal.show(text, pages=pages)
     else:
-        shown = document.plan_document(planned, rows if is_selected else None, options.only)
-        terminal.say(document.text(shown, options.output))
+        some = rows if options.sort or options.limit else None
+        shown = document.plan_document(planned, some, options.only, in_order=options.sort is not None)
+        terminal.say(*document.to_lines(shown, options.output))
     for line in hints([planned]):
         terminal.note(line)
 
@@ -138,16 +138,21 @@ def show_overview(
     results = by_saving(results)
     rows = selected_results(results, options.only, options.sort, options.limit)
     if options.output != "table":
-        terminal.say(document.text([result_document(one, options) for one in rows], options.output))
+        terminal.say(*document.to_lines([result_document(one, options) for one in rows], options.output))
     elif results:
         lines = overview_table(rows, terminal.width, terminal.paint)
         total = terminal.wrap(total_line(results))
         terminal.show(chain(lines, [""] if rows else [], total))
     else:
         terminal.note(f"no repository under {under} is matched by {policies.name}")
+    return _end(results, terminal)
+
+
+def _end(results: Collection[Result], terminal: Terminal) -> int:
+    """Say what is to be said about several repositories, and the errors; return the exit code."""
     for line in hints(one.planned for one in results if one.planned):
         terminal.note(line)
-    errors = [one.error for one in results if one.error]
+    errors = [words.error_of(one.repository, one.error) for one in results if one.error]
     for error in errors:
         terminal.error(error)
     return int(bool(errors))
@@ -179,7 +184,7 @@ def result_document(result: Result, options: Options) -> document.Document:
 def _explain(planned: Planned, options: Options, terminal: Terminal) -> None:
     manifest = find(planned.listing, options.explain or "")
     if options.output != "table":
-        terminal.say(document.text(explanation_document(planned, manifest), options.output))
+        terminal.say(*document.to_lines(explanation_document(planned, manifest), options.output))
         return
     names = [f"{planned.plan.repository}@{manifest.digest}"]
     if len(terminal.wrap(names[0])) > 1:

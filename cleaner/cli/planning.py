@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from operator import attrgetter
+from typing import TypeVar
 
 from cleaner.cli.advice import advice
 from cleaner.cli.policies import Policies
@@ -14,6 +16,11 @@ from cleaner.cli.view import Planned, Result
 from cleaner.core.errors import CleanerError, NoCredentials, PermissionDenied, RepositoryNotFound
 from cleaner.core.reference import Repository
 from cleaner.engine.report import Progress
+
+_NOT_FOUND = "no such repository"
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 class Planner:
@@ -39,21 +46,24 @@ class Planner:
         try:
             todo, listing = run.plan(self._pool.map)
         except RepositoryNotFound:
-            return Result(repository, note="no such repository")
+            return Result(repository, note=_NOT_FOUND)
         running = self._session.running.get(repository)
         return Result(repository, Planned(todo, listing, policy, self._policies.where(policy), self._now, running))
 
-    def resolve(self, target: Target, bar: Bar) -> Result | tuple[Repository, ...]:
+    def resolve(self, target: Target, progress: Progress) -> Result | tuple[Repository, ...]:
         """Return the plan for a name that has manifests, else the repositories under it, if there are any.
 
         Raises:
             CleanerError: Neither is known.
         """
-        if target.is_root:
-            return self._session.find(target.repository, self._policies)
         repository = target.repository
+        if target.is_root:
+            try:
+                return self._session.find(repository, self._policies)
+            except RepositoryNotFound:
+                return Result(repository, note=_NOT_FOUND)
         if self._policies.choose(repository):
-            result = self.plan(repository, Follower(bar))
+            result = self.plan(repository, progress)
             if result.planned and result.planned.listing.manifests:
                 return result
         else:
@@ -68,28 +78,42 @@ class Planner:
             # The name is a repository's as well, and has a result already.
             return result
 
+    def resolve_all(self, targets: Sequence[Target], bar: Bar) -> list[Result | tuple[Repository, ...]]:
+        """Return what ``resolve`` returns for each target; of several, an error is the result of its target.
+
+        Raises:
+            CleanerError: The only target cannot be resolved, or there are no credentials.
+        """
+        if len(targets) == 1:
+            return [self.resolve(targets[0], Follower(bar))]
+        return self._side_by_side(targets, self.resolve, attrgetter("repository"), bar)
+
     def survey(self, repositories: Iterable[Repository], bar: Bar) -> list[Result]:
         """Return a result for each repository, planned side by side.
 
         Raises:
             NoCredentials: No repository can be read.
         """
-        names = tuple(repositories)
-        progress = Survey(bar, len(names))
+        return self._side_by_side(tuple(repositories), self.plan, lambda repository: repository, bar)
 
-        def one(repository: Repository) -> Result:
+    def _side_by_side(
+        self, items: Sequence[_T], work: Callable[[_T, Progress], _R], name: Callable[[_T], Repository], bar: Bar
+    ) -> list[_R | Result]:
+        progress = Survey(bar, len(items))
+
+        def one(item: _T) -> _R | Result:
             try:
-                return self.plan(repository, progress)
+                return work(item, progress)
             except NoCredentials:
                 raise
             except CleanerError as error:
-                return Result(repository, error=advice(error))
+                return Result(name(item), error=advice(error))
             finally:
                 progress.planned()
 
         # Not the pool that reads documents: its threads may not wait for one another.
         pool = ThreadPoolExecutor(self._session.workers, thread_name_prefix="planner")
         try:
-            return list(pool.map(one, names))
+            return list(pool.map(one, items))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -48,11 +48,11 @@ Examples:
 def prune(options: Options, session: Session, terminal: Terminal) -> int:
     """Show the plan, ask, and carry out what was shown and nothing else.
 
-    Only what was shown is deleted; of that, what gets a tag, is deployed or is needed in the meantime is kept.
-    Without a terminal to ask on, --yes is required.  Ctrl-C lets deletions in progress finish and reports what was
-    done; a second Ctrl-C ends at once; SIGTERM is handled like Ctrl-C.  An interrupted run does no harm: every kept
-    image is complete.  An image's tags are deleted before the image; if the image is then not deleted, the lost tags
-    are reported, and the next run judges it as an untagged image.
+    Only what was shown is deleted; of that, what gets a tag or is needed in the meantime is kept, and with
+    --running-scopes also what is deployed.  Without a terminal to ask on, --yes is required.  Ctrl-C lets deletions
+    in progress finish and reports what was done; a second Ctrl-C ends at once; SIGTERM is handled like Ctrl-C.  An
+    interrupted run does no harm: every kept image is complete.  An image's tags are deleted before the image; if the
+    image is then not deleted, the lost tags are reported, and the next run judges it as an untagged image.
     """
     repository = session.parse(options.targets[0])
     policies = options.chosen_policies(is_required=True)
@@ -82,7 +82,7 @@ def prune(options: Options, session: Session, terminal: Terminal) -> int:
             with interrupts(pruner.stop, terminal.restore):
                 done = pruner.prune(planned) or done
     if options.output != "table":
-        terminal.report(document.text(done.document, options.output))
+        terminal.report(*document.to_lines(done.document, options.output))
     elif done.seconds is not None:
         terminal.report("", *_done_lines(done, terminal))
     return _end(done, terminal)

@@ -69,15 +69,16 @@ def sweep(options: Options, session: Session, terminal: Terminal) -> int:
             found = session.find(root, policies)
     except RepositoryNotFound as error:
         terminal.note(str(error))
+        terminal.say(*_names((), options))
         return 0
     summary = f"{words.counted(len(found), 'repository', 'repositories')} under {root}"
     if not found:
+        terminal.say(*_names(found, options))
         terminal.note(f"no repository under {root} is matched by {policies.name}")
     elif options.local:
         return _local(found, root, policies, options, session, terminal)
     elif options.dry_run:
-        names = list(map(str, found))
-        terminal.say(*(names if options.output == "table" else [document.text(names, options.output)]))
+        terminal.say(*_names(found, options))
         terminal.note(f"{policies.name} matches {summary}; nothing was published")
     else:
         return _publish(found, summary, options, session, terminal)
@@ -97,9 +98,19 @@ def _publish(
                 f"interrupted: at least {publisher.published} requests were published; repeating them does no harm"
             )
             return INTERRUPTED
-    count = words.counted(publisher.published, "request")
-    terminal.report(f"{summary}: {count} published to {options.topic}")
+    published = f"{summary}: {words.counted(publisher.published, 'request')} published to {options.topic}"
+    if options.output == "table":
+        terminal.report(published)
+    else:
+        terminal.report(*_names(found, options))
+        terminal.note(published)
     return 0
+
+
+def _names(repositories: Iterable[Repository], options: Options) -> list[str]:
+    """Return names, one a line or as a document."""
+    names = list(map(str, repositories))
+    return names if options.output == "table" else document.to_lines(names, options.output)
 
 
 class _Counting:
@@ -147,7 +158,7 @@ def _local(
     if not is_table:
         done = {one.report.repository: one for one in ended}
         documents = [_document(one, done.get(one.repository), options) for one in results]
-        terminal.report(document.text(documents, options.output))
+        terminal.report(*document.to_lines(documents, options.output))
     elif ended:
         lines = _done_table(ended, terminal.width, terminal.paint)
         terminal.report("", *lines, "", _done_line(ended), *_lost_lines(ended))
@@ -155,7 +166,7 @@ def _local(
         if isinstance(one.error, RepositoryNotFound):
             terminal.note(str(one.error))
         elif one.error is not None:
-            terminal.error(advice(one.error))
+            terminal.error(words.error_of(one.report.repository, advice(one.error)))
     if ended and ended[-1].interrupted:
         left = words.counted(len(todo) - len(ended), "repository", "repositories")
         terminal.note(f"interrupted: deletions in progress were finished, and {left} had not begun")

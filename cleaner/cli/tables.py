@@ -15,7 +15,6 @@ from operator import attrgetter, itemgetter
 from typing import Any
 
 import msgspec
-from rich.cells import cell_len
 
 from cleaner.cli import words
 from cleaner.cli.view import Planned, Result, Row
@@ -60,15 +59,15 @@ class _Filled(msgspec.Struct):
     @classmethod
     def of(cls, column: Column, rows: Iterable[object]) -> _Filled:
         texts = [column.heading, *map(column.text, rows)]
-        width = max(map(_cells, texts))
+        width = max(map(words.cells, texts))
         return cls(column, texts, width, min(column.least or width, width))
 
     def cells(self, rows: Iterable[object], paint: Paint) -> Iterator[str]:
         """Yield the cells of the heading and of all rows, padded to the width."""
         style, width, is_number = self.column.style, self.width, self.column.is_number
         for row, text in zip((None, *rows), self.texts, strict=True):
-            shown = text if len(text) <= width else words.middle(text, width)
-            space = " " * (width - _cells(shown))
+            shown = words.middle(text, width)
+            space = " " * (width - words.cells(shown))
             shown = paint(shown, style(row) if row else "dim")
             yield space + shown if is_number else shown + space
 
@@ -90,11 +89,6 @@ def table(
         _shrink(columns, width)
     for cells in zip(*(one.cells(rows, paint) for one in columns), strict=True):
         yield _GAP.join(cells).rstrip()
-
-
-def _cells(text: str) -> int:
-    """Return the number of columns of a terminal that a text takes."""
-    return len(text) if text.isascii() else cell_len(text)
 
 
 def _gaps(columns: Sequence[_Filled]) -> int:
@@ -205,10 +199,9 @@ def summary_lines(planned: Planned) -> list[str]:
 
 def _amount(planned: Planned, *, is_deleted: bool, manifests: int) -> str:
     """Return the number of images and orphans that are kept or deleted, and of manifests if they are more."""
-    kinds = Counter(row.kind is Kind.ORPHAN for row in planned.rows if row.is_deleted is is_deleted)
-    things = [words.counted(kinds[False], "image"), *([words.counted(kinds[True], "orphan")] if kinds[True] else [])]
-    text = words.listed(things)
-    return text if kinds.total() == manifests else f"{text} ({words.counted(manifests, 'manifest')})"
+    rows = [row for row in planned.rows if row.is_deleted is is_deleted]
+    text = words.images(rows)
+    return text if len(rows) == manifests else f"{text} ({words.counted(manifests, 'manifest')})"
 
 
 def overview_table(results: Sequence[Result], width: int | None, paint: Paint) -> Iterator[str]:
@@ -233,8 +226,9 @@ def total_line(results: Sequence[Result]) -> str:
     failed = sum(bool(one.error) for one in results)
     where = words.counted(len(results), "repository", "repositories")
     failures = f" ({failed:,} failed)" if failed else ""
-    kept, deleted = sum(one.kept for one in results), sum(one.deleted for one in results)
-    images = f"keep {words.counted(kept, 'image')}, delete {words.counted(deleted, 'image')}"
+    rows = [row for one in results if one.planned for row in one.planned.rows]
+    kept, deleted = ([row for row in rows if row.is_deleted is which] for which in (False, True))
+    images = f"keep {words.images(kept)}, delete {words.images(deleted)}"
     return f"{where}{failures}: {images}, {words.freed(sum(one.freed for one in results))}"
 
 

@@ -5,15 +5,19 @@ Reads no clock, network, environment or log.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 
+from rich.cells import cell_len, set_cell_size
+
 from cleaner.cli.view import Planned, Row
+from cleaner.core.graph import Kind
 from cleaner.core.manifest import IMAGE
 from cleaner.core.messages import quote
 from cleaner.core.plan import Verdict
 from cleaner.core.policy import Policy, Rule
-from cleaner.core.reference import Digest, Tag
+from cleaner.core.reference import Digest, Repository, Tag
 from cleaner.core.rules import UNTAGGED, Place, Reason, rule_named
 
 SHORT_DIGEST_CHARS = 12
@@ -63,6 +67,12 @@ def counted(count: int, thing: str, things: str = "") -> str:
     return f"{count:,} {thing if count == 1 else things or thing + 's'}"
 
 
+def images(rows: Iterable[Row]) -> str:
+    """Return how many rows are images, and how many orphans if there are any."""
+    kinds = Counter(row.kind is Kind.ORPHAN for row in rows)
+    return listed([counted(kinds[False], "image"), *([counted(kinds[True], "orphan")] if kinds[True] else [])])
+
+
 def listed(items: Iterable[str], last: str = "and") -> str:
     """Return ``a, b and c``."""
     *others, final = items
@@ -80,12 +90,22 @@ def ordinal(number: int) -> str:
     return f"{number:,}{'th' if is_teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
 
 
+def cells(text: str) -> int:
+    """Return the number of columns of a terminal that a text takes."""
+    return len(text) if text.isascii() else cell_len(text)
+
+
 def middle(text: str, width: int) -> str:
-    """Return a text of at most ``width`` characters: what is left out is in the middle."""
-    if len(text) <= width:
+    """Return a text in at most ``width`` columns of a terminal: what is left out is in the middle."""
+    if cells(text) <= width:
         return text
     last = (width - 1) // 2
-    return f"{text[: width - 1 - last]}{ELLIPSIS}{text[len(text) - last :]}" if width > 1 else ELLIPSIS
+    return f"{set_cell_size(text, width - 1 - last)}{ELLIPSIS}{set_cell_size(text[::-1], last)[::-1]}"
+
+
+def error_of(repository: Repository, error: str) -> str:
+    """Return an error of one of several repositories, which it does not always name."""
+    return error if str(repository) in error else f"{repository}: {error}"
 
 
 def because(verdict: Verdict, by: Policy, now: datetime, longest: int = TAG_MAX_CHARS) -> str:

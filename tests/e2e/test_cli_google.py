@@ -66,3 +66,17 @@ def test_name_of_nothing() -> None:
 
     assert ended.returncode == 0
     assert ended.stdout.count("no such repository") == 2
+
+
+@pytest.mark.parametrize("output", ["table", "json"])
+def test_root_that_does_not_exist(output: str) -> None:
+    """A repository of Artifact Registry that is not there is no failure, and is told as of several targets."""
+    ended = run("plan", "us-docker.pkg.dev/acme/none", "--keep", "2", "-o", output)
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    if output == "table":
+        assert ended.stdout.splitlines()[1].split(maxsplit=1) == ["us-docker.pkg.dev/acme/none", "no such repository"]
+    else:
+        assert [(one["repository"], one["policy"]) for one in json.loads(ended.stdout)] == [
+            ("us-docker.pkg.dev/acme/none", None)
+        ]

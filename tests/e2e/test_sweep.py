@@ -104,6 +104,18 @@ def test_command_has_the_function_prune(chain: Chain, emulator: Emulator, acme: 
         assert_swept(emulator, acme)
 
 
+def test_document_of_what_was_requested(pubsub: PubSub, emulator: Emulator, acme: str, policies: str) -> None:
+    """The names, as of a dry run; the sentence is on stderr."""
+    project, host = f"sweep-{next(_projects)}", f"127.0.0.1:{pubsub.port}"
+    pubsub.create_topic(project, REQUESTS)
+    topic = f"projects/{project}/topics/{REQUESTS}"
+
+    ended = call(emulator, acme, "--policies", policies, "--topic", topic, "-o", "json", PUBSUB_EMULATOR_HOST=host)
+
+    assert (ended.returncode, json.loads(ended.stdout)) == (0, [f"{acme}/{one}" for one in ("api", "app", "web")])
+    assert ended.stderr == f"3 repositories under {acme}: 3 requests published to {topic}\n"
+
+
 def test_orders_only_from_the_topic_of_requests(chain: Chain, emulator: Emulator, acme: str) -> None:
     """Who may push images must not be able to order a sweep."""
     chain.order({"action": "SWEEP", "repository": acme}, topic="gcr")

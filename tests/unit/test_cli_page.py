@@ -143,15 +143,15 @@ def test_deleted_index_of_which_a_part_is_kept() -> None:
     assert part[6] == "keep"
 
 
-def test_orphans_are_counted_as_images() -> None:
-    """As the command's overview counts them."""
+def test_orphans_are_counted() -> None:
+    """In one number with the images where the command's overview does so, and apart where the command does so."""
     held = [*branch(3), manifest("stray", 8, cosign("gone"))]
 
     html = made(reported(held))
 
     assert overview(html)[0][:3] == ["gcr.io/acme/api", "2", "2"]
     assert totals(html)["Images deleted"] == "2"
-    assert Element.parse(html).one("summary").text.startswith("2 images kept; 2 images deleted; ")
+    assert Element.parse(html).one("summary").text.startswith("2 images kept; 1 image and 1 orphan deleted; ")
 
 
 def test_largest_saving_is_first_and_failures_are_last() -> None:

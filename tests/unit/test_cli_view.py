@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
+from rich.cells import cell_len
 
 from cleaner.cli import words
-from cleaner.cli.document import Document, done_document, plan_document, policy_document, text
+from cleaner.cli.document import Document, done_document, plan_document, policy_document, to_lines
 from cleaner.cli.tables import overview_table, plan_table, summary_lines, total_line
 from cleaner.cli.view import Planned, Result, by_saving, selected
 from cleaner.core.manifest import Links, Manifest
@@ -282,15 +283,24 @@ def test_ordinal(number: int, text: str) -> None:
     assert words.ordinal(number) == text
 
 
-@given(st.text("ab", max_size=30), st.integers(1, 20))
+@given(st.text("ab漢", max_size=30), st.integers(1, 20))
 def test_middle(text: str, width: int) -> None:
-    """What is shortened begins and ends as the text does."""
+    """What is shortened begins and ends as the text does, and takes no more columns than it may."""
     shown = words.middle(text, width)
 
-    assert len(shown) == min(len(text), width)
+    assert min(cell_len(text), width - 2) <= cell_len(shown) <= width
     first, _, last = shown.partition(words.ELLIPSIS)
-    assert text.startswith(first)
-    assert text.endswith(last)
+    assert text.startswith(first.rstrip())
+    assert text.endswith(last.lstrip())
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_wide_characters(width: int) -> None:
+    """The kind of content may be in any script; a row is one line of the terminal all the same."""
+    shown = lines(made(manifest("chart", 5, content="漢字" * 40), by=policy()), width)
+
+    assert len(shown) == 2
+    assert max(map(cell_len, shown)) <= width
 
 
 @pytest.mark.parametrize(
@@ -325,7 +335,7 @@ def test_overview() -> None:
         "gcr.io/acme/web                                            denied",
     ]
     assert total_line(results) == (
-        "3 repositories (1 failed): keep 1 image, delete 2 images, up to 7.00 MB, as images share layers"
+        "3 repositories (1 failed): keep 1 image, delete 1 image and 1 orphan, up to 7.00 MB, as images share layers"
     )
     assert max(map(len, overview_table(results, 60, plain))) <= 60
 
@@ -404,7 +414,7 @@ def test_largest_saving_comes_first() -> None:
 
 
 def entries(document: Document, key: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(text(document, "json"))[key]
+    found: list[dict[str, Any]] = json.loads(*to_lines(document, "json"))[key]
     return found
 
 
@@ -417,7 +427,7 @@ NO_PLACE = {"rule": None, "rank": None, "pool": None}
 
 def test_plan_document() -> None:
     """Repository, dry_run, policy, keep, delete and a summary; newest first, times in UTC, an unknown one as null."""
-    document = json.loads(text(plan_document(made(*HELD, running="b")), "json"))
+    document = json.loads(*to_lines(plan_document(made(*HELD, running="b")), "json"))
     of_all = {"size": 1000, "media_type": HELD[0].media_type}
 
     assert [one.size for one in HELD] == [1000] * 4
@@ -488,10 +498,10 @@ def test_documents_one_a_line() -> None:
     """For programs that read line by line."""
     document = plan_document(made(*HELD))
 
-    assert [json.loads(line) for line in text([document, document], "jsonl").splitlines()] == [
-        json.loads(text(document, "jsonl"))
+    assert [json.loads(line) for line in to_lines([document, document], "jsonl")] == [
+        json.loads(*to_lines(document, "jsonl"))
     ] * 2
-    assert json.loads(text([document], "json")) == [json.loads(text(document, "json"))]
+    assert json.loads(*to_lines([document], "json")) == [json.loads(*to_lines(document, "json"))]
 
 
 def test_document_of_some_rows() -> None:
@@ -499,7 +509,7 @@ def test_document_of_some_rows() -> None:
     shown = made(*SIGNED)
     (row, *_) = selected(shown.rows, "delete", "age", 1)
 
-    document = plan_document(shown, (row,), "delete")
+    document = plan_document(shown, (row,), "delete", in_order=True)
 
     assert entries(document, "keep") == []
     assert [one["digest"] for one in entries(document, "delete")] == [digest("old"), digest("c")]

@@ -77,6 +77,13 @@ def test_caret_points(operator: Operator, tmp_path: Path) -> None:
             "write regexes in single quotes",
             f"       | {' ' * 22}^",
         ),
+        (
+            "p.yaml",
+            "- {repositories: [gcr.io/a/*], tagged: [{match: [漢字, v*], keep: 1}]}\n",
+            "1:54",
+            "looks like a glob",
+            f"       | {' ' * 55}^^",
+        ),
         ("p.yaml", "- dry_run: 010\n", "1:12", "write the integer in decimal", f"       | {' ' * 11}^"),
     ],
 )
@@ -285,7 +292,18 @@ def test_body_without_times(operator: Operator, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "5", "[5]", "[{}]", '{"tags": 5}', '{"name": "a/b", "tags": ["-"]}', '[{"package": "a", "version": "b"}]'],
+    [
+        *(
+            "",
+            "5",
+            "[5]",
+            "[{}]",
+            '{"tags": 5}',
+            '{"name": "a/b", "tags": ["-"]}',
+            '[{"package": "a", "version": "b"}]',
+        ),
+        '{"name": "a/\\u001b[31m", "tags": ["v1"]}',
+    ],
 )
 def test_file_that_has_no_tags(operator: Operator, tmp_path: Path, text: str) -> None:
     """Exit code 2, and what was expected."""
@@ -294,5 +312,6 @@ def test_file_that_has_no_tags(operator: Operator, tmp_path: Path, text: str) ->
     ended = check(operator, tmp_path, VALID, "--tags", "tags.json")
 
     assert (ended.code, ended.out) == (2, "")
+    assert ended.err.replace("\n", "").isprintable()
     error = ended.err.splitlines()[-1]
     assert error.startswith("error: tags.json: neither the body of a tags/list nor what gcloud artifacts ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,19 @@ def test_help_explains_every_flag(operator: Operator, command: str) -> None:
     assert operator.call(command, "-h").out == ended.out
     assert "None" not in ended.out
     assert max(map(len, ended.out.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("command", ["plan", "prune", "sweep", "check"])
+def test_help_lists_nothing_without_a_text(operator: Operator, command: str) -> None:
+    """The arguments are explained above the options, and are not listed among them."""
+    assert not re.search("^  [A-Z.]+$", operator.call(command, "--help").out, re.MULTILINE)
+
+
+def test_help_says_what_is_checked_on_demand(operator: Operator) -> None:
+    """What is deployed is known with ``--running-scopes`` alone."""
+    for command in ((), ("prune",)):
+        text = " ".join(operator.call(*command, "--help").out.split())
+        assert "--running-scopes" in text.partition("deployed")[0]
 
 
 def test_help_has_a_valid_policy(operator: Operator, tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
-from tests.emulator.images import cosign_signature, cosign_tag, image, multi_arch
+import pytest
+
+from tests.emulator.images import cosign_signature, cosign_tag, image, index, multi_arch
 from tests.support.command_line import RETIRING, Operator, one_line
 
 
@@ -37,6 +39,24 @@ def test_plan_as_a_document(operator: Operator) -> None:
     ]
     assert [one["rank"] for key in ("keep", "delete") for one in ended.document[key]] == [1, 2, 3, 4]
     assert datetime.fromisoformat(ended.document["keep"][0]["uploaded"]).utcoffset() == timedelta()
+
+
+@pytest.mark.parametrize(
+    ("given", "days"),
+    [([], [2, 3, 4]), (["--only", "delete"], [2, 3, 4]), (["--limit", "2"], [2, 4]), (["--sort", "age"], [3, 2, 4])],
+)
+def test_document_is_newest_first(operator: Operator, given: list[str], days: list[int]) -> None:
+    """Whichever images are wanted, unless an order is: then each image has what belongs to it behind it."""
+    part = image("part")
+    operator.load(part, days=4)
+    operator.load(image("older"), "older", days=3)
+    operator.load(index([part]), "old", days=2)
+    operator.load(image("new"), "new", days=1)
+
+    document = operator.plan("--keep", "1", "-o", "json", *given).document
+
+    ages = [datetime.now(UTC) - datetime.fromisoformat(one["uploaded"]) for one in document["delete"]]
+    assert [age.days for age in ages] == days
 
 
 def test_plan_as_a_table(operator: Operator) -> None:

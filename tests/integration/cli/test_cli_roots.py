@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ import pytest
 from cleaner.cli.session import BoundedTransport
 from cleaner.google.transport import RequestBudget
 from tests.emulator.faults import Delay, Status
-from tests.emulator.images import image
+from tests.emulator.images import image, load, raw
+from tests.emulator.store import OCI_INDEX
 from tests.support.command_line import PATH, RETIRING, Operator, one_line
 
 
@@ -104,9 +106,43 @@ def test_repository_that_cannot_be_read_is_a_row(operator: Operator, acme: str) 
     assert ended.out.splitlines()[-1].startswith("3 repositories (1 failed): keep 4 images, delete 5 images, ")
 
 
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_target_that_cannot_be_read_is_a_row(operator: Operator, acme: str, slash: str) -> None:
+    """As one that was found under a root; the others are planned."""
+    operator.emulator.faults.add(Status(403, "DENIED"), kind="tags_list", path="acme/web/tags")
+
+    ended = operator.call("plan", f"{acme}/web{slash}", f"{acme}/team", f"{acme}/api", *RETIRING)
+
+    assert ended.code == 1
+    assert one_line_of(ended.err).startswith(f"error: {acme}/web: the listing: denied: ")
+    assert [row[0] for row in rows(ended.out)] == [f"{acme}/team/app", f"{acme}/api", f"{acme}/web"]
+
+
+def test_targets_are_resolved_side_by_side(operator: Operator) -> None:
+    """As the repositories under a root."""
+    for at in range(8):
+        operator.builds(1, f"acme/r{at}")
+    operator.emulator.faults.add(Delay(0.25), kind="tags_list", path="/acme/r", skip=0)
+
+    began = time.monotonic()
+    assert operator.call("plan", *(operator.emulator.name(f"acme/r{at}") for at in range(8))).code == 0
+
+    assert time.monotonic() - began < 4 * 0.25
+
+
 def one_line_of(text: str) -> str:
     assert text.count("\n") == 1
     return text
+
+
+def test_error_names_its_repository(operator: Operator, acme: str) -> None:
+    """Also one that is about a manifest, of which any repository may have one."""
+    load(operator.emulator.store, f"{acme}/web", raw(b"[]", OCI_INDEX), uploaded=datetime.now(UTC))
+
+    ended = operator.call("plan", acme, *RETIRING)
+
+    assert ended.code == 1
+    assert one_line_of(ended.err).startswith(f"error: {acme}/web: manifest sha256:")
 
 
 def test_error_in_a_document(operator: Operator, acme: str) -> None:
@@ -153,6 +189,12 @@ def test_root_with_nothing_under_it(operator: Operator) -> None:
 
     assert (ended.code, ended.out) == (0, "")
     assert ended.err == f"no repository under {operator.emulator.name('none')} is matched by flags\n"
+
+
+@pytest.mark.parametrize(("output", "written"), [("json", "[]\n"), ("jsonl", "")])
+def test_document_of_a_root_with_nothing_under_it(operator: Operator, output: str, written: str) -> None:
+    """An array of no documents, or no line: an empty line is no document."""
+    assert operator.call("plan", operator.emulator.name("none/"), *RETIRING, "-o", output).out == written
 
 
 @pytest.mark.parametrize("given", [("{acme}/",), ("{acme}/api", "{acme}/web"), ("{acme}",)])
@@ -247,6 +289,18 @@ def test_page(operator: Operator, acme: str, tmp_path: Path) -> None:
     refused = operator.call("plan", acme, "--html", str(tmp_path / "none" / "page.html"))
     assert (refused.code, refused.out) == (2, "")
     assert refused.err == f"error: {tmp_path}/none/page.html: No such file or directory\n"
+
+
+def test_page_instead_of_the_table_hides_no_error(operator: Operator, acme: str) -> None:
+    """What is said beside the table is said beside the page."""
+    operator.emulator.faults.add(Status(403, "DENIED"), kind="tags_list", path="acme/web/tags", skip=1)
+
+    ended = operator.call("plan", acme, "--match", "none", "--keep", "2", "--html", "-")
+
+    assert (ended.code, ended.out.count("no plan:")) == (1, 1)
+    warning, _, error = ended.err.splitlines()
+    assert warning.startswith("warning: flags: tagged[0] (none) matches none of the 6 tags")
+    assert error.startswith(f"error: {acme}/web: the listing: denied: ")
 
 
 def test_policies_of_the_working_directory(operator: Operator, tmp_path: Path) -> None:

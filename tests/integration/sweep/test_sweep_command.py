@@ -140,6 +140,14 @@ def test_command_finds_nothing(emulator: Emulator, policies: str) -> None:
     assert ended.stderr == f"no repository under {emulator.name('none')} is matched by {policies}\n"
 
 
+@pytest.mark.parametrize(("output", "written"), [("json", "[]\n"), ("jsonl", "")])
+def test_document_where_nothing_is_found(emulator: Emulator, policies: str, output: str, written: str) -> None:
+    """An array of no repositories, or no line: also of a root that does not exist, and whatever would be done."""
+    for root in (emulator.name("none"), "us-docker.pkg.dev/acme/none"):
+        for how in (("--dry-run",), ("--local", "--yes")):
+            assert call(emulator, root, "--policies", policies, *how, "-o", output).stdout == written
+
+
 def test_command_without_credentials_for_the_topic(
     emulator: Emulator, acme: str, policies: str, tmp_path: Path
 ) -> None:
