@@ -130,6 +130,11 @@ def terraform(kind: str) -> set[str]:
     return {name for file in files for name in re.findall(rf'^{kind} "(\w+)"', file.read_text(), re.M)}
 
 
+def alerts() -> set[str]:
+    """Return the titles of the module's alerts."""
+    return set(re.findall(r'^ +title += "(.+)"', (ROOT / "terraform" / "alerts.tf").read_text(), re.M))
+
+
 def log_messages() -> set[str]:
     """Return the messages of the function's log."""
     return {message for message, _ in _all_logged()}

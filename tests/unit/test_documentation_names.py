@@ -32,6 +32,7 @@ KINDS = (
     Kind("settings", "docs/operations.md", "Settings", code_names.settings),
     Kind("log lines", "docs/operations.md", "Log lines", code_names.log_messages),
     Kind("reasons", "docs/operations.md", "Reasons", code_names.reasons),
+    Kind("alerts", "docs/operations.md", "Alerts and dashboard", code_names.alerts),
     Kind("keys of a policy", "docs/policies.md", "Keys of a policy", lambda: code_names.keys("PolicyDocument")),
     Kind("keys of a rule", "docs/policies.md", "Keys of a rule", lambda: code_names.keys("TagRuleDocument")),
     Kind("keys in short", *IN_SHORT, lambda: code_names.keys("PolicyDocument") | code_names.keys("TagRuleDocument")),
