@@ -72,7 +72,7 @@ def test_versions_in_the_wrong_order() -> None:
 def test_release_of_an_older_line_is_deleted() -> None:
     """Unless each line has a pool of its own."""
     keep, late, *newer = re.findall("`(?:keep: )?([^`]+)`", said("With `keep: 3`, `v1.8.1`").replace("`min_age`", ""))
-    (lines,) = re.findall("a pool, `([^`]+)`", said("Give each line a pool"))
+    (lines,) = re.findall("a pool, `([^`]+)`", said("Give each minor version a pool"))
     rule = {"match": "v.*", "keep": int(keep), "order": "version"}
 
     assert deleted_of(rule, *newer, late) == {late}

@@ -16,7 +16,7 @@ from tests.verify_google.google import Failed, check, describe
 from tests.verify_google.question import NotAsked, question
 from tests.verify_google.scratch import Scratch
 
-_AGE: Final = ("docs/policies.md", "Age is the registry's upload time")
+_AGE: Final = ("docs/policies.md", "Age is the time since the upload to the registry")
 _REFERRERS: Final = ("docs/design.md", "is not read for a subject, except what a referrers index lists")
 _VERSIONS: Final = ("cleaner/google/artifact_registry.py", "class _Version(")
 # Longer than a second: whoever rounds to seconds would show a new time as the old one.
