@@ -29,7 +29,7 @@ from cleaner.google.tokens import DELETE_PERMISSION
 
 # How many manifests that were not deleted are listed.
 _NAMED = 10
-LEFT = "left"
+LEFT = Outcome.LEFT.value
 _DENIED = 403
 
 EPILOG = """\

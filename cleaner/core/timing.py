@@ -9,7 +9,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """Durations in seconds.
 
     No image is begun once its plan is ``plan_max_age`` old.  The OCI referrers of a subject, and what is deleted
-    before them, are not begun once the listing is ``referrers_max_age`` old.  ``relist_delay`` is the least time
+    before them, are not requested once the listing is ``referrers_max_age`` old.  ``relist_delay`` is the least time
     between the two listings that must agree before an untagged image is deleted by count.
 
     A request is sent up to ``attempts`` times, with a backoff that doubles from ``first_backoff`` to

@@ -52,6 +52,9 @@ class Guard(Protocol):
     def may_begin(self, step: Step) -> bool:
         """Return whether a step may begin, as far as time is concerned."""
 
+    def is_late(self, step: Step) -> bool:
+        """Return whether a step needs a more recent listing than the plan's.  Called by any thread."""
+
     def is_named(self, manifest: Manifest) -> bool:
         """Return whether a message names ``manifest`` or a tag of it by now.  Called by any thread."""
 
@@ -69,6 +72,8 @@ class Outcome(Enum):
     """The registry does not carry it out, or not that anybody knows."""
     KEPT = "kept"
     """An orphan's subject is there, a message names the manifest, or a tag of it has moved."""
+    LEFT = "left"
+    """Its retries outlasted the time in which its listing is recent enough: the next plan deletes it."""
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -208,6 +213,7 @@ class _Execution:
         result.endings.append(ending)
         result.error = result.error or ending.error
         result.is_contradicted = result.is_contradicted or ending.has_moved_tag
+        result.is_cut = result.is_cut or ending.outcome is Outcome.LEFT
         self._tag_deletions.note(ending)
         if ending.outcome is Outcome.DELETED:
             self._order.done(at)
@@ -254,28 +260,30 @@ def _delete(
 
     def precondition() -> Callable[[], bool]:
         attempts = itertools.count()
-        # A retry may come minutes later, so an orphan's subjects are looked up again.
-        return lambda: not guard.is_named(step.manifest) and (next(attempts) == 0 or is_orphaned())
+        # A retry may come minutes later, so the time counts anew, and an orphan's subjects are looked up again.
+        return lambda: (
+            not (guard.is_late(step) or guard.is_named(step.manifest)) and (next(attempts) == 0 or is_orphaned())
+        )
 
     if not is_orphaned():
         return Outcome.KEPT, None, None
     for tag in step.tags:
         response = deleter.delete_tag(tag, step.manifest.digest, precondition())
         if not response.is_gone:
-            return _outcome(response), response, tag
+            return _outcome(response, step, guard), response, tag
         if response.was_sent:
             deleted.append(tag)
     if step.deletes_manifest:
         response = deleter.delete_manifest(step.manifest.digest, precondition())
         if not response.is_gone:
-            return _outcome(response), response, None
+            return _outcome(response, step, guard), response, None
     return Outcome.DELETED, None, None
 
 
-def _outcome(response: DeletionResponse) -> Outcome:
+def _outcome(response: DeletionResponse, step: Step, guard: Guard) -> Outcome:
     """Return what a response means that did not delete."""
     if response.status == 0:
-        return Outcome.KEPT
+        return Outcome.LEFT if guard.is_late(step) else Outcome.KEPT
     return Outcome.REFUSED if response.is_refused else Outcome.FAILED
 
 

@@ -113,7 +113,8 @@ class Reporter:
             now = ending.response.current_digest
             logger.info("tag moved", extra=self._facts(digest=digest, tag=ending.failed_tag, now=now))
         is_half = ending.outcome is Outcome.DELETED and not ending.step.deletes_manifest
-        if is_half or (ending.error and ending.outcome is not Outcome.DELETED):
+        is_left = ending.outcome is Outcome.LEFT or (ending.error and ending.outcome is not Outcome.DELETED)
+        if is_half or is_left:
             return
         self.report.outcomes[digest] = ending.outcome
         if ending.outcome is Outcome.DELETED:

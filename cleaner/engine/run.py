@@ -222,7 +222,12 @@ class Run:
             result = execute(
                 todo.steps,
                 self._client,
-                _Guard(todo, self._named, lambda step: self._may_begin(step, listed, planned_at)),
+                _Guard(
+                    todo,
+                    self._named,
+                    lambda step: self._may_begin(step, planned_at),
+                    lambda step: self._is_late(step, listed),
+                ),
                 pool,
                 self._workers,
                 on_ending=note,
@@ -248,7 +253,7 @@ class Run:
             history.add_deleted(step.manifest, counts=verdict.counts, is_doubtful=not is_deleted)
         if ending.outcome is Outcome.REFUSED and digest not in history.refused:
             history.refused.add(digest)
-        elif ending.outcome is not Outcome.DELETED and not ending.has_moved_tag:
+        elif ending.outcome not in (Outcome.DELETED, Outcome.LEFT) and not ending.has_moved_tag:
             history.undeletable.add(digest)
 
     def _is_to_go_on(self, todo: Plan, result: Result) -> bool:
@@ -274,10 +279,11 @@ class Run:
         is_undone = any(ending.outcome in (Outcome.REFUSED, Outcome.FAILED) for ending in result.endings)
         return is_interrupted or (is_undone and self._clock() < self._budget.deadline)
 
-    def _may_begin(self, step: Step, listed: _Listed, planned_at: float) -> bool:
+    def _is_late(self, step: Step, listed: _Listed) -> bool:
+        return step.needs_recent_listing and self._clock() >= listed.began + self._timing.referrers_max_age
+
+    def _may_begin(self, step: Step, planned_at: float) -> bool:
         now = self._clock()
-        if step.needs_recent_listing and now >= listed.began + self._timing.referrers_max_age:
-            return False
         if step.after or step.is_begun:
             # Soon after, the platform ends the process.
             return now < self._budget.deadline + self._timing.grace
@@ -321,11 +327,22 @@ class Run:
 class _Guard:
     """What contradicts a plan from outside the registry, or ends it."""
 
-    def __init__(self, todo: Plan, named: Callable[[], Named], may_begin: Callable[[Step], bool]) -> None:
+    def __init__(
+        self,
+        todo: Plan,
+        named: Callable[[], Named],
+        may_begin: Callable[[Step], bool],
+        is_late: Callable[[Step], bool],
+    ) -> None:
         self._named = named
         self._digests = {verdict.manifest.digest for verdict in todo.delete}
         self._tags = {tag for verdict in todo.delete for tag in verdict.manifest.tags}
-        self.may_begin = may_begin
+        self._may_begin = may_begin
+        self.is_late = is_late
+
+    def may_begin(self, step: Step) -> bool:
+        """Return whether a step may begin, as far as time is concerned."""
+        return self._may_begin(step) and not self.is_late(step)
 
     def is_named(self, manifest: Manifest) -> bool:
         """Return whether a message names ``manifest`` or a tag of it by now."""

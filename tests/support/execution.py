@@ -112,14 +112,21 @@ class MemoryDeleter:
 
 @dataclass
 class FreeGuard:
-    """Lets everything begin but what ``lets_begin`` denies, and names what is in ``named``."""
+    """Lets everything begin but what ``lets_begin`` denies, and names what is in ``named``.
+
+    Once it is ``late``, no step has a listing that is recent enough.
+    """
 
     lets_begin: Callable[[Step], bool] = lambda _: True
     named: set[str] = field(default_factory=set)
+    late: threading.Event = field(default_factory=threading.Event)
     contradicted: threading.Event = field(default_factory=threading.Event)
 
     def may_begin(self, step: Step) -> bool:
         return self.lets_begin(step)
+
+    def is_late(self, step: Step) -> bool:
+        return step.needs_recent_listing and self.late.is_set()
 
     def is_named(self, manifest: Manifest) -> bool:
         return name_of(manifest.digest) in self.named

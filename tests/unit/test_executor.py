@@ -318,6 +318,25 @@ def test_step_that_may_not_begin_leaves_the_others_to_begin() -> None:
     assert result.is_cut
 
 
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_referrer_is_not_sent_again_once_the_listing_is_old(attempts: int) -> None:
+    """Its retry comes late: it is left to the next plan with its subject, and other images are deleted."""
+    guard = FreeGuard()
+    steps = Steps()
+    steps.add_referrers("subject", "r1")
+    steps.add("image")
+    deleter = MemoryDeleter(before={"r1": guard.late.set}, attempts={"r1": attempts})
+    endings: list[Ending] = []
+
+    result = carry_out(steps, deleter, guard, workers=1, on_ending=endings.append)
+
+    rest = ["subject", "image"] if attempts == 1 else ["image"]
+    assert deleter.requests == ["subject-tag", "r1", *rest]
+    left = [ending for ending in endings if ending.outcome is Outcome.LEFT]
+    assert [ending.doubtful for ending in left] == [digest("r1")] * (attempts - 1)
+    assert result.is_cut == bool(left)
+
+
 def test_plan_that_was_carried_out_whole_is_not_cut_by_time() -> None:
     """Nothing is left that could have begun."""
     is_old = threading.Event()

@@ -258,6 +258,27 @@ def test_listing_that_is_too_old_for_referrers(world: World, seconds: float, lis
     assert report.deleted == 2 + len(about)
 
 
+@pytest.mark.parametrize(("retry_after_s", "listings"), [(9, 1), (50, 2)])
+def test_referrer_is_requested_again_only_while_the_listing_is_recent(
+    world: World, retry_after_s: int, listings: int
+) -> None:
+    """A registry may put a retry off by a minute, in which more may have been attached: the next plan sees it."""
+    subject = world.load(image("subject"), tags="v1", age_days=30)
+    about = world.load(referrer(subject), age_days=30)
+    world.faults.add(Status(503, retry_after=retry_after_s), kind="manifest_delete", path=about, times=1)
+    more: list[str] = []
+    world.faults.add(
+        Before(lambda: more.append(world.load(referrer(subject, seed=1), age_days=0))), kind="tags_list", nth=2
+    )
+
+    report = world.prune(workers=1, **ALL)
+
+    assert world.log.counts["tags_list"] == listings
+    assert world.left == ({subject, about, *more} if more else set())
+    assert (report.deleted, report.lost_tags) == ((0, {subject: ("v1",)}) if more else (2, {}))
+    assert len(world.asked("manifest_delete")) == (1 if more else 3)
+
+
 @pytest.mark.parametrize(("seconds", "left"), [(12, 0), (12 + TIMING.grace - 0.1, 0), (12 + TIMING.grace, 2)])
 def test_time_limit_that_is_reached_within_an_image(world: World, seconds: float, left: int) -> None:
     """It is finished as long as there is time for that; then the next run finishes it."""
