@@ -8,7 +8,7 @@ locals {
       title   = "a run failed"
       filter  = "${local.error_filter} AND NOT jsonPayload.message=(\"message rejected\" OR \"permission denied\")"
       labels  = { message = "EXTRACT(jsonPayload.message)" }
-      content = "A run ended with an error, a message was interrupted in its fifth delivery, a deletion failed permanently, or the function did not start.  An interrupted message is delivered again by itself.  `repository` and `error` in the log lines say what went wrong."
+      content = "A run ended with an error, a message was interrupted in its fifth delivery or a later one, a deletion failed permanently, or the function did not start.  An interrupted message is delivered again by itself.  `repository` and `error` in the log lines say what went wrong."
     }
     rejected = {
       title   = "messages rejected"
@@ -71,7 +71,7 @@ locals {
       aligner   = "ALIGN_DELTA"
       reducer   = "REDUCE_SUM"
       threshold = 0
-      content   = "Cloud Run refused a delivery (401, 403 or 404) before it reached the function.  The trigger's account may have lost `roles/run.invoker`, Pub/Sub's service agent may have lost the right to create its tokens, or the service's ingress setting was changed.  `terraform plan` shows what is missing."
+      content   = "Cloud Run refused a delivery before it reached the function, usually with 401, 403 or 404.  The trigger's account may have lost `roles/run.invoker`, Pub/Sub's service agent may have lost the right to create its tokens, or the service's ingress setting was changed.  `terraform plan` shows what is missing."
     }
   }
 
