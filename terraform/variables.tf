@@ -291,7 +291,7 @@ variable "timeout_seconds" {
 }
 
 variable "time_limit_seconds" {
-  description = "When the function begins no further image, in seconds; at least 30 less than `timeout_seconds`."
+  description = "After how many seconds the function begins to delete no further image; at least 30 less than `timeout_seconds`."
   type        = number
   default     = 500 # The function's.
   nullable    = false

@@ -21,7 +21,7 @@ def advice(error: CleanerError) -> str:
         case NoCredentials():
             return f"{error}; run: gcloud auth application-default login"
         case TimeLimitReached():
-            return f"{error}: run the same command again to continue"
+            return f"{error}: run the same command again, or use a longer --time-limit"
         case Unavailable():
             check = "check the host's name and the network, or " if _is_unanswered(error) else ""
             return f"{error}, at the last attempt: {check}try again later"

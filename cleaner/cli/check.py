@@ -46,8 +46,8 @@ _EXCERPT_CHARS = 100
 def check(options: Options, session: Session, terminal: Terminal) -> int:
     """Find all mistakes in a policies file, without a registry.
 
-    FILE is YAML or JSON; - is stdin.  If there are none, it shows the rules of each policy and the groups that split
-    their pools; with --tags, what the policies would decide.
+    FILE is YAML or JSON; - is stdin.  If there are no mistakes, it shows the rules of each policy and the groups that
+    split their pools; with --tags, what the policies would decide.
     """
     del session
     text, name = read_text(options.file), name_of(options.file)

@@ -77,7 +77,8 @@ Environment:
 Credentials are the application default credentials:
   gcloud auth application-default login
 
-Completion, for bash (zsh and fish: write their names instead):
+Completion, for bash (for zsh write zsh_source; in fish, pipe the output of
+fish_source to source):
   eval "$(_REGISTRY_CLEANER_COMPLETE=bash_source registry-cleaner)"
 """
 

@@ -28,7 +28,7 @@ Examples:
   {prog} gcr.io/acme/api --keep 10
       What is deleted if only the ten newest tagged images are kept.
   {prog} gcr.io/acme/api -p policies.yaml
-      The same by the function's policies.
+      What is deleted by the function's policies.
   {prog} us-docker.pkg.dev/acme gcr.io/acme -p policies.yaml
       How much each repository of a project would free.
   {prog} gcr.io/acme/api --match '(.+)-[0-9a-f]{7}' --keep 5 --delete-after 90d

@@ -278,7 +278,7 @@ def test_prune_beyond_the_time_limit(operator: Operator) -> None:
 
     assert ended.code == 1
     assert "the time limit is reached" in ended.err
-    assert ended.err.endswith("run the same command again to continue\n")
+    assert ended.err.endswith("run the same command again, or use a longer --time-limit\n")
     assert 2 < len(operator.tags) < 12
 
 
