@@ -66,9 +66,8 @@ class _Filled(msgspec.Struct):
         """Yield the cells of the heading and of all rows, padded to the width."""
         style, width, is_number = self.column.style, self.width, self.column.is_number
         for row, text in zip((None, *rows), self.texts, strict=True):
-            shown = words.middle(text, width)
-            space = " " * (width - words.cells(shown))
-            shown = paint(shown, style(row) if row else "dim")
+            space = " " * (width - words.cells(text))
+            shown = paint(words.middle(text, width) if not space else text, style(row) if row else "dim")
             yield space + shown if is_number else shown + space
 
 

@@ -192,7 +192,7 @@ class RestJudge:
         expected = self._expected(view, (delivery.who, delivery.message.repository))
         # An attestation waits for what it attests, and stays with it if that is kept, in a cycle for instance.
         left = {digest for digest in expected if view.reading.attests(digest) <= expected}
-        wanted = named | view.may_be_moved_to | self._crossed(view, views, asked)
+        wanted = named | view.may_be_moved_to | self._crossed(view, views, asked) | _set_again(view, asked)
         # A run knows a subject once it has read it, also of what has got a tag since.
         left = left.difference(*(reading.closure(wanted) for reading in view.readings))
         # An attestation stays with what it attests, which stands beside it in their index, if a message names that.
@@ -287,3 +287,11 @@ def _note(known: Known, entry: Asked, before: State) -> None:
 def _is_refused(entry: Asked) -> bool:
     """Whether the registry did not delete what it was asked for, and will not."""
     return entry.status == REFUSED or (400 <= entry.answered < 500 and entry.answered not in (401, 404, 408, 429))
+
+
+def _set_again(view: View, asked: Sequence[Asked]) -> set[str]:
+    """What has a tag again that the process had deleted: somebody pushed it, and that push has a message of its own."""
+    deleted = {
+        one.reference for one in asked if one.kind == "tag_delete" and one.status == 202 and one.time < view.begin
+    }
+    return {digest for digest, held in view.raw.items() if held.tags & deleted}
