@@ -213,7 +213,10 @@ def _of_tags_list(body: dict[str, Any], text: str, policies: Policies, terminal:
             (msgspec.structs.replace(one, media_type=OCI_MANIFEST) if one.is_index else one for one in manifests),
         )
     terminal.note("no upload times are known: every tag is shown as an image of unknown age, which is kept")
-    tags = [parse_tag(tag) for tag in body["tags"] or ()]
+    given = body["tags"] or []
+    if not isinstance(given, list):
+        raise TypeError("tags is not an array")
+    tags = list(map(parse_tag, given))
     digests = {tag: parse_digest(f"sha256:{hashlib.sha256(tag.encode()).hexdigest()}") for tag in tags}
     return Listing.of(repository, (Manifest(digest, OCI_MANIFEST, (tag,)) for tag, digest in digests.items()))
 

@@ -55,7 +55,8 @@ def policies_of(path: str | None, flags: Mapping[str, object], insecure: Abstrac
     Raises:
         ConfigurationError: The file cannot be read, or is invalid.
     """
-    is_found = path is None and not flags and Path(FOUND).is_file()
+    # A link that leads nowhere is a mistake, and not the default policy.
+    is_found = path is None and not flags and (Path(FOUND).is_file() or Path(FOUND).is_symlink())
     file = FOUND if is_found else path
     if file is None:
         name = "flags" if flags else "default policy"

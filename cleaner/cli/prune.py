@@ -193,18 +193,29 @@ def _may(planned: Planned, options: Options, terminal: Terminal) -> bool:
 
 def _end(done: Done, terminal: Terminal) -> int:
     """Report what failed; return the exit code."""
+    report_problems(done, terminal)
     if isinstance(done.error, RepositoryNotFound):
-        terminal.note(str(done.error))
         return 0
-    if done.error is not None:
-        terminal.error(advice(done.error))
-    if any(undone.status == _DENIED for undone in done.report.undone.values()):
-        missing = f"the permission that is likely missing is {DELETE_PERMISSION}"
-        terminal.error(f"{done.report.repository}: deletions denied: {missing}")
     if done.interrupted:
         terminal.note("interrupted: deletions in progress were finished; run the same command again to continue")
         return INTERRUPTED
     return int(done.failed)
+
+
+def report_problems(done: Done, terminal: Terminal) -> None:
+    """Report what ended a run of one repository, and why nothing of a kind could be deleted."""
+    repository = done.report.repository
+    if isinstance(done.error, RepositoryNotFound):
+        terminal.note(str(done.error))
+    elif done.error is not None:
+        terminal.error(words.error_of(repository, advice(done.error)))
+    if any(undone.status == _DENIED for undone in done.report.undone.values()):
+        missing = f"the permission that is likely missing is {DELETE_PERMISSION}"
+        terminal.error(f"{repository}: deletions denied: {missing}")
+    elif done.report.has_immutable_tags:
+        terminal.error(
+            f"{repository}: tags cannot be deleted, probably since they are immutable: images with tags are kept"
+        )
 
 
 def _done_lines(done: Done, terminal: Terminal) -> list[str]:

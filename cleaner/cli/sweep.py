@@ -9,18 +9,17 @@ from operator import attrgetter
 import click
 
 from cleaner.cli import document, words
-from cleaner.cli.advice import advice
 from cleaner.cli.interrupt import INTERRUPTED, interrupts
 from cleaner.cli.options import Options
 from cleaner.cli.plan import note_policies, result_document, show_overview
 from cleaner.cli.planning import Planner
 from cleaner.cli.policies import Policies
 from cleaner.cli.progress import Bar, bars
-from cleaner.cli.prune import Done, Pruner
+from cleaner.cli.prune import Done, Pruner, report_problems
 from cleaner.cli.session import Session, pool_of
 from cleaner.cli.tables import Column, Paint, table, total_line
 from cleaner.cli.terminal import Terminal
-from cleaner.cli.view import Planned, Result
+from cleaner.cli.view import Planned, Result, by_saving
 from cleaner.core.errors import NoCredentials, RepositoryNotFound, TimeLimitReached
 from cleaner.core.reference import Repository
 from cleaner.engine.sweep import Publisher, request_prunes
@@ -142,7 +141,7 @@ def _local(
     """Show the overview, ask, and prune what was shown from here."""
     with bars(terminal, lambda: session.waiting) as add_bar, pool_of(session.workers) as pool:
         planner = Planner(session, policies, pool, datetime.now(UTC))
-        results = planner.survey(repositories, add_bar())
+        results = by_saving(planner.survey(repositories, add_bar()))
     is_table = options.output == "table"
     code = int(any(one.error for one in results))
     if is_table or options.dry_run:
@@ -163,10 +162,7 @@ def _local(
         lines = _done_table(ended, terminal.width, terminal.paint)
         terminal.report("", *lines, "", _done_line(ended), *_lost_lines(ended))
     for one in ended:
-        if isinstance(one.error, RepositoryNotFound):
-            terminal.note(str(one.error))
-        elif one.error is not None:
-            terminal.error(words.error_of(one.report.repository, advice(one.error)))
+        report_problems(one, terminal)
     if ended and ended[-1].interrupted:
         left = words.counted(len(todo) - len(ended), "repository", "repositories")
         terminal.note(f"interrupted: deletions in progress were finished, and {left} had not begun")

@@ -32,7 +32,8 @@ class Report(msgspec.Struct):
     """What a run did, or in a dry run would have done; ``size`` is in bytes.
 
     ``outcomes`` has each manifest of which a deletion ended, ``undone`` those of them that the registry did not
-    delete, ``lost_tags`` the tags that were deleted of manifests that were not.
+    delete, ``lost_tags`` the tags that were deleted of manifests that were not.  ``has_immutable_tags``: the tags are
+    taken for immutable.
     """
 
     repository: Repository
@@ -48,6 +49,7 @@ class Report(msgspec.Struct):
     outcomes: dict[Digest, Outcome] = msgspec.field(default_factory=dict)
     undone: dict[Digest, Undone] = msgspec.field(default_factory=dict)
     lost_tags: dict[Digest, tuple[Tag, ...]] = msgspec.field(default_factory=dict)
+    has_immutable_tags: bool = False
 
     def facts(self) -> dict[str, object]:
         """Return it as the fields of a log line."""
@@ -125,6 +127,7 @@ class Reporter:
 
     def add_immutable_tags(self, response: DeletionResponse) -> None:
         """Log that the tags are taken for immutable, and how the registry responds to their deletion."""
+        self.report.has_immutable_tags = True
         facts = self._facts(status=response.status, codes=response.codes)
         logger.error("tags cannot be deleted", extra=facts)
 

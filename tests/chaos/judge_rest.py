@@ -290,7 +290,7 @@ def _is_refused(entry: Asked) -> bool:
 
 
 def _set_again(view: View, asked: Sequence[Asked]) -> set[str]:
-    """What has a tag again that the process had deleted: somebody pushed it, and that push has a message of its own."""
+    """What has a tag again that the process had deleted: somebody pushed it, and that has a message of its own."""
     deleted = {
         one.reference for one in asked if one.kind == "tag_delete" and one.status == 202 and one.time < view.begin
     }

@@ -160,6 +160,22 @@ def test_prune_where_something_fails(operator: Operator) -> None:
     assert ended.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", ["prune", "sweep"])
+def test_immutable_tags_are_told(operator: Operator, command: str) -> None:
+    """The registry answers 400 to each tag, which does not say much."""
+    operator.builds(9)
+    operator.emulator.store.repository(operator.name, immutable_tags=True)
+
+    how = ["--local"] if command == "sweep" else []
+    ended = operator.call(command, operator.name, *RETIRING, "--yes", *how)
+
+    assert ended.code == 1
+    assert ended.err.endswith(
+        "acme/api: tags cannot be deleted, probably since they are immutable: images with tags are kept\n"
+    )
+    assert len(operator.tags) == 9
+
+
 def test_denied_deletion_names_what_the_role_grants(operator: Operator) -> None:
     """The command line and Terraform's custom role name the same permissions; an exchanged token needs one more."""
     operator.builds(3)
@@ -197,7 +213,7 @@ def test_prune_that_is_cut_off(operator: Operator) -> None:
     ended = operator.prune(*RETIRING, "--yes", "--workers", "1", "--time-limit", "2", "-o", "json")
 
     assert ended.code == 1
-    assert ended.err.startswith("error: DELETE ")
+    assert ended.err.startswith(f"error: {operator.name}: DELETE ")
     assert ended.err.count("\n") == 1
     assert len(ended.document["delete"]) == 2
     assert [one.get("outcome") for one in ended.document["keep"]] == [None, None, "left", "left"]

@@ -318,6 +318,18 @@ def test_policies_of_the_working_directory(operator: Operator, tmp_path: Path) -
     assert operator.tags == {"build-0", "build-1", "build-2"}
 
 
+def test_policies_that_are_a_broken_link(operator: Operator, tmp_path: Path) -> None:
+    """They were meant to decide: the default policy does not take their place."""
+    operator.builds(1)
+    operator.monkeypatch.chdir(tmp_path)
+    (tmp_path / "policies.yaml").symlink_to("moved.yaml")
+
+    ended = operator.plan()
+
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == "error: policies.yaml: No such file or directory\n"
+
+
 @pytest.mark.parametrize("command", ["prune", "sweep"])
 def test_what_deletes_needs_policies(operator: Operator, command: str) -> None:
     """There is no default for them: exit code 2, and no request."""
