@@ -61,12 +61,15 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     @property
     def platforms(self) -> tuple[str, ...]:
         """The platforms of an index, without the children that are attestations; empty for a single image."""
+        # Most images of most repositories have no parts.
+        if not self.parts:
+            return ()
         return tuple([part.what for part in self.parts if not part.is_attached and part.depth == 1])
 
     @property
     def attached(self) -> Mapping[str, int]:
         """The number of signatures, attestations and the like that belong to it, by what they are."""
-        return Counter(sorted(part.what for part in self.parts if part.is_attached))
+        return Counter(sorted(part.what for part in self.parts if part.is_attached)) if self.parts else {}
 
 
 class Planned(msgspec.Struct, frozen=True, dict=True):
