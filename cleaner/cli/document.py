@@ -57,7 +57,7 @@ def done_document(
     """
     plan = planned.plan
     undone = {one.manifest.digest: one for one in plan.delete if one.manifest.digest in outcomes}
-    verdicts = {verdict.manifest.digest: verdict for verdict in plan.keep} | undone
+    verdicts = {**plan.kept, **undone}
     kept = []
     for manifest in newest_first(verdict.manifest for verdict in verdicts.values()):
         entry = _entry(verdicts[manifest.digest])

@@ -104,15 +104,12 @@ def explain(planned: Planned, manifest: Manifest) -> list[str]:
 def explanation_document(planned: Planned, manifest: Manifest) -> dict[str, object]:
     """Return the explanation as a JSON document."""
     reader = _Reader(planned, manifest)
-    verdict = next(
-        one for one in (*planned.plan.keep, *planned.plan.delete) if one.manifest.digest == manifest.digest
-    )
     return {
         "repository": str(planned.plan.repository),
         "digest": manifest.digest,
         "tags": list(manifest.tags),
-        "verdict": "keep" if verdict in planned.plan.keep else "delete",
-        "reason": verdict.reason.value,
+        "verdict": "keep" if manifest.digest in planned.plan.kept else "delete",
+        "reason": reader.verdict.reason.value,
         "class": reader.class_sentence(),
         "facts": reader.facts_sentence(),
         "rules": [
@@ -135,7 +132,8 @@ class _Reader:
         self._digest = manifest.digest
         self._graph = planned.graph
         self._kept = planned.plan.kept
-        self._deleted = {verdict.manifest.digest: verdict for verdict in planned.plan.delete}
+        deleted = (one for one in planned.plan.delete if one.manifest.digest == manifest.digest)
+        self.verdict = self._kept.get(manifest.digest) or next(deleted)
         self._kind = self._graph.kind(manifest)
         places, unmatched = find_places(self._graph, self._graph.by_kind(), planned.policy, planned.now)
         self._facts = Facts(
@@ -183,10 +181,10 @@ class _Reader:
 
     def verdict_sentence(self) -> str:
         """Return the plan's verdict, with the place in the pool that decided, if one did."""
-        if verdict := self._kept.get(self._digest):
+        verdict = self.verdict
+        if self._digest in self._kept:
             place = f": {self._describe(verdict.place)}" if verdict.place else ""
             return f"It is kept, as {verdict.reason.value}{place}."
-        verdict = self._deleted[self._digest]
         sentence = f"It is deleted, as {verdict.reason.value}"
         if verdict.reason is Reason.FOLLOWS:
             owners = tuple(dict.fromkeys(self._graph.owners(self._digest)))

@@ -29,7 +29,6 @@ from cleaner.google.tokens import DELETE_PERMISSION
 
 # How many manifests that were not deleted are listed.
 _NAMED = 10
-LEFT = Outcome.LEFT.value
 _DENIED = 403
 
 EPILOG = """\
@@ -105,7 +104,7 @@ class Done(msgspec.Struct, frozen=True):
     def not_begun(cls, planned: Planned) -> Done:
         """Return how a plan ends of which nothing is carried out."""
         report = Report(planned.plan.repository, dry_run=False)
-        return cls(planned, {one.manifest.digest: LEFT for one in planned.plan.delete}, report)
+        return cls(planned, {one.manifest.digest: Outcome.LEFT.value for one in planned.plan.delete}, report)
 
     @property
     def lost_tags(self) -> Mapping[Digest, Sequence[Tag]]:
@@ -173,8 +172,8 @@ class Pruner:
             if outcome is None and (is_gone or (listing is not None and digest not in listing.manifests)):
                 continue  # another process has deleted it
             if outcome is None:
-                outcomes[digest] = LEFT if self._is_stopped or failure else Outcome.KEPT.value
-            elif outcome is not Outcome.DELETED:
+                outcome = Outcome.LEFT if self._is_stopped or failure else Outcome.KEPT
+            if outcome is not Outcome.DELETED:
                 outcomes[digest] = outcome.value
         return Done(planned, outcomes, run.report, session.clock() - began, failure, self._is_stopped)
 
@@ -185,7 +184,12 @@ def _may(planned: Planned, options: Options, terminal: Terminal) -> bool:
         for line in summary_lines(planned):
             terminal.note(line)
     count = words.counted(len(planned.plan.delete), "manifest")
-    agreed = terminal.ask(f"Delete {count} of {planned.plan.repository}, up to {words.size(planned.freed)}?")
+    return confirmed(f"Delete {count} of {planned.plan.repository}, up to {words.size(planned.freed)}?", terminal)
+
+
+def confirmed(question: str, terminal: Terminal) -> bool:
+    """Return whether the answer is yes; if it is not, note that nothing was deleted."""
+    agreed = terminal.ask(question)
     if not agreed:
         terminal.note("nothing was deleted")
     return agreed
@@ -227,7 +231,8 @@ def _done_lines(done: Done, terminal: Terminal) -> list[str]:
     if counts:
         lines.append(f"kept    {', '.join(f'{count:,} {outcome}' for outcome, count in sorted(counts.items()))}")
     # What the registry refused comes first.
-    undone = [one for one in todo.delete if done.outcomes.get(one.manifest.digest, LEFT) != LEFT]
+    left = Outcome.LEFT.value
+    undone = [one for one in todo.delete if done.outcomes.get(one.manifest.digest, left) != left]
     undone.sort(key=lambda one: one.manifest.digest not in done.report.undone)
     for verdict in undone[:_NAMED]:
         lines += terminal.wrap(f"  {_undone(verdict, done)}", 4)

@@ -15,7 +15,7 @@ from cleaner.cli.plan import note_policies, result_document, show_overview
 from cleaner.cli.planning import Planner
 from cleaner.cli.policies import Policies
 from cleaner.cli.progress import Bar, bars
-from cleaner.cli.prune import Done, Pruner, report_problems
+from cleaner.cli.prune import Done, Pruner, confirmed, report_problems
 from cleaner.cli.session import Session, pool_of
 from cleaner.cli.tables import Column, Paint, table, total_line
 from cleaner.cli.terminal import Terminal
@@ -202,10 +202,7 @@ def _may(todo: list[Planned], root: Repository, results: list[Result], options: 
         terminal.note(total_line(results))
     count = words.counted(sum(len(planned.plan.delete) for planned in todo), "manifest")
     where = words.counted(len(todo), "repository", "repositories")
-    agreed = terminal.ask(f"Delete {count} of {where} under {root}?")
-    if not agreed:
-        terminal.note("nothing was deleted")
-    return agreed
+    return confirmed(f"Delete {count} of {where} under {root}?", terminal)
 
 
 def _done_table(ended: Sequence[Done], width: int | None, paint: Paint) -> Iterator[str]:

@@ -202,7 +202,8 @@ class _Execution:
             at = self._ready.popleft()
             if self._is_in_vain(at):
                 continue
-            if self._guard.may_begin(self._steps[at]):
+            step = self._steps[at]
+            if self._guard.may_begin(step) and not self._guard.is_late(step):
                 return at
             result.is_cut = True
         return None

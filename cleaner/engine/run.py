@@ -337,12 +337,8 @@ class _Guard:
         self._named = named
         self._digests = {verdict.manifest.digest for verdict in todo.delete}
         self._tags = {tag for verdict in todo.delete for tag in verdict.manifest.tags}
-        self._may_begin = may_begin
+        self.may_begin = may_begin
         self.is_late = is_late
-
-    def may_begin(self, step: Step) -> bool:
-        """Return whether a step may begin, as far as time is concerned."""
-        return self._may_begin(step) and not self.is_late(step)
 
     def is_named(self, manifest: Manifest) -> bool:
         """Return whether a message names ``manifest`` or a tag of it by now."""

@@ -292,6 +292,8 @@ def _is_refused(entry: Asked) -> bool:
 def _set_again(view: View, asked: Sequence[Asked]) -> set[str]:
     """What has a tag again that the process had deleted: somebody pushed it, and that has a message of its own."""
     deleted = {
-        one.reference for one in asked if one.kind == "tag_delete" and one.status == 202 and one.time < view.begin
+        one.reference
+        for one in asked
+        if one.kind == "tag_delete" and one.status == ACCEPTED and one.time < view.begin
     }
     return {digest for digest, held in view.raw.items() if held.tags & deleted}

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 import click
 
 from cleaner.cli.main import NAME, cli
-from cleaner.cli.prune import LEFT
 from cleaner.core.rules import Reason
 from cleaner.engine.executor import Outcome
 from cleaner.schema import policies_schema
@@ -52,7 +51,7 @@ def reasons() -> set[str]:
 
 def outcomes() -> set[str]:
     """Return how a deletion that was planned can end without it."""
-    return {outcome.value for outcome in Outcome if outcome is not Outcome.DELETED} | {LEFT}
+    return {outcome.value for outcome in Outcome if outcome is not Outcome.DELETED}
 
 
 def keys(definition: str) -> set[str]:

@@ -21,41 +21,32 @@ LINES_OF_README = 230
 # Nothing is requested from them here.
 HOSTS = {"cloud.google.com", "github.com", "img.shields.io"}
 
+_HERE = "tests/unit/test_documentation_form.py"
+_PAGES = "tests/e2e/test_documentation.py"
+_TERRAFORM = "tests/e2e/terraform/test_terraform_readme.py"
 # The test of each block: by its language, or by its page, its language and its heading.
 COVERED: dict[str | tuple[str, str, str], str] = {
-    "console": "tests/e2e/test_documentation.py::test_page_does_what_it_says",
-    "fish": "tests/e2e/test_documentation.py::test_page_does_what_it_says",
-    "sh": "tests/e2e/test_documentation.py::test_page_does_what_it_says",
-    "yaml": "tests/unit/test_documentation_form.py::test_policies_are_valid",
-    "json": "tests/unit/test_documentation_form.py::test_json_is_valid",
+    "console": f"{_PAGES}::test_page_does_what_it_says",
+    "fish": f"{_PAGES}::test_page_does_what_it_says",
+    "sh": f"{_PAGES}::test_page_does_what_it_says",
+    "yaml": f"{_HERE}::test_policies_are_valid",
+    "json": f"{_HERE}::test_json_is_valid",
     ("docs/local.md", "sh", "Running it locally"): "tests/e2e/test_local.py::test_page_does_what_it_says",
-    ("terraform/README.md", "sh", "Deploying with Terraform"): (
-        "tests/e2e/terraform/test_terraform_readme.py::test_page_does_what_it_says"
-    ),
-    ("README.md", "hcl", "Deploy"): (
-        "tests/e2e/terraform/test_terraform_readme.py::test_settings_of_the_first_page_are_those_of_an_example"
-    ),
-    ("terraform/README.md", "hcl", "Example"): (
-        "tests/e2e/terraform/test_terraform_readme.py::test_readme_example_is_one_of_the_examples"
-    ),
-    ("terraform/README.md", "hcl", "When the topic exists"): (
-        "tests/e2e/terraform/test_terraform_readme.py::test_topic_that_exists_can_be_imported"
-    ),
-    ("terraform/README.md", "hcl", "State"): (
-        "tests/e2e/terraform/test_terraform_readme.py::test_configuration_can_be_read"
-    ),
-    ("terraform/README.md", "hcl", "Repositories of the same configuration"): (
-        "tests/e2e/terraform/test_terraform_readme.py::test_configuration_can_be_read"
-    ),
-    ("terraform/README.md", "text", "Policies"): (
-        "tests/e2e/terraform/test_terraform_readme.py::test_readme_shows_the_mistakes_as_a_plan_does"
-    ),
+    ("terraform/README.md", "sh", "Deploying with Terraform"): f"{_TERRAFORM}::test_page_does_what_it_says",
+    ("README.md", "hcl", "Deploy"): f"{_TERRAFORM}::test_settings_of_the_first_page_are_those_of_an_example",
+    ("terraform/README.md", "hcl", "Example"): f"{_TERRAFORM}::test_readme_example_is_one_of_the_examples",
+    ("terraform/README.md", "hcl", "When the topic exists"): f"{_TERRAFORM}::test_topic_that_exists_can_be_imported",
+    ("terraform/README.md", "hcl", "State"): f"{_TERRAFORM}::test_configuration_can_be_read",
+    (
+        "terraform/README.md",
+        "hcl",
+        "Repositories of the same configuration",
+    ): f"{_TERRAFORM}::test_configuration_can_be_read",
+    ("terraform/README.md", "text", "Policies"): f"{_TERRAFORM}::test_readme_shows_the_mistakes_as_a_plan_does",
     ("docs/coming-from.md", "text", "Coming from another tool"): (
         "tests/unit/test_recipes.py::test_translations_of_commands_and_sentences_have_rules_for_the_same_tags"
     ),
-    ("docs/policies.md", "text", "What is refused"): (
-        "tests/unit/test_documentation_form.py::test_mistake_is_shown_as_it_is_said"
-    ),
+    ("docs/policies.md", "text", "What is refused"): (f"{_HERE}::test_mistake_is_shown_as_it_is_said"),
 }
 
 
