@@ -11,14 +11,11 @@ from typing import Any
 
 import msgspec
 
-from cleaner.cli import document, words
 from cleaner.cli.options import Options
 from cleaner.cli.plan import show_nothing, show_overview, show_plan
 from cleaner.cli.policies import Policies, name_of, parse_text, read_text
 from cleaner.cli.session import Session
-from cleaner.cli.tables import rule_table
 from cleaner.cli.terminal import Terminal
-from cleaner.cli.view import Planned, Result
 from cleaner.cli.yaml_document import InvalidYaml, Position, locate
 from cleaner.core.errors import CleanerError, ConfigurationError, InvalidPolicy, InvalidReference, Mistake
 from cleaner.core.manifest import OCI_MANIFEST, Listing, Manifest, decode_tags_page, parse_number
@@ -26,6 +23,9 @@ from cleaner.core.pattern import capturing_groups
 from cleaner.core.plan import plan
 from cleaner.core.reference import Repository, parse_digest, parse_repository, parse_tag
 from cleaner.core.times import parse_time
+from cleaner.views import document, words
+from cleaner.views.images import Planned, Result
+from cleaner.views.tables import rule_table
 
 EPILOG = """\
 Examples:

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import click
 
-from cleaner.cli import document, words
-from cleaner.cli.explain import RULE_INDENT, explain, explanation_document, find
-from cleaner.cli.hints import hints
 from cleaner.cli.options import Options
 from cleaner.cli.planning import Planner
 from cleaner.cli.policies import Policies
 from cleaner.cli.progress import bars
 from cleaner.cli.session import Session, Target, pool_of
-from cleaner.cli.tables import overview_table, plan_table, summary_lines, total_line
 from cleaner.cli.terminal import Terminal
-from cleaner.cli.view import Planned, Result, Row, by_saving, selected, selected_results
 from cleaner.core.errors import ConfigurationError, InvalidReference
 from cleaner.release import VERSION
+from cleaner.views import document, words
+from cleaner.views.explain import RULE_INDENT, explain, explanation_document, find
+from cleaner.views.hints import hints
+from cleaner.views.images import Planned, Result, Row, by_saving, selected, selected_results
+from cleaner.views.tables import overview_table, plan_table, summary_lines, total_line
 
 EPILOG = """\
 Examples:
@@ -161,7 +161,7 @@ def _end(results: Collection[Result], terminal: Terminal) -> int:
 def _write_page(results: Iterable[Result], file: str, terminal: Terminal) -> None:
     """Write what was planned as a page; ``-`` is stdout."""
     # Few calls need it, and the template engine takes a while to load.
-    from cleaner.cli.page import page
+    from cleaner.views.page import page
 
     html = page(results, datetime.now(UTC), VERSION)
     if file == "-":

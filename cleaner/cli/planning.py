@@ -12,10 +12,10 @@ from cleaner.cli.advice import advice
 from cleaner.cli.policies import Policies
 from cleaner.cli.progress import Bar, Follower, Survey
 from cleaner.cli.session import Session, Target
-from cleaner.cli.view import Planned, Result
 from cleaner.core.errors import CleanerError, NoCredentials, PermissionDenied, RepositoryNotFound
 from cleaner.core.reference import Repository
 from cleaner.engine.report import Progress
+from cleaner.views.images import Planned, Result
 
 _NOT_FOUND = "no such repository"
 

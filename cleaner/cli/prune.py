@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import msgspec
 
-from cleaner.cli import document, words
 from cleaner.cli.advice import advice
 from cleaner.cli.interrupt import INTERRUPTED, interrupts
 from cleaner.cli.options import Options
@@ -16,16 +15,17 @@ from cleaner.cli.plan import note_policies, show_nothing, show_plan
 from cleaner.cli.planning import Planner
 from cleaner.cli.progress import Bar, Follower, bars
 from cleaner.cli.session import Session, pool_of
-from cleaner.cli.tables import summary_lines
 from cleaner.cli.terminal import Terminal
-from cleaner.cli.view import Planned
-from cleaner.core.errors import CleanerError, RepositoryNotFound
+from cleaner.core.errors import CleanerError, NoCredentials, RepositoryNotFound, TimeLimitReached
 from cleaner.core.plan import Verdict
 from cleaner.core.reference import Digest, Tag
 from cleaner.engine.executor import Outcome
 from cleaner.engine.report import Report
 from cleaner.engine.run import Run
 from cleaner.google.tokens import DELETE_PERMISSION
+from cleaner.views import document, words
+from cleaner.views.images import Planned
+from cleaner.views.tables import summary_lines
 
 # How many manifests that were not deleted are listed.
 _NAMED = 10
@@ -74,12 +74,8 @@ def prune(options: Options, session: Session, terminal: Terminal) -> int:
     if options.output == "table":
         show_plan(planned, options, terminal, pages=False)
     done = Done.not_begun(planned)
-    if planned.plan.delete and (options.yes or _may(planned, options, terminal)):
-        session.begin()
-        with bars(terminal, lambda: session.waiting) as add_bar:
-            pruner = Pruner(session, terminal, add_bar())
-            with interrupts(pruner.stop, terminal.restore):
-                done = pruner.prune(planned) or done
+    if planned.plan.delete and _may(planned, options, terminal):
+        done = next(iter(carry_out([planned], session, terminal)), done)
     if options.output != "table":
         terminal.report(*document.to_lines(done.document, options.output))
     elif done.seconds is not None:
@@ -178,21 +174,43 @@ class Pruner:
         return Done(planned, outcomes, run.report, session.clock() - began, failure, self._is_stopped)
 
 
+def carry_out(plans: Sequence[Planned], session: Session, terminal: Terminal) -> list[Done]:
+    """Carry out one plan after the other; return how each that was begun ended."""
+    session.begin()
+    ended: list[Done] = []
+    with bars(terminal, lambda: session.waiting) as add_bar:
+        overall = add_bar() if len(plans) > 1 else None
+        pruner = Pruner(session, terminal, add_bar())
+        with interrupts(pruner.stop, terminal.restore):
+            for at, planned in enumerate(plans):
+                if overall:
+                    overall.show("Pruning", at, len(plans), str(planned.plan.repository))
+                done = pruner.prune(planned)
+                if done is None:
+                    break
+                ended.append(done)
+                if isinstance(done.error, NoCredentials | TimeLimitReached):
+                    break
+    return ended
+
+
 def _may(planned: Planned, options: Options, terminal: Terminal) -> bool:
-    """Ask whether to delete; return whether the answer is yes."""
-    if options.output != "table":
-        for line in summary_lines(planned):
-            terminal.note(line)
     count = words.counted(len(planned.plan.delete), "manifest")
-    return confirmed(f"Delete {count} of {planned.plan.repository}, up to {words.size(planned.freed)}?", terminal)
+    question = f"Delete {count} of {planned.plan.repository}, up to {words.size(planned.freed)}?"
+    return agreed(question, summary_lines(planned), options, terminal)
 
 
-def confirmed(question: str, terminal: Terminal) -> bool:
-    """Return whether the answer is yes; if it is not, note that nothing was deleted."""
-    agreed = terminal.ask(question)
-    if not agreed:
+def agreed(question: str, summary: Iterable[str], options: Options, terminal: Terminal) -> bool:
+    """Return whether to delete, by ``--yes`` or the answer; without a table the summary is shown before."""
+    if options.yes:
+        return True
+    if options.output != "table":
+        for line in summary:
+            terminal.note(line)
+    is_agreed = terminal.ask(question)
+    if not is_agreed:
         terminal.note("nothing was deleted")
-    return agreed
+    return is_agreed
 
 
 def _end(done: Done, terminal: Terminal) -> int:

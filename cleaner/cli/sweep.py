@@ -8,22 +8,22 @@ from operator import attrgetter
 
 import click
 
-from cleaner.cli import document, words
-from cleaner.cli.interrupt import INTERRUPTED, interrupts
+from cleaner.cli.interrupt import INTERRUPTED
 from cleaner.cli.options import Options
 from cleaner.cli.plan import note_policies, result_document, show_overview
 from cleaner.cli.planning import Planner
 from cleaner.cli.policies import Policies
 from cleaner.cli.progress import Bar, bars
-from cleaner.cli.prune import Done, Pruner, confirmed, report_problems
+from cleaner.cli.prune import Done, agreed, carry_out, report_problems
 from cleaner.cli.session import Session, pool_of
-from cleaner.cli.tables import Column, Paint, table, total_line
 from cleaner.cli.terminal import Terminal
-from cleaner.cli.view import Planned, Result, by_saving
-from cleaner.core.errors import NoCredentials, RepositoryNotFound, TimeLimitReached
+from cleaner.core.errors import RepositoryNotFound
 from cleaner.core.reference import Repository
 from cleaner.engine.sweep import Publisher, request_prunes
 from cleaner.google.pubsub import TopicPublisher
+from cleaner.views import document, words
+from cleaner.views.images import Planned, Result, by_saving
+from cleaner.views.tables import Column, Paint, table, total_line
 
 EPILOG = """\
 Examples:
@@ -151,9 +151,8 @@ def _local(
     ended: list[Done] = []
     if options.dry_run:
         return code
-    if todo and (options.yes or _may(todo, root, results, options, terminal)):
-        session.begin()
-        ended = _prune(todo, session, terminal)
+    if todo and _may(todo, root, results, options, terminal):
+        ended = carry_out(todo, session, terminal)
     if not is_table:
         done = {one.report.repository: one for one in ended}
         documents = [_document(one, done.get(one.repository), options) for one in results]
@@ -178,31 +177,10 @@ def _document(result: Result, done: Done | None, options: Options) -> document.D
     return (done or Done.not_begun(planned)).document
 
 
-def _prune(todo: list[Planned], session: Session, terminal: Terminal) -> list[Done]:
-    """Carry out one plan after the other; return how each that was begun ended."""
-    ended: list[Done] = []
-    with bars(terminal, lambda: session.waiting) as add_bar:
-        overall = add_bar()
-        pruner = Pruner(session, terminal, add_bar())
-        with interrupts(pruner.stop, terminal.restore):
-            for at, planned in enumerate(todo):
-                overall.show("Pruning", at, len(todo), str(planned.plan.repository))
-                done = pruner.prune(planned)
-                if done is None:
-                    break
-                ended.append(done)
-                if isinstance(done.error, NoCredentials | TimeLimitReached):
-                    break
-    return ended
-
-
 def _may(todo: list[Planned], root: Repository, results: list[Result], options: Options, terminal: Terminal) -> bool:
-    """Ask whether to delete; return whether the answer is yes."""
-    if options.output != "table":
-        terminal.note(total_line(results))
     count = words.counted(sum(len(planned.plan.delete) for planned in todo), "manifest")
     where = words.counted(len(todo), "repository", "repositories")
-    return confirmed(f"Delete {count} of {where} under {root}?", terminal)
+    return agreed(f"Delete {count} of {where} under {root}?", [total_line(results)], options, terminal)
 
 
 def _done_table(ended: Sequence[Done], width: int | None, paint: Paint) -> Iterator[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cleaner.cli.page import page
-from cleaner.cli.view import Planned, Result
 from cleaner.core.reference import Repository
+from cleaner.views.images import Planned, Result
+from cleaner.views.page import page
 from tests.support.builders import NOW, cosign, listing, manifest, planned, policy
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cleaner.cli.explain import LEAST_HEX_DIGITS
 from cleaner.cli.policies import read_policies
 from cleaner.release import VERSION
+from cleaner.views.explain import LEAST_HEX_DIGITS
 from tests.support.command_line import Ended, Operator, environment, one_line, run
 from tests.support.documentation import page
 

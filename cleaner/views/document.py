@@ -1,7 +1,4 @@
-"""Plans, or what a run did of one, as JSON documents.
-
-Reads no clock, network, environment or log.
-"""
+"""Plans, or what a run did of one, as JSON documents."""
 
 from __future__ import annotations
 
@@ -10,11 +7,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from cleaner.cli.view import Only, Planned, Row
 from cleaner.core.manifest import newest_first
 from cleaner.core.plan import Verdict
 from cleaner.core.policy import Policy, Rule
 from cleaner.core.reference import Digest, Repository, Tag
+from cleaner.views.images import Only, Planned, Row
 
 Document = dict[str, object]
 

@@ -1,7 +1,4 @@
-"""What is known of repositories: a plan by images, each with what belongs to it.
-
-Reads no clock, network, environment or log.
-"""
+"""What is known of repositories: a plan by images, each with what belongs to it."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A plan has one reason, the first that applies; here every rule gets a sentence.  The core decides what each rule says,
 and in which place of a pool the manifest is.  Only the way by which it is needed is found again, since a plan does
-not have it; a test compares the two.  Reads no clock, network, environment or log.
+not have it; a test compares the two.
 """
 
 from __future__ import annotations
@@ -11,9 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
-from cleaner.cli import words
-from cleaner.cli.explain_class import class_sentence, names, plural, some
-from cleaner.cli.view import Planned
 from cleaner.core.errors import CleanerError
 from cleaner.core.graph import Kind
 from cleaner.core.manifest import Listing, Manifest
@@ -32,6 +29,9 @@ from cleaner.core.rules import (
     rule_named,
     runners,
 )
+from cleaner.views import words
+from cleaner.views.explain_class import class_sentence, names, plural, some
+from cleaner.views.images import Planned
 
 # Fewer digits are more likely a mistyped tag.
 LEAST_HEX_DIGITS = 4

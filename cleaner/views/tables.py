@@ -3,8 +3,6 @@
 A row is always one line.  Through a pipe every cell has its whole text; on a terminal the widest columns that fit are
 chosen, and what does not fit is left out in the middle.  Rich's own tables lay out each cell as a document, which
 takes a second for a thousand rows, so Rich only styles and measures here.
-
-Reads no clock, network, environment or log.
 """
 
 from __future__ import annotations
@@ -16,12 +14,12 @@ from typing import Any
 
 import msgspec
 
-from cleaner.cli import words
-from cleaner.cli.view import Planned, Result, Row
 from cleaner.core.graph import Kind
 from cleaner.core.pattern import capturing_groups
 from cleaner.core.policy import Policy
 from cleaner.core.rules import ORPHANS, UNTAGGED, Reason
+from cleaner.views import words
+from cleaner.views.images import Planned, Result, Row
 
 Paint = Callable[[str, str], str]
 

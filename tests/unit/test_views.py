@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, strategies as st
 from rich.cells import cell_len
 
-from cleaner.cli import words
-from cleaner.cli.document import Document, done_document, plan_document, policy_document, to_lines
-from cleaner.cli.tables import overview_table, plan_table, summary_lines, total_line
-from cleaner.cli.view import Planned, Result, by_saving, selected
 from cleaner.core.manifest import Links, Manifest
 from cleaner.core.policy_document import policies_from_document
 from cleaner.core.reference import Repository, Tag
+from cleaner.views import words
+from cleaner.views.document import Document, done_document, plan_document, policy_document, to_lines
+from cleaner.views.images import Planned, Result, by_saving, selected
+from cleaner.views.tables import overview_table, plan_table, summary_lines, total_line
 from tests.support.builders import NOW, cosign, digest, listing, manifest, one_rule, planned, policy
 from tests.support.strategies import Case as Example, cases
 

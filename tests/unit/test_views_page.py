@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from msgspec.structs import replace
 
-from cleaner.cli.page import LONGEST_OPEN, MEANINGS
-from cleaner.cli.view import Planned, Result
 from cleaner.core.manifest import Links, Manifest
 from cleaner.core.reference import Repository
 from cleaner.core.rules import Reason
+from cleaner.views.images import Planned, Result
+from cleaner.views.page import LONGEST_OPEN, MEANINGS
 from tests.support.builders import NOW, cosign, digest, listing, manifest, planned, policy
 from tests.support.html import Element
 from tests.support.pages import BY, branch, failed, made, reported
@@ -349,9 +349,9 @@ def test_every_row_of_any_repository_is_there(example: Example) -> None:
 def test_files_beside_the_modules_are_packaged() -> None:
     """An installed command has them as well."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    beside = {path.name for path in (ROOT / "cleaner" / "cli").iterdir() if path.is_file() and path.suffix != ".py"}
+    beside = {path.name for path in (ROOT / "cleaner" / "views").iterdir() if path.is_file() and path.suffix != ".py"}
 
-    assert set(project["tool"]["setuptools"]["package-data"]["cleaner.cli"]) == beside
+    assert set(project["tool"]["setuptools"]["package-data"]["cleaner.views"]) == beside
 
 
 def test_page_is_the_same_each_time() -> None:

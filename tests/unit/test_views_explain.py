@@ -7,13 +7,13 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import given, strategies as st
 
-from cleaner.cli.explain import Finding, NothingToExplain, explain, find, findings
-from cleaner.cli.view import Planned
 from cleaner.core.graph import Graph, Kind
 from cleaner.core.manifest import Manifest
 from cleaner.core.policy import Policy
 from cleaner.core.reference import Tag
 from cleaner.core.rules import RULES, Reason, Running
+from cleaner.views.explain import Finding, NothingToExplain, explain, find, findings
+from cleaner.views.images import Planned
 from tests.support.builders import NOW, cosign, digest, listing, manifest, one_rule, planned, policy
 from tests.support.strategies import Case as Example, cases, listed_cases
 

@@ -1,6 +1,6 @@
 """A dry run as one HTML page, to be sent to those whose images it is about.
 
-Reads no clock, network, environment or log; only the files beside it.
+Of files it reads only those beside it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from importlib.resources import files
 
 import jinja2
 
-from cleaner.cli import words
-from cleaner.cli.view import Result, by_saving
 from cleaner.core.rules import Reason
+from cleaner.views import words
+from cleaner.views.images import Result, by_saving
 
 # The images of a longer repository are folded at first.
 LONGEST_OPEN = 25

@@ -1,20 +1,17 @@
-"""The hints beside a plan: rules that match nothing, and images that no rule is for.
-
-Reads no clock, network, environment or log.
-"""
+"""The hints beside a plan: rules that match nothing, and images that no rule is for."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
-from cleaner.cli import words
-from cleaner.cli.view import Planned
 from cleaner.core.graph import Kind
 from cleaner.core.messages import cut_short
 from cleaner.core.pattern import compile_pattern
 from cleaner.core.policy import Policy, Rule
 from cleaner.core.reference import Tag
 from cleaner.core.rules import Reason
+from cleaner.views import words
+from cleaner.views.images import Planned
 
 # What a regex that matches no tag may have been meant as, the nearest first.
 _READINGS = ("(?:{})[-.].*", "(?:{}).*", ".*(?:{})", ".*(?:{}).*", "(?i)(?:{})", "(?i)(?:{}).*", "(?i).*(?:{}).*")

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from cleaner.cli.hints import hints
-from cleaner.cli.view import Planned
 from cleaner.core.manifest import Manifest
+from cleaner.views.hints import hints
+from cleaner.views.images import Planned
 from tests.support.builders import NOW, cosign, listing, manifest, planned, policy
 
 TAGS = ("v1.4.2", "v1.4.1", "main-3f2a1bc", "main-81fe2d0", "release-2")

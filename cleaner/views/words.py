@@ -1,7 +1,4 @@
-"""Texts for numbers, times and policies.
-
-Reads no clock, network, environment or log.
-"""
+"""Texts for numbers, times and policies."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ from datetime import UTC, datetime
 
 from rich.cells import cell_len, set_cell_size
 
-from cleaner.cli.view import Planned, Row
 from cleaner.core.graph import Kind
 from cleaner.core.manifest import IMAGE
 from cleaner.core.messages import quote
@@ -19,6 +15,7 @@ from cleaner.core.plan import Verdict
 from cleaner.core.policy import Policy, Rule
 from cleaner.core.reference import Digest, Repository, Tag
 from cleaner.core.rules import UNTAGGED, Place, Reason, rule_named
+from cleaner.views.images import Planned, Row
 
 SHORT_DIGEST_CHARS = 12
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"

@@ -1,16 +1,13 @@
-"""What a manifest is to its repository, and why, in a sentence.
-
-Reads no clock, network, environment or log.
-"""
+"""What a manifest is to its repository, and why, in a sentence."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from cleaner.cli import words
 from cleaner.core.graph import Graph, Kind
 from cleaner.core.manifest import Manifest
 from cleaner.core.reference import Digest
+from cleaner.views import words
 
 # The number of manifests or tags that are named before the rest is only counted.
 _NAMED = 3
