@@ -7,7 +7,7 @@ locals {
     ["main.py", "requirements.txt"],
     setsubtract(
       fileset(local.root, "cleaner/**/*.py"),
-      setunion(["cleaner/__main__.py", "cleaner/schema.py"], fileset(local.root, "cleaner/{cli,views}/**")),
+      setunion(["cleaner/__main__.py", "cleaner/schema.py"], fileset(local.root, "cleaner/{cli,inputs,views}/**")),
     ),
   )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from cleaner.core.errors import (
     CleanerError,
-    InvalidPolicy,
     NoCredentials,
     PermissionDenied,
     TimeLimitReached,
@@ -27,13 +26,6 @@ def advice(error: CleanerError) -> str:
             return f"{error}, at the last attempt: {check}try again later"
         case _:
             return str(error)
-
-
-def mistake_lines(error: InvalidPolicy) -> list[str]:
-    """Return the mistakes of a document, one a line."""
-    shown = [mistake.describe(error.where) for mistake in error.mistakes[: error.SHOWN_MAX]]
-    rest = len(error.mistakes) - len(shown)
-    return [*shown, f"{error.where}: {rest} more mistakes"] if rest else shown
 
 
 def _is_unanswered(error: Unavailable) -> bool:

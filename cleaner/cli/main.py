@@ -14,7 +14,7 @@ import click
 from click.shell_completion import shell_complete
 
 from cleaner.cli import check, options as given, plan, prune, sweep
-from cleaner.cli.advice import advice, mistake_lines
+from cleaner.cli.advice import advice
 from cleaner.cli.interrupt import INTERRUPTED, interrupt_at_sigterm
 from cleaner.cli.options import Command, Options
 from cleaner.cli.session import Session
@@ -127,7 +127,7 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         return _system_error(error)
     except InvalidPolicy as error:
-        for line in mistake_lines(error):
+        for line in str(error).split("\n"):
             terminal.error(line)
         return 2
     except CleanerError as error:

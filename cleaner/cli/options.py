@@ -11,10 +11,10 @@ from typing import Any, Literal, TypeVar
 import click
 import msgspec
 
-from cleaner.cli.policies import FLAG_KEYS, Policies, flag, flag_of, local_hosts, policies_of, policy_of_flags
 from cleaner.core.duration import Duration
 from cleaner.core.errors import ConfigurationError, InvalidPolicy
 from cleaner.core.policy import DEFAULT_KEEP, DEFAULT_MIN_AGE
+from cleaner.inputs.policies import FLAG_KEYS, Policies, flag, flag_of, local_hosts, policies_of, policy_of_flags
 from cleaner.settings import (
     ARTIFACT_REGISTRY_URL,
     CLOUD_ASSET_URL,
@@ -135,10 +135,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         try:
             policy_of_flags(flags)
         except InvalidPolicy as error:
-            lines = (
-                f"{flag_of(one)}: {one.problem}{f'; {one.correction}' if one.correction else ''}"
-                for one in error.mistakes
-            )
+            lines = (f"{flag_of(one)}: {one.text}" for one in error.mistakes)
             raise click.UsageError("\n".join(lines), context) from error
 
 

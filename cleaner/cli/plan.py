@@ -11,11 +11,12 @@ import click
 
 from cleaner.cli.options import Options
 from cleaner.cli.planning import Planner
-from cleaner.cli.policies import Policies
 from cleaner.cli.progress import bars
-from cleaner.cli.session import Session, Target, pool_of
+from cleaner.cli.session import Session, pool_of
 from cleaner.cli.terminal import Terminal
 from cleaner.core.errors import ConfigurationError, InvalidReference
+from cleaner.inputs.names import Target, parse_target
+from cleaner.inputs.policies import Policies
 from cleaner.release import VERSION
 from cleaner.views import document, words
 from cleaner.views.explain import RULE_INDENT, explain, explanation_document, find
@@ -49,7 +50,7 @@ def plan(options: Options, session: Session, terminal: Terminal) -> int:
     One repository is shown image by image, the newest first; a root, or several targets, one row a repository.
     """
     policies = options.chosen_policies()
-    targets = list(dict.fromkeys(map(session.target, options.targets)))
+    targets = list(dict.fromkeys(parse_target(name, options.insecure) for name in options.targets))
     if options.explain is not None and (len(targets) > 1 or targets[0].is_root):
         raise click.UsageError("--explain needs one repository")
     note_policies(policies, terminal)
@@ -136,6 +137,8 @@ def show_overview(
 ) -> int:
     """Show several repositories, the largest saving first; return the exit code."""
     results = by_saving(results)
+    if options.sort == "age":
+        terminal.note("--sort age has no effect on several repositories")
     rows = selected_results(results, options.only, options.sort, options.limit)
     if options.output != "table":
         terminal.say(*document.to_lines([result_document(one, options) for one in rows], options.output))

@@ -9,12 +9,13 @@ from operator import attrgetter
 from typing import TypeVar
 
 from cleaner.cli.advice import advice
-from cleaner.cli.policies import Policies
 from cleaner.cli.progress import Bar, Follower, Survey
-from cleaner.cli.session import Session, Target
+from cleaner.cli.session import Session
 from cleaner.core.errors import CleanerError, NoCredentials, PermissionDenied, RepositoryNotFound
 from cleaner.core.reference import Repository
 from cleaner.engine.report import Progress
+from cleaner.inputs.names import Target
+from cleaner.inputs.policies import Policies
 from cleaner.views.images import Planned, Result
 
 _NOT_FOUND = "no such repository"
@@ -40,8 +41,7 @@ class Planner:
         """
         policy = self._policies.choose(repository)
         if policy is None:
-            note = f"no policy of {self._policies.name} matches; nothing is deleted"
-            return Result(repository, note=note)
+            return Result(repository, note=self._policies.no_match)
         run = self._session.run(repository, policy, self._now, dry_run=True, progress=progress)
         try:
             todo, listing = run.plan(self._pool.map)

@@ -23,6 +23,7 @@ from cleaner.engine.executor import Outcome
 from cleaner.engine.report import Report
 from cleaner.engine.run import Run
 from cleaner.google.tokens import DELETE_PERMISSION
+from cleaner.inputs.names import parse_image
 from cleaner.views import document, words
 from cleaner.views.images import Planned
 from cleaner.views.tables import summary_lines
@@ -53,7 +54,7 @@ def prune(options: Options, session: Session, terminal: Terminal) -> int:
     interrupted run does no harm: every kept image is complete.  An image's tags are deleted before the image; if the
     image is then not deleted, the lost tags are reported, and the next run judges it as an untagged image.
     """
-    repository = session.parse(options.targets[0])
+    repository = parse_image(options.targets[0], options.insecure)
     policies = options.chosen_policies(is_required=True)
     policy = policies.choose(repository)
     dry_run = options.dry_run or (policy is not None and policy.dry_run)

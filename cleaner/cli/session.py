@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -10,13 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 
-import msgspec
-
 from cleaner.cli.options import Options
-from cleaner.cli.policies import Policies
-from cleaner.core.errors import HostNotAllowed, InvalidReference, RepositoryNotFound
+from cleaner.core.errors import RepositoryNotFound
 from cleaner.core.policy import Policy
-from cleaner.core.reference import GCR_HOSTS, Repository, package_name, parse_repository, project_and_location
+from cleaner.core.reference import Repository
 from cleaner.core.rules import Running
 from cleaner.engine.report import Progress
 from cleaner.engine.run import Run, make_histories
@@ -28,7 +24,7 @@ from cleaner.google.registry.client import Registry
 from cleaner.google.rest import GoogleApi
 from cleaner.google.tokens import Access
 from cleaner.google.transport import RequestBudget, Response, RetryableError, Transport
-from cleaner.settings import parse_insecure_registries
+from cleaner.inputs.policies import Policies
 
 # A shorter wait is not worth a word.
 _SHOWN_S = 1.0
@@ -80,13 +76,6 @@ class BoundedTransport(Transport):
         self.waiting = ""
 
 
-class Target(msgspec.Struct, frozen=True):
-    """A name that was given: a repository, or if ``is_root`` that of a root; else it may be either."""
-
-    repository: Repository
-    is_root: bool
-
-
 class Session:
     """Connections, credentials and settings, by the options of a command."""
 
@@ -117,38 +106,6 @@ class Session:
         """Let the time limit count from now."""
         self.deadline = self.clock() + self._time_limit_s
 
-    def parse(self, name: str) -> Repository:
-        """Return the repository of images that ``name`` names.
-
-        Raises:
-            InvalidReference: It is outside the grammar, its host is not allowed, or it is too short to name an image;
-                the message says what would be right.
-        """
-        repository = self._parse(name)
-        if _ends_before_image(repository):
-            raise InvalidReference(
-                f"{name!a} is not an image; an image is {_spelled(repository, '/IMAGE')};"
-                " plan and sweep accept a root"
-            )
-        return repository
-
-    def target(self, name: str) -> Target:
-        """Return what ``name`` names: with a slash at its end, or if it ends before the image, a root.
-
-        Raises:
-            InvalidReference: As ``parse``, but a name may end before the image.
-        """
-        root = self._parse(name.removesuffix("/"))
-        # Behind a domain that no project follows nothing stands.
-        package = package_name(root)
-        if root.is_google and not (
-            project_and_location(root) if package is None else not package.project.endswith(":")
-        ):
-            raise InvalidReference(
-                f"{name!a} is not a root; a root is {_spelled(root, is_root=True)}, or a path under it"
-            )
-        return Target(root, name.endswith("/") or _ends_before_image(root))
-
     def find(self, root: Repository, policies: Policies) -> tuple[Repository, ...]:
         """Return the repositories at or under ``root`` that a policy matches, sorted by name.
 
@@ -169,12 +126,6 @@ class Session:
             return bool(client.list_manifests().manifests)
         except RepositoryNotFound:
             return False
-
-    def _parse(self, name: str) -> Repository:
-        try:
-            return parse_repository(name, self._insecure)
-        except InvalidReference as error:
-            raise InvalidReference(f"{name!a}: {error}: {_hint(name, error)}") from error
 
     def run(
         self,
@@ -203,41 +154,6 @@ class Session:
         assert self._inventory is not None  # noqa: S101  # nobody else hands this out
         self.running[repository] = self._inventory.ask(repository, budget)
         return self.running[repository]
-
-
-def _ends_before_image(repository: Repository) -> bool:
-    package = package_name(repository)
-    return repository.is_google and not (package and package.package)
-
-
-def _spelled(repository: Repository, image: str = "", *, is_root: bool = False) -> str:
-    """Return how a whole name on the host of ``repository`` is spelled, up to the place of images and ``image``."""
-    project = "DOMAIN/PROJECT" if "." in repository.path.partition("/")[0] else "PROJECT"
-    place = "" if repository.host in GCR_HOSTS else "[/REPOSITORY]" if is_root else "/REPOSITORY"
-    return f"{repository.host}/{project}{place}{image}"
-
-
-def _hint(name: str, error: InvalidReference) -> str:
-    """Return what would be right in the place of ``name``."""
-    if not isinstance(error, HostNotAllowed):
-        return "write HOST/PATH in lower case, without tag or digest"
-    if scheme := re.match("[a-z]+://", name):
-        return f"leave out {scheme[0]}"
-    host, slash, _ = name.partition("/")
-    # Without a slash what follows a colon is a tag.
-    if slash and host in ("localhost", "127.0.0.1"):
-        return f"write {host}:PORT"
-    if slash and _is_insecure(host):
-        return f"for a registry over plain HTTP add --insecure {host}"
-    return "use gcr.io, us.gcr.io, eu.gcr.io, asia.gcr.io, LOCATION-docker.pkg.dev, or a host of --insecure"
-
-
-def _is_insecure(host: str) -> bool:
-    """Whether ``--insecure`` would take it."""
-    try:
-        return parse_insecure_registries(host) == {host}
-    except ValueError:
-        return False
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from cleaner.cli.interrupt import INTERRUPTED
 from cleaner.cli.options import Options
 from cleaner.cli.plan import note_policies, result_document, show_overview
 from cleaner.cli.planning import Planner
-from cleaner.cli.policies import Policies
 from cleaner.cli.progress import Bar, bars
 from cleaner.cli.prune import Done, agreed, carry_out, report_problems
 from cleaner.cli.session import Session, pool_of
@@ -21,6 +20,8 @@ from cleaner.core.errors import RepositoryNotFound
 from cleaner.core.reference import Repository
 from cleaner.engine.sweep import Publisher, request_prunes
 from cleaner.google.pubsub import TopicPublisher
+from cleaner.inputs.names import parse_target
+from cleaner.inputs.policies import Policies
 from cleaner.views import document, words
 from cleaner.views.images import Planned, Result, by_saving
 from cleaner.views.tables import Column, Paint, table, total_line
@@ -52,7 +53,7 @@ def sweep(options: Options, session: Session, terminal: Terminal) -> int:
         raise click.UsageError("specify --topic projects/P/topics/T, or --local to prune from here")
     if options.flags and not options.local:
         raise click.UsageError("the function has policies of its own; options for one rule need --local")
-    root = session.target(options.targets[0]).repository
+    root = parse_target(options.targets[0], options.insecure).repository
     policies = options.chosen_policies(is_required=True)
     if options.local and not (options.dry_run or options.yes or terminal.is_attended):
         terminal.error(

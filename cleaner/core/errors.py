@@ -36,10 +36,19 @@ class Mistake(msgspec.Struct, frozen=True):
     correction: str = ""
     key: str = ""
 
+    @property
+    def steps(self) -> str:
+        """The path as it is written: ``[0].tagged[1].match``."""
+        return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.path)
+
+    @property
+    def text(self) -> str:
+        """The problem and the correction."""
+        return f"{self.problem}; {self.correction}" if self.correction else self.problem
+
     def describe(self, where: str) -> str:
         """Return the mistake as one sentence; ``where`` is the document's name."""
-        steps = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.path)
-        return f"{where}{steps}: {self.problem}{f'; {self.correction}' if self.correction else ''}"
+        return f"{where}{self.steps}: {self.text}"
 
 
 class InvalidPolicy(ConfigurationError):

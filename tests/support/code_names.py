@@ -89,7 +89,7 @@ def texts() -> set[str]:
     """Return the texts in the code of the command line, those between the values of a formatted one too."""
     return {
         node.value
-        for package in ("cli", "views")
+        for package in ("cli", "inputs", "views")
         for file in (ROOT / "cleaner" / package).glob("*.py")
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)

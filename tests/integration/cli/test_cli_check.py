@@ -291,22 +291,22 @@ def test_body_without_times(operator: Operator, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "problem"),
     [
-        *(
-            "",
-            "5",
-            "[5]",
-            "[{}]",
-            '{"tags": 5}',
-            '{"name": "a/b", "tags": ["-"]}',
-            '[{"package": "a", "version": "b"}]',
-        ),
-        '{"name": "a/\\u001b[31m", "tags": ["v1"]}',
+        ("", "data was truncated"),
+        ("5", "Expected `object`, got `int`"),
+        ("[5]", "Expected `object`, got `int` - at `$[0]`"),
+        ("[{}]", "Object missing required field `package` - at `$[0]`"),
+        ('{"tags": []}', "Object missing required field `name`"),
+        ('{"name": "a/b", "tags": 5}', "Expected `array | null`, got `int` - at `$.tags`"),
+        ('{"name": "a/b", "tags": ["-"]}', "not a tag"),
+        ('[{"package": "a", "version": "b"}]', "not a sha256 digest"),
+        ('{"name": "a/\\u001b[31m", "tags": ["v1"]}', "not a repository name"),
+        ("[" * 100_000, "got `array` - at `$[0]`"),
     ],
 )
-def test_file_that_has_no_tags(operator: Operator, tmp_path: Path, text: str) -> None:
-    """Exit code 2, and what was expected."""
+def test_file_that_has_no_tags(operator: Operator, tmp_path: Path, text: str, problem: str) -> None:
+    """Exit code 2, what was expected, and where it is not so."""
     (tmp_path / "tags.json").write_text(text)
 
     ended = check(operator, tmp_path, VALID, "--tags", "tags.json")
@@ -315,3 +315,15 @@ def test_file_that_has_no_tags(operator: Operator, tmp_path: Path, text: str) ->
     assert ended.err.replace("\n", "").isprintable()
     error = ended.err.splitlines()[-1]
     assert error.startswith("error: tags.json: neither the body of a tags/list nor what gcloud artifacts ")
+    assert problem in error
+
+
+@pytest.mark.parametrize("option", ["--only=keep", "--sort=age", "--limit=3", "--all"])
+def test_option_without_tags(operator: Operator, tmp_path: Path, option: str) -> None:
+    """There is no table that it is for, and that is said."""
+    plain = check(operator, tmp_path, VALID)
+
+    ended = check(operator, tmp_path, VALID, option)
+
+    name = option.partition("=")[0]
+    assert (ended.code, ended.out, ended.err) == (0, plain.out, f"{name} has no effect without --tags\n{plain.err}")

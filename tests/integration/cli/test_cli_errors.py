@@ -55,7 +55,7 @@ def test_hint_goes_by_the_error_and_not_by_its_text(operator: Operator, error: I
     def refuse(*_: object) -> NoReturn:
         raise error
 
-    operator.monkeypatch.setattr("cleaner.cli.session.parse_repository", refuse)
+    operator.monkeypatch.setattr("cleaner.inputs.names.parse_repository", refuse)
 
     assert f"host not allowed: {hint}" in one_line(operator.call("plan", "quay.io/a/b"))
 
@@ -77,6 +77,14 @@ def test_name_that_ends_before_the_image(operator: Operator, name: str, said: st
 
     assert ended.code == 2
     assert one_line(ended) == f"error: {name!r} is not an image; an image is {said}; plan and sweep accept a root\n"
+
+
+def test_root_is_no_image(operator: Operator) -> None:
+    """With a slash at its end it is a root, of which ``prune`` takes none."""
+    ended = operator.call("prune", "gcr.io/acme/api/", *RETIRING)
+
+    assert ended.code == 2
+    assert one_line(ended) == "error: 'gcr.io/acme/api/': not a repository name: leave out the / at its end\n"
 
 
 def test_insecure_hosts_add_up(operator: Operator) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cleaner.cli.policies import read_policies
+from cleaner.inputs.policies import read_policies
 from cleaner.release import VERSION
 from cleaner.views.explain import LEAST_HEX_DIGITS
 from tests.support.command_line import Ended, Operator, environment, one_line, run

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from cleaner.cli.policies import read_policies
 from cleaner.core.errors import ConfigurationError, InvalidPolicy
 from cleaner.core.policy_document import MAX_DOCUMENT_CHARS, parse_policies
+from cleaner.inputs.policies import read_policies
 from tests.support.command_line import Operator, one_line
 
 KEEP_1: dict[str, Any] = {"tagged": [{"match": ".*", "keep": 1}]}
@@ -94,17 +94,17 @@ def test_no_policy_matches(operator: Operator, tmp_path: Path) -> None:
         (
             "p.yaml",
             "- repositories: ['**']\n  ? [keep]\n  : 1\n",
-            "p.yaml: neither JSON nor YAML: line 2, column 5: ",
+            "p.yaml: line 2, column 5: ",
         ),
         ("p.yaml", "- repositories: ['**']\n  keep: \0\n", "p.yaml: neither JSON nor YAML: "),
         ("p.yaml", "- 5\n", "p.yaml[0]: must be an object, not the number 5"),
-        ("p.yaml", "- {repositories: ['**']\n  keep: 1\n", "p.yaml: neither JSON nor YAML: line 2, column 3: "),
-        ("p.yaml", "a: &a [*a]\n- b", "p.yaml: neither JSON nor YAML: line 2, column 1: "),
-        ("p.yaml", "- &a [*a]", "p.yaml: neither JSON nor YAML: line 1, column 3: an alias of what contains it"),
+        ("p.yaml", "- {repositories: ['**']\n  keep: 1\n", "p.yaml: line 2, column 3: "),
+        ("p.yaml", "a: &a [*a]\n- b", "p.yaml: line 2, column 1: "),
+        ("p.yaml", "- &a [*a]", "p.yaml: line 1, column 3: an alias of what contains it"),
         ("p.yaml", '- repositories: ["**"]\n  tagged: [{match: "v\\d+"}]\n', "found unknown escape character 'd'"),
         ("p.yaml", "repositories: ['**']\n", "p.yaml: must be an array of at least one policy"),
-        ("p.yaml", "- repositories: !!python/name:os.system\n", "p.yaml: neither JSON nor YAML: line 1, column 17: "),
-        ("p.yaml", "- !!python/object/apply:os.system [x]\n", "p.yaml: neither JSON nor YAML: line 1, column 3: "),
+        ("p.yaml", "- repositories: !!python/name:os.system\n", "p.yaml: line 1, column 17: "),
+        ("p.yaml", "- !!python/object/apply:os.system [x]\n", "p.yaml: line 1, column 3: "),
         *(
             ("p.yaml", f"- repositories: {date}\n", "line 1, column 17: a date; put it in quotation marks")
             for date in ("2024-13-01", "2026-11-01", "2026-11-01 10:00:00 +99:99")

@@ -274,6 +274,16 @@ def test_rows_that_are_wanted(operator: Operator, acme: str) -> None:
     assert document["summary"]["kept"] == 2
 
 
+def test_age_of_several(operator: Operator, acme: str) -> None:
+    """An overview has no ages, and that is said."""
+    plain = operator.call("plan", acme, *RETIRING)
+
+    ended = operator.call("plan", acme, *RETIRING, "--sort", "age")
+
+    assert (ended.code, ended.out) == (0, plain.out)
+    assert ended.err == f"--sort age has no effect on several repositories\n{plain.err}"
+
+
 def test_page(operator: Operator, acme: str, tmp_path: Path) -> None:
     """It is written beside the table, or to stdout in its place."""
     path = tmp_path / "page.html"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import msgspec
 
-from cleaner.cli.yaml_document import InvalidYaml, decode_yaml
 from cleaner.core.errors import ConfigurationError, InvalidPolicy, Mistake
 from cleaner.core.policy import Policy, find_policy
 from cleaner.core.policy_document import MAX_DOCUMENT_CHARS, parse_policies, policies_from_document
 from cleaner.core.reference import Repository
+from cleaner.inputs.yaml_document import InvalidYaml, decode_yaml
 
 # Read from the working directory where neither a file nor a flag is given.
 FOUND = "policies.yaml"
@@ -43,6 +43,11 @@ class Policies(msgspec.Struct, frozen=True):
     def choose(self, repository: Repository) -> Policy | None:
         """Return the policy for ``repository``; None if there is none."""
         return find_policy(self.policies, repository) if self.is_file else self.policies[0]
+
+    @property
+    def no_match(self) -> str:
+        """What is to be said of a repository for which there is none."""
+        return f"no policy of {self.name} matches; nothing is deleted"
 
     def where(self, policy: Policy) -> str:
         """Return the place of a policy: ``policies.yaml[1]``, for example."""
@@ -112,7 +117,7 @@ def read_policies(path: str, insecure: AbstractSet[str] = frozenset()) -> tuple[
     ``insecure`` are the hosts, as ``HOST:PORT``, that are allowed in addition to Google's and this machine's.
 
     Raises:
-        ConfigurationError: The file cannot be read, or is neither JSON nor YAML.
+        ConfigurationError: The file cannot be read, is neither JSON nor YAML, or has what Terraform reads otherwise.
         InvalidPolicy: It has mistakes; the error has all of them.
     """
     return parse_text(read_text(path), path, insecure)
@@ -122,7 +127,7 @@ def parse_text(text: str, path: str, insecure: AbstractSet[str] = frozenset()) -
     """Return the policies of the text of the file ``path``, as ``read_policies`` does.
 
     Raises:
-        ConfigurationError: It is neither JSON nor YAML.
+        ConfigurationError: It is neither JSON nor YAML, or has what Terraform reads otherwise.
         InvalidPolicy: It has mistakes; the error has all of them.
     """
     where = name_of(path)
@@ -134,7 +139,7 @@ def parse_text(text: str, path: str, insecure: AbstractSet[str] = frozenset()) -
     try:
         document = decode_yaml(text)
     except InvalidYaml as error:
-        raise ConfigurationError(f"{where}: neither JSON nor YAML: {error}") from error
+        raise ConfigurationError(f"{where}: {error}") from error
     return policies_from_document(document, where, insecure)
 
 

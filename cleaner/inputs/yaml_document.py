@@ -16,6 +16,8 @@ import yaml
 from cleaner.core.errors import Mistake
 from cleaner.core.policy_document import Repeating
 
+# YAML is a superset of JSON.
+_NEITHER = "neither JSON nor YAML"
 _TAG = "tag:yaml.org,2002:"
 # To PyYAML 010 is 8 and 1:30 is 90, to Terraform 010 is 10 and 1:30 a string.
 _INTEGER = re.compile("-?(?:0|[1-9][0-9]*)")
@@ -58,18 +60,20 @@ def decode_yaml(text: str) -> object:
         root = loader.get_single_node()
         return _Decoder(loader).value(root) if root else None
     except RecursionError as error:
-        raise InvalidYaml("nested too deeply") from error
+        raise InvalidYaml(f"{_NEITHER}: nested too deeply") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         position = Position(mark.line + 1, mark.column + 1) if mark else None
         # Of a regex in double quotation marks: "v\\d+".
         hint = "write regexes in single quotes" if "unknown escape" in (error.problem or "") else None
-        raise InvalidYaml(": ".join(filter(None, (error.context, error.problem, hint))), position) from error
+        raise InvalidYaml(
+            ": ".join(filter(None, (_NEITHER, error.context, error.problem, hint))), position
+        ) from error
     except InvalidYaml:
         raise
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         # Of an escape that is no character, or a version of thousands of digits, PyYAML raises what Python does.
-        raise InvalidYaml(str(error)) from error
+        raise InvalidYaml(f"{_NEITHER}: {error}") from error
 
 
 def locate(text: str, mistakes: Sequence[Mistake]) -> list[Position | None]:
@@ -137,7 +141,7 @@ class _Decoder:
         """Return the value of a node."""
         if node not in self._values:
             if node in self._open:
-                raise self._error("an alias of what contains it", node)
+                raise _refused("an alias of what contains it", node)
             self._open.add(node)
             self._values[node] = self._decode(node)
         return self._values[node]
@@ -148,14 +152,14 @@ class _Decoder:
         if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
             return [self.value(item) for item in node.value]
         if not isinstance(node, yaml.ScalarNode) or node.tag != self._implicit_tag(node):
-            raise self._error(f"the tag {node.tag!a} is not supported; write the value without it", node)
+            raise _refused(f"the tag {node.tag!a} is not supported; write the value without it", node)
         match node.tag.removeprefix(_TAG):
             case "timestamp":
-                raise self._error("a date; put it in quotation marks", node)
+                raise _refused("a date; put it in quotation marks", node)
             case "int" | "float" if len(node.value) > _NUMBER_MAX_CHARS:
-                raise self._error(f"a number of more than {_NUMBER_MAX_CHARS} characters", node)
+                raise _refused(f"a number of more than {_NUMBER_MAX_CHARS} characters", node)
             case "int" if not _INTEGER.fullmatch(node.value):
-                raise self._error("write the integer in decimal digits, without a leading 0", node)
+                raise _refused("write the integer in decimal digits, without a leading 0", node)
         value: object = self._loader.construct_object(node)
         return value
 
@@ -172,11 +176,11 @@ class _Decoder:
         merged: list[tuple[dict[str, object], yaml.Node]] = []
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                raise self._error("a key must be a string", key_node)
+                raise _refused("a key must be a string", key_node)
             value = self.value(value_node)
             if key_node.tag == f"{_TAG}merge":
                 if not isinstance(value, dict):
-                    raise self._error("<< needs a mapping", value_node)
+                    raise _refused("<< needs a mapping", value_node)
                 merged.append((value, key_node))
                 continue
             # As it is written: to YAML, `on` and `1` are no strings.
@@ -187,11 +191,11 @@ class _Decoder:
         for mapping, key_node in merged:
             if both := sorted(pairs.keys() & mapping.keys()):
                 # To PyYAML a key that is written beside << has precedence, to Terraform the last.
-                raise self._error(f"<< gives the key {both[0]!a} a second value; write the keys without <<", key_node)
+                raise _refused(f"<< gives the key {both[0]!a} a second value; write the keys without <<", key_node)
             pairs |= mapping
             repeated |= dict.fromkeys(mapping.repeated if isinstance(mapping, Repeating) else ())
         return Repeating(pairs.items(), *repeated) if repeated else pairs
 
-    @staticmethod
-    def _error(problem: str, node: yaml.Node) -> Exception:
-        return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+def _refused(problem: str, node: yaml.Node) -> InvalidYaml:
+    return InvalidYaml(problem, Position(node.start_mark.line + 1, node.start_mark.column + 1))

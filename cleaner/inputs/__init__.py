@@ -1,0 +1,1 @@
+"""What the command line is given: names, policies, tags.  Only files are read."""
