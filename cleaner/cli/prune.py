@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-
-import msgspec
+from itertools import chain
 
 from cleaner.cli.advice import advice
 from cleaner.cli.interrupt import INTERRUPTED, interrupts
@@ -17,19 +15,15 @@ from cleaner.cli.progress import Bar, Follower, bars
 from cleaner.cli.session import Session, pool_of
 from cleaner.cli.terminal import Terminal
 from cleaner.core.errors import CleanerError, NoCredentials, RepositoryNotFound, TimeLimitReached
-from cleaner.core.plan import Verdict
-from cleaner.core.reference import Digest, Tag
 from cleaner.engine.executor import Outcome
-from cleaner.engine.report import Report
 from cleaner.engine.run import Run
 from cleaner.google.tokens import DELETE_PERMISSION
 from cleaner.inputs.names import parse_image
 from cleaner.views import document, words
+from cleaner.views.done import Done, done_lines
 from cleaner.views.images import Planned
 from cleaner.views.tables import summary_lines
 
-# How many manifests that were not deleted are listed.
-_NAMED = 10
 _DENIED = 403
 
 EPILOG = """\
@@ -58,8 +52,7 @@ def prune(options: Options, session: Session, terminal: Terminal) -> int:
     policies = options.chosen_policies(is_required=True)
     policy = policies.choose(repository)
     dry_run = options.dry_run or (policy is not None and policy.dry_run)
-    if not (dry_run or options.yes or terminal.is_attended):
-        terminal.error("there is no terminal to ask on: use --yes to delete without a question, or plan to preview")
+    if not dry_run and is_unattended(options, terminal, "plan"):
         return 2
     note_policies(policies, terminal)
     with bars(terminal, lambda: session.waiting) as add_bar, pool_of(session.workers) as pool:
@@ -80,51 +73,9 @@ def prune(options: Options, session: Session, terminal: Terminal) -> int:
     if options.output != "table":
         terminal.report(*document.to_lines(done.document, options.output))
     elif done.seconds is not None:
-        terminal.report("", *_done_lines(done, terminal))
+        lines = [terminal.wrap(line, 4 if line.startswith(" ") else 8) for line in done_lines(done)]
+        terminal.report("", *chain.from_iterable(lines))
     return _end(done, terminal)
-
-
-class Done(msgspec.Struct, frozen=True):
-    """How the deletions of a plan ended.
-
-    ``outcomes`` are those of the manifests that were to be deleted and were not.
-    """
-
-    planned: Planned
-    outcomes: Mapping[Digest, str]
-    report: Report
-    seconds: float | None = None
-    error: CleanerError | None = None
-    interrupted: bool = False
-
-    @classmethod
-    def not_begun(cls, planned: Planned) -> Done:
-        """Return how a plan ends of which nothing is carried out."""
-        report = Report(planned.plan.repository, dry_run=False)
-        return cls(planned, {one.manifest.digest: Outcome.LEFT.value for one in planned.plan.delete}, report)
-
-    @property
-    def lost_tags(self) -> Mapping[Digest, Sequence[Tag]]:
-        """The tags that were deleted of manifests that were not."""
-        return {digest: sorted(tags) for digest, tags in self.report.lost_tags.items() if digest in self.outcomes}
-
-    @property
-    def end(self) -> str:
-        """How it ended if not well, in a word or two."""
-        if self.error is None:
-            return ""
-        return "not found" if isinstance(self.error, RepositoryNotFound) else "error"
-
-    @property
-    def document(self) -> document.Document:
-        """What was done, as a document."""
-        return document.done_document(self.planned, self.outcomes, self.lost_tags)
-
-    @property
-    def failed(self) -> bool:
-        """Whether it counts as a failure; a repository that does not exist does not."""
-        is_error = not isinstance(self.error, RepositoryNotFound | None)
-        return is_error or Outcome.FAILED.value in self.outcomes.values()
 
 
 class Pruner:
@@ -201,6 +152,14 @@ def _may(planned: Planned, options: Options, terminal: Terminal) -> bool:
     return agreed(question, summary_lines(planned), options, terminal)
 
 
+def is_unattended(options: Options, terminal: Terminal, preview: str) -> bool:
+    """Return whether nobody can be asked, and there is no ``--yes``; if so, say how to ``preview``."""
+    if options.yes or terminal.is_attended:
+        return False
+    terminal.error(f"there is no terminal to ask on: use --yes to delete without a question, or {preview} to preview")
+    return True
+
+
 def agreed(question: str, summary: Iterable[str], options: Options, terminal: Terminal) -> bool:
     """Return whether to delete, by ``--yes`` or the answer; without a table the summary is shown before."""
     if options.yes:
@@ -239,37 +198,3 @@ def report_problems(done: Done, terminal: Terminal) -> None:
         terminal.error(
             f"{repository}: tags cannot be deleted, probably since they are immutable: images with tags are kept"
         )
-
-
-def _done_lines(done: Done, terminal: Terminal) -> list[str]:
-    todo = done.planned.plan
-    deleted = [one for one in todo.delete if one.manifest.digest not in done.outcomes]
-    size = sum(verdict.manifest.size for verdict in deleted)
-    lines = [f"deleted {words.counted(len(deleted), 'manifest')}, up to {words.size(size)}, in {done.seconds:.1f} s"]
-    counts = Counter(done.outcomes.values())
-    if counts:
-        lines.append(f"kept    {', '.join(f'{count:,} {outcome}' for outcome, count in sorted(counts.items()))}")
-    # What the registry refused comes first.
-    left = Outcome.LEFT.value
-    undone = [one for one in todo.delete if done.outcomes.get(one.manifest.digest, left) != left]
-    undone.sort(key=lambda one: one.manifest.digest not in done.report.undone)
-    for verdict in undone[:_NAMED]:
-        lines += terminal.wrap(f"  {_undone(verdict, done)}", 4)
-    if len(undone) > _NAMED:
-        lines.append(f"  and {len(undone) - _NAMED:,} more")
-    lost = done.lost_tags
-    if lost:
-        lines += terminal.wrap(f"lost    {words.lost(lost)}", 8)
-    # Nothing else has a record of these tags.
-    for digest, tags in lost.items():
-        lines += terminal.wrap(f"  {done.outcomes[digest]:<8} {words.short(digest)} without {', '.join(tags)}", 4)
-    return lines
-
-
-def _undone(verdict: Verdict, done: Done) -> str:
-    manifest = verdict.manifest
-    tags = f" ({', '.join(map(words.short_tag, manifest.tags))})" if manifest.tags else ""
-    undone = done.report.undone.get(manifest.digest)
-    answer = " ".join([str(undone.status), *undone.codes]) if undone else ""
-    outcome = done.outcomes[manifest.digest]
-    return f"{outcome:<8} {words.short(manifest.digest)}{tags}{f': {answer}' if answer else ''}"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from operator import attrgetter
 
 import click
 
@@ -13,7 +12,7 @@ from cleaner.cli.options import Options
 from cleaner.cli.plan import note_policies, result_document, show_overview
 from cleaner.cli.planning import Planner
 from cleaner.cli.progress import Bar, bars
-from cleaner.cli.prune import Done, agreed, carry_out, report_problems
+from cleaner.cli.prune import agreed, carry_out, is_unattended, report_problems
 from cleaner.cli.session import Session, pool_of
 from cleaner.cli.terminal import Terminal
 from cleaner.core.errors import RepositoryNotFound
@@ -23,8 +22,9 @@ from cleaner.google.pubsub import TopicPublisher
 from cleaner.inputs.names import parse_target
 from cleaner.inputs.policies import Policies
 from cleaner.views import document, words
+from cleaner.views.done import Done, done_table, done_total
 from cleaner.views.images import Planned, Result, by_saving
-from cleaner.views.tables import Column, Paint, table, total_line
+from cleaner.views.tables import total_line
 
 EPILOG = """\
 Examples:
@@ -55,10 +55,7 @@ def sweep(options: Options, session: Session, terminal: Terminal) -> int:
         raise click.UsageError("the function has policies of its own; options for one rule need --local")
     root = parse_target(options.targets[0], options.insecure).repository
     policies = options.chosen_policies(is_required=True)
-    if options.local and not (options.dry_run or options.yes or terminal.is_attended):
-        terminal.error(
-            "there is no terminal to ask on: use --yes to delete without a question, or --dry-run to preview"
-        )
+    if options.local and not options.dry_run and is_unattended(options, terminal, "--dry-run"):
         return 2
     if options.yes and not options.local:
         terminal.note("--yes has no effect without --local")
@@ -159,8 +156,9 @@ def _local(
         documents = [_document(one, done.get(one.repository), options) for one in results]
         terminal.report(*document.to_lines(documents, options.output))
     elif ended:
-        lines = _done_table(ended, terminal.width, terminal.paint)
-        terminal.report("", *lines, "", _done_line(ended), *_lost_lines(ended))
+        lost = [line for one in ended for line in one.lost(f"{one.report.repository}: lost ")]
+        lines = done_table(ended, terminal.width, terminal.paint)
+        terminal.report("", *lines, "", done_total(ended), *lost)
     for one in ended:
         report_problems(one, terminal)
     if ended and ended[-1].interrupted:
@@ -182,40 +180,3 @@ def _may(todo: list[Planned], root: Repository, results: list[Result], options: 
     count = words.counted(sum(len(planned.plan.delete) for planned in todo), "manifest")
     where = words.counted(len(todo), "repository", "repositories")
     return agreed(f"Delete {count} of {where} under {root}?", [total_line(results)], options, terminal)
-
-
-def _done_table(ended: Sequence[Done], width: int | None, paint: Paint) -> Iterator[str]:
-    """Yield what was done, one repository a row, in manifests."""
-
-    def number(name: str, text: Callable[[int], str] = "{:,}".format, style: str = "") -> Column:
-        # Of a repository in which nothing was counted, how it ended says all.
-        def cell(one: Done) -> str:
-            report = one.report
-            is_empty = not (report.kept or report.deleted or report.refused or report.failed) and one.end
-            return "" if is_empty else text(getattr(report, name))
-
-        return Column(name.upper(), cell, lambda one: style if getattr(one.report, name) else "", is_number=True)
-
-    name = Column("REPOSITORY", lambda one: str(one.report.repository), least=24)
-    deleted, failed = number("deleted"), number("failed", style="red")
-    size = number("size", lambda count: words.size(count) if count else "")
-    end = Column("END", attrgetter("end"), lambda _: "red")
-    whole = [name, number("kept"), deleted, number("refused"), failed, size, end]
-    return table(ended, [whole, [name, deleted, failed, end]], width, paint)
-
-
-def _done_line(ended: Sequence[Done]) -> str:
-    count = words.counted(sum(one.report.deleted for one in ended), "manifest")
-    where = words.counted(len(ended), "repository", "repositories")
-    return f"deleted {count} of {where}, up to {words.size(sum(one.report.size for one in ended))}"
-
-
-def _lost_lines(ended: Iterable[Done]) -> list[str]:
-    lines = []
-    for one in ended:
-        lost = one.report.lost_tags
-        if lost:
-            lines.append(f"{one.report.repository}: lost {words.lost(lost)}")
-        # Nothing else has a record of these tags.
-        lines += [f"  {words.short(digest)} without {', '.join(sorted(lost[digest]))}" for digest in sorted(lost)]
-    return lines

@@ -16,7 +16,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "cleaner.google": ("cleaner.core",),
     "cleaner.engine": ("cleaner.core", "cleaner.google"),
     **dict.fromkeys(EDGE, ("cleaner.core", "cleaner.google", "cleaner.engine", *EDGE)),
-    "cleaner.views": ("cleaner.core",),
+    "cleaner.views": ("cleaner.core", "cleaner.engine"),
     "cleaner.inputs": ("cleaner.core", "cleaner.settings"),
     "cleaner.cli": (
         *(f"cleaner.{name}" for name in ("core", "google", "engine", "settings", "logs", "release")),

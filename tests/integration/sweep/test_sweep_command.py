@@ -126,7 +126,7 @@ def test_command_names_tags_that_went_for_nothing(emulator: Emulator, acme: str,
         f"{acme}/api: lost 2 tags of 2 manifests that were not deleted;"
         " without tags the next run judges them as untagged"
     )
-    assert sorted(named) == sorted(f"  {digest[7:19]} without {tag}" for tag, digest in digests.items())
+    assert sorted(named) == sorted(f"  failed   {digest[7:19]} without {tag}" for tag, digest in digests.items())
 
 
 def test_command_finds_nothing(emulator: Emulator, policies: str) -> None:
