@@ -26,7 +26,7 @@ locals {
   counted = {
     for key, counter in {
       deleted     = { filter = local.metric_type.deleted, labels = ["metric.label.\"repository\""] }
-      interrupted = { filter = local.metric_type.interrupted, labels = ["metric.label.\"repository\""] }
+      interrupted = { filter = local.metric_type.interrupted, labels = ["metric.label.\"repository\"", "metric.label.\"root\""] }
       errors      = { filter = local.metric_type.errors, labels = ["metric.label.\"message\""] }
       deliveries = {
         filter = "metric.type=\"pubsub.googleapis.com/subscription/push_request_count\" AND ${local.delivery_filter}"
@@ -85,8 +85,8 @@ locals {
       ]
     },
     {
-      title = "Runs that were interrupted, by repository"
-      sets  = [{ timeSeriesQuery = local.counted.interrupted, plotType = "STACKED_BAR", legendTemplate = "$${metric.labels.repository}" }]
+      title = "Interrupted runs and sweeps, by repository or root"
+      sets  = [{ timeSeriesQuery = local.counted.interrupted, plotType = "STACKED_BAR", legendTemplate = "$${metric.labels.repository}$${metric.labels.root}" }]
     },
     {
       title = "Deliveries, by what became of them"

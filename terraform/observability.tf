@@ -57,7 +57,8 @@ locals {
       filter      = "${local.log_filter} AND jsonPayload.message=(\"prune interrupted\" OR \"sweep interrupted\")"
       field       = null
       unit        = "1"
-      labels      = { repository = "EXTRACT(jsonPayload.repository)" }
+      # A run has the one, a sweep the other.
+      labels = { repository = "EXTRACT(jsonPayload.repository)", root = "EXTRACT(jsonPayload.root)" }
     }
     run_seconds = {
       description = "How long a run took"

@@ -99,13 +99,15 @@ def parse_repository(text: str, insecure: AbstractSet[str] = frozenset()) -> Rep
 
     Raises:
         HostNotAllowed: The host is not allowed.
-        InvalidReference: The name is outside the grammar.
+        InvalidReference: The name is outside the grammar, or too long.
     """
     host, slash, path = text.partition("/")
     if not (is_google_host(host) or host in insecure):
         raise HostNotAllowed
     grammar = _GOOGLE_PATH if is_google_host(host) else _PATH
-    if not slash or len(text) > _NAME_MAX_CHARS or not grammar.fullmatch(path):
+    if len(text) > _NAME_MAX_CHARS:
+        raise InvalidReference(f"longer than {_NAME_MAX_CHARS} characters")
+    if not slash or not grammar.fullmatch(path):
         raise InvalidReference("not a repository name")
     return _canonical(host, path)
 

@@ -80,7 +80,8 @@ class Ending(msgspec.Struct, frozen=True):
     """How a step ended.
 
     ``tags`` were deleted.  ``response`` is the one that ended the step, if one did; ``failed_tag`` the tag that it is
-    about, None if it is about the manifest.  ``error`` ends the run.
+    about, None if it is about the manifest.  ``subject`` is the orphan's subject that is there, if one is.  ``error``
+    ends the run.
     """
 
     step: Step
@@ -88,6 +89,7 @@ class Ending(msgspec.Struct, frozen=True):
     tags: tuple[Tag, ...] = ()
     response: DeletionResponse | None = None
     failed_tag: Tag | None = None
+    subject: Digest | None = None
     error: CleanerError | None = None
 
     @property
@@ -238,26 +240,28 @@ def _carry_out(at: int, step: Step, deleter: Deleter, guard: Guard) -> tuple[int
     """Send the requests of a step, in a worker's thread; return its position and how it ended."""
     deleted: list[Tag] = []
     try:
-        outcome, response, tag = _delete(step, deleter, guard, deleted)
+        ending = _delete(step, deleter, guard, deleted)
     except RequestRefused as error:
         response = DeletionResponse(is_gone=False, status=error.status, codes=error.codes)
         return at, Ending(step, Outcome.FAILED, tuple(deleted), response)
     except CleanerError as error:
         return at, Ending(step, Outcome.FAILED, tuple(deleted), error=error)
-    problem = _check_kept_child(step, deleter) if outcome is Outcome.DELETED else None
-    return at, Ending(step, outcome, tuple(deleted), response, tag, problem)
+    if ending.outcome is Outcome.DELETED and (problem := _check_kept_child(step, deleter)):
+        return at, msgspec.structs.replace(ending, error=problem)
+    return at, ending
 
 
-def _delete(
-    step: Step, deleter: Deleter, guard: Guard, deleted: list[Tag]
-) -> tuple[Outcome, DeletionResponse | None, Tag | None]:
-    """Delete a step's tags, adding them to ``deleted``, and its manifest.
-
-    Returns the outcome, and if it is another than ``DELETED``, the response and the tag that it is about.
-    """
+def _delete(step: Step, deleter: Deleter, guard: Guard, deleted: list[Tag]) -> Ending:
+    """Delete a step's tags, adding them to ``deleted``, and its manifest."""
+    subject: Digest | None = None
 
     def is_orphaned() -> bool:
-        return not any(map(deleter.exists, step.must_be_missing))
+        nonlocal subject
+        subject = next(filter(deleter.exists, step.must_be_missing), None)
+        return subject is None
+
+    def ended(outcome: Outcome, response: DeletionResponse | None = None, tag: Tag | None = None) -> Ending:
+        return Ending(step, outcome, tuple(deleted), response, tag, subject)
 
     def precondition() -> Callable[[], bool]:
         attempts = itertools.count()
@@ -267,18 +271,18 @@ def _delete(
         )
 
     if not is_orphaned():
-        return Outcome.KEPT, None, None
+        return ended(Outcome.KEPT)
     for tag in step.tags:
         response = deleter.delete_tag(tag, step.manifest.digest, precondition())
         if not response.is_gone:
-            return _outcome(response, step, guard), response, tag
+            return ended(_outcome(response, step, guard), response, tag)
         if response.was_sent:
             deleted.append(tag)
     if step.deletes_manifest:
         response = deleter.delete_manifest(step.manifest.digest, precondition())
         if not response.is_gone:
-            return _outcome(response, step, guard), response, None
-    return Outcome.DELETED, None, None
+            return ended(_outcome(response, step, guard), response)
+    return ended(Outcome.DELETED)
 
 
 def _outcome(response: DeletionResponse, step: Step, guard: Guard) -> Outcome:

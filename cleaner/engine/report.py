@@ -114,6 +114,8 @@ class Reporter:
         if ending.has_moved_tag and ending.response:
             now = ending.response.current_digest
             logger.info("tag moved", extra=self._facts(digest=digest, tag=ending.failed_tag, now=now))
+        if ending.subject:
+            logger.info("subject exists", extra=self._facts(digest=digest, subject=ending.subject))
         is_half = ending.outcome is Outcome.DELETED and not ending.step.deletes_manifest
         is_left = ending.outcome is Outcome.LEFT or (ending.error and ending.outcome is not Outcome.DELETED)
         if is_half or is_left:

@@ -108,5 +108,5 @@ def _parsed(names: Iterable[str], host: str, seen: set[str]) -> Iterator[Reposit
         seen.add(name)
         try:
             yield parse_repository(name, {host})
-        except InvalidReference:
-            logger.warning("repository skipped", extra={"repository": name})
+        except InvalidReference as error:
+            logger.warning("repository skipped", extra={"repository": name, "error": str(error)})

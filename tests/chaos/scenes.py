@@ -91,9 +91,9 @@ class Scene:
         self.records.deliveries.append(delivery)
         return delivery
 
-    def end(self, delivery: Delivery) -> None:
-        """Let a message that waits fail now."""
-        delivery.ended = self._now
+    def end(self, delivery: Delivery, outcome: str = "failed") -> None:
+        """Let a message that waits end now."""
+        delivery.outcome, delivery.ended = outcome, self._now
 
     def kill(self) -> None:
         """Kill the process."""

@@ -72,8 +72,8 @@ class View:
 
     ``end`` is when it knew all that it may have read for it.  ``is_whole``: no index of it was found missing.
     ``known`` is what makes it a listing as if the run had deleted nothing yet: all that the process has deleted, and
-    what it has deleted since a message was last acknowledged, as a run that ends well leaves nothing to the next.
-    Both are there without and with the deletions that were not answered.
+    what it has deleted since each moment at which a run of it may have ended, as a run that ends well leaves nothing
+    to the next.  All are there without and with the deletions that were not answered.
     """
 
     def __init__(self, pages: Sequence[Asked], versions: Sequence[Version], policy: Mapping[str, object]) -> None:
@@ -183,8 +183,8 @@ class _Follower:
         self._policy = policy
         self._has_ended_well = has_ended_well
         self._pages: list[Asked] = []
-        self._all = Known()
-        self._recent = Known()
+        # All that it has deleted, and what it has deleted since each moment at which a run may have ended well.
+        self._known = [Known()]
         # What was not answered: for all that the process knows, it has deleted it.
         self._doubtful = Known()
         self._documents: set[str] = set()
@@ -208,7 +208,7 @@ class _Follower:
             case "manifest_delete" | "tag_delete":
                 self.close()
                 if entry.status in (ACCEPTED, NOT_FOUND):
-                    self._delete(entry, (self._all, self._recent))
+                    self._delete(entry, self._known)
                 elif entry.answered == 0 or entry.answered >= requests.codes.server_error:
                     self._delete(entry, (self._doubtful,))
 
@@ -228,12 +228,13 @@ class _Follower:
             return
         previous = self.views[-2].listed if len(self.views) > 1 else 0.0
         if self._has_ended_well(previous, view.begin):
-            self._recent = Known()
-        for known in (self._all, self._recent, self._doubtful):
+            self._known.append(Known())
+        for known in (*self._known, self._doubtful):
             known.observe(view.raw)
-        view.known = [self._all.copy(), self._recent.copy()]
+        self._known = _distinct(self._known)
+        view.known = [known.copy() for known in self._known]
         if self._doubtful:
-            view.known += [self._all.joined(self._doubtful), self._recent.joined(self._doubtful)]
+            view.known += [known.joined(self._doubtful) for known in self._known]
         view.documents = frozenset(self._documents)
 
     def _delete(self, entry: Asked, knowns: Sequence[Known]) -> None:
@@ -252,6 +253,14 @@ class _Follower:
             for known in knowns:
                 for digest in filter(None, owners):
                     known.add_tag(digest, entry.reference)
+
+
+def _distinct(knowns: Iterable[Known]) -> list[Known]:
+    found: list[Known] = []
+    for known in knowns:
+        if known not in found:
+            found.append(known)
+    return found
 
 
 def _is_same(one: Reading, other: Reading) -> bool:

@@ -112,6 +112,33 @@ def test_image_that_lost_its_tag_to_the_run_is_still_tagged() -> None:
     assert "which its listing keeps" in found(scene)
 
 
+def test_run_that_may_have_ended_may_go_on() -> None:
+    """Whose message is acknowledged just after a listing may have ended before it, or know what it has deleted."""
+    rules = [{"match": match, "keep": 1} for match in ("old.*", "main.*")]
+    scene = Scene(tagged=rules, untagged={"keep": 1})
+    scene.load(oci("newest"), "old-0", days=2)
+    displacing = scene.load(oci("displacing"), "main-0", days=2)
+    refused = scene.load(oci("refused"), "main-1", days=9)
+    scene.open()
+    scene.list()
+    scene.delete_tag("main-1")
+    scene.delete(refused, answer=400)
+    scene.close("acked")
+    # With the tag of the earlier run it would be kept.
+    scene.remove(displacing)
+    scene.tag("old-1", refused)
+    scene.open()
+    scene.list()
+    scene.delete_tag("old-1")
+    scene.delete(refused, answer=400)
+    waiting = scene.also()
+    scene.list()
+    scene.delete(refused, answer=400)
+    scene.end(waiting, "acked")
+
+    assert found(scene) == ""
+
+
 @pytest.mark.parametrize("is_killed", [True, False])
 def test_half_an_image_of_another_process_is_a_gap(is_killed: bool) -> None:
     """Its parts look like untagged images to everybody else, and that is counted under a name of its own."""

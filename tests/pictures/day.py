@@ -168,7 +168,7 @@ _COUNTED: Final[dict[str, Callable[[], list[Series]]]] = {
     "would_delete": lambda: _summed(lambda run: 14 + run.deleted, is_dry=True),
     "refused": lambda: [_at([_PUSHED_TO[0][0]], h11=1, h19=1)],
     "failed": lambda: [_at([_PUSHED_TO[2][0]], h18=1)],
-    "interrupted": lambda: [_at([_PUSHED_TO[0][0]], h10=1)],
+    "interrupted": lambda: [_at([_PUSHED_TO[0][0], ""], h10=1)],
     "errors": lambda: [_at(["deletion failed"], h18=1)],
     "push_request_count": _delivered,
 }

@@ -515,6 +515,7 @@ def test_orphan_is_deleted_if_none_of_its_subjects_exists(present: str) -> None:
     asked = ["HEAD s1"] if present == "s1" else ["HEAD s1", "HEAD s2"]
     assert deleter.requests == (asked if present else [*asked, "t", "orphan", "signature"])
     assert outcomes(result)["orphan"] is (Outcome.KEPT if present else Outcome.DELETED)
+    assert result.endings[0].subject == (digest(present) if present else None)
     assert not result.is_cut
 
 
@@ -531,7 +532,7 @@ def test_orphans_subject_is_checked_before_each_attempt(what: str) -> None:
 
     repeated = [what, "HEAD subject"] * 3
     assert deleter.requests == ["HEAD subject", *(["t"] if what == "orphan" else []), *repeated]
-    assert ending.outcome is Outcome.KEPT
+    assert (ending.outcome, ending.subject) == (Outcome.KEPT, digest("subject"))
     assert ending.tags == (("t",) if what == "orphan" else ())
 
 

@@ -184,7 +184,7 @@ def test_name_has_at_most_255_characters() -> None:
     longest = "gcr.io/" + "a" * 248
 
     assert len(str(parse_repository(longest))) == 255
-    with pytest.raises(InvalidReference):
+    with pytest.raises(InvalidReference, match="longer than 255 characters"):
         parse_repository(longest + "a")
 
 

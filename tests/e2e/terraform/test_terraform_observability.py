@@ -11,6 +11,7 @@ import pytest
 from google.cloud.monitoring_dashboard_v1 import Dashboard
 
 from tests.pictures.dashboard import dashboards
+from tests.support.documentation import page
 from tests.support.terraform import ROOT, of_type
 
 # Terraform starts every provider anew for every plan, and may have to download them first.
@@ -47,6 +48,12 @@ def _filters(plan: Plan) -> list[str]:
         for condition in _conditions(plan, f"condition_{kind}")
     ]
     return texts + [condition["query"] for condition in _conditions(plan, "condition_prometheus_query_language")]
+
+
+def _messages(text: str) -> list[str]:
+    """Return the messages of the function that a filter looks for."""
+    found = re.findall(r"jsonPayload\.message=(\".*?\"|\(.*?\))", text)
+    return [message for alternatives in found for message in re.findall(r'"(.*?)"', alternatives)]
 
 
 def test_dashboard_is_kept_by_the_api_as_it_is_written(plan: Plan) -> None:
@@ -95,17 +102,33 @@ def test_watched_lines_are_lines_of_the_function(minimal: Plan) -> None:
     """Each message that a metric, an alert or the dashboard looks for is one that the function writes."""
     written = "\n".join(file.read_text() for file in (ROOT / "cleaner").rglob("*.py"))
     filters = [*(metric["filter"] for metric in of_type(minimal, "google_logging_metric")), *_filters(minimal)]
-    watched = {
-        message
-        for text in filters
-        for alternatives in re.findall(r"jsonPayload\.message=(\".*?\"|\(.*?\))", text)
-        for message in re.findall(r'"(.*?)"', alternatives)
-    }
+    watched = {message for text in filters for message in _messages(text)}
     assert watched == {
         "manifest deleted", "prune finished", "prune interrupted", "sweep interrupted", "message rejected",
         "permission denied",
     }  # fmt: skip
     assert [message for message in sorted(watched) if f'"{message}"' not in written] == []
+
+
+def test_legends_name_every_line(minimal: Plan) -> None:
+    """Each line that a chart counts has a field for a label of its legend, or its series has no name."""
+    (table,) = (table for table in page("docs/operations.md").tables if table.heading == "Log lines")
+    fields = {
+        message: set(re.findall(r"`(\w+)`", row[2]))
+        for row in table.rows
+        for message in re.findall("`(.*?)`", row[0])
+    }
+    metrics = {one["name"].split("/")[1]: one["filter"] for one in of_type(minimal, "google_logging_metric")}
+    unnamed = []
+    for tile in Dashboard.from_json(_dashboard(minimal)).mosaic_layout.tiles:
+        for one in tile.widget.xy_chart.data_sets:
+            query = one.time_series_query
+            names = re.findall(r"user[/_][\w-]+[/_](\w+)", query.time_series_filter.filter or query.prometheus_query)
+            # A label has the name of its field.
+            labels = set(re.findall(r"labels\.(\w+)\}", one.legend_template))
+            lines = [line for name in names if labels for line in _messages(metrics.get(name, ""))]
+            unnamed += [line for line in lines if not labels & fields[line]]
+    assert unnamed == []
 
 
 def test_watched_metrics_and_subscriptions_exist(plan: Plan) -> None:

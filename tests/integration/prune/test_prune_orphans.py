@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from cleaner.core.errors import CleanerError
@@ -10,6 +12,9 @@ from tests.emulator.images import cosign_signature, cosign_tag, image, index, re
 from tests.emulator.store import OCI_INDEX, OCI_MANIFEST
 from tests.support.prune import ABSENT, ALL
 from tests.support.world import World
+
+if TYPE_CHECKING:
+    from tests.support.prune import Logged
 
 # A worker that hangs can only be ended with the process.
 pytestmark = pytest.mark.timeout(60, method="thread")
@@ -45,8 +50,8 @@ def test_referrers_index_of_an_orphan_whose_subject_is_back_is_kept(world: World
     assert cosign_tag(orphan, "") in world.tags
 
 
-def test_orphan_whose_subject_is_back_stays(world: World) -> None:
-    """The look at its subject is for this."""
+def test_orphan_whose_subject_is_back_stays(world: World, logged: Logged) -> None:
+    """The look at its subject is for this, and the log says what it found."""
     subject = image("subject")
     orphan = world.load(referrer(subject))
     signature = world.load(cosign_signature(subject), tags=cosign_tag(subject))
@@ -58,6 +63,11 @@ def test_orphan_whose_subject_is_back_stays(world: World) -> None:
     assert world.left == {subject.digest, orphan, signature, nested}
     assert report.deleted == 0
     assert world.log.counts["manifest_delete"] == 0
+    lines = logged("subject exists")
+    assert {(line["levelname"], line["repository"], line["subject"]) for line in lines} == {
+        ("INFO", world.name, subject.digest)
+    }
+    assert sorted(line["digest"] for line in lines) == sorted([orphan, signature])
 
 
 def test_orphan_whose_subject_comes_back_while_its_referrers_are_deleted_is_kept(world: World) -> None:

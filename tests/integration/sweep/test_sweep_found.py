@@ -99,22 +99,26 @@ def test_repositories_of_google(emulator: Emulator, root: str, expected: list[st
     assert Searcher(emulator).found(root) == expected
 
 
-def skipped(logged: Logged) -> list[tuple[str, str]]:
-    """Return level and repository of each name that was skipped."""
-    return [(record["levelname"], record["repository"]) for record in logged("repository skipped")]
+def skipped(logged: Logged) -> dict[str, str]:
+    """Return the names that were skipped, each with what is wrong with it; each has a line of its own."""
+    records = logged("repository skipped")
+    found = {record["repository"]: record["error"] for record in records if record["levelname"] == "WARNING"}
+    assert len(found) == len(records)
+    return found
 
 
 def test_name_that_cannot_be_read_is_skipped_on_a_google_host(emulator: Emulator, logged: Logged) -> None:
     """Each is logged once, and the others are found; Google's names have more characters than the spec's."""
     root = "us-docker.pkg.dev/acme/apps"
-    unreadable = [f"{root}/{path}" for path in ("Upper", "-x", "a/_b", "a b", "x" * 250)]
+    unreadable = {f"{root}/{path}": "not a repository name" for path in ("Upper", "-x", "a/_b", "a b")}
+    unreadable[f"{root}/{'x' * 250}"] = "longer than 255 characters"
     for name in (*unreadable, f"{root}/api", f"{root}/my___func", f"{root}/a..b", f"{root}/c-"):
         builds(emulator, name, 1)
 
     found = Searcher(emulator).found(root)
 
     assert found == [f"{root}/a..b", f"{root}/api", f"{root}/c-", f"{root}/my___func"]
-    assert sorted(skipped(logged)) == sorted(("WARNING", name) for name in unreadable)
+    assert skipped(logged) == unreadable
 
 
 def test_name_that_cannot_be_read_is_skipped_on_another_host(emulator: Emulator, logged: Logged) -> None:
@@ -126,7 +130,7 @@ def test_name_that_cannot_be_read_is_skipped_on_another_host(emulator: Emulator,
     found = Searcher(emulator).found(root)
 
     assert found == [f"{root}/b", f"{root}/c/e"]
-    assert sorted(skipped(logged)) == [("WARNING", f"{root}/c/Upper"), ("WARNING", f"{root}/my___func")]
+    assert skipped(logged) == dict.fromkeys((f"{root}/c/Upper", f"{root}/my___func"), "not a repository name")
     assert {one.path.split("?")[0] for one in emulator.log.entries} == {
         f"/v2/{path}/tags/list" for path in ("acme", "acme/b", "acme/c", "acme/c/e")
     }
@@ -150,7 +154,7 @@ def test_name_that_is_listed_twice_is_skipped_or_found_once(emulator: Emulator, 
     found = Searcher(emulator).found(root)
 
     assert found == [f"{root}/api"]
-    assert skipped(logged) == [("WARNING", f"{root}/{path}") for path in (["Up"] if host else ["Up", "x/Up"])]
+    assert skipped(logged).keys() == {f"{root}/{path}" for path in (["Up"] if host else ["Up", "x/Up"])}
     assert emulator.log.counts["tags_list"] == (0 if host else 3)
 
 
