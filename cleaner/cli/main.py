@@ -207,8 +207,12 @@ def _add(
         terminal.is_quiet = options.quiet
         if options.quiet:
             terminal.shows_progress = False
+        session = Session(options)
         with _log(options.verbose, terminal):
-            return run_command(options, Session(options), terminal)
+            code = run_command(options, session, terminal)
+        for name, problem in session.skipped.items():
+            terminal.note(f"{name!a} is left out: {problem}")
+        return code
 
     decorated = given.options(*decorators)(callback)
     cli.command(

@@ -95,6 +95,8 @@ class Session:
             self._inventory = Inventory(api, options.running_scopes, self.clock)
         # What is deployed, by repository; nothing where nobody was asked.
         self.running: dict[Repository, Running] = {}
+        # What cannot be a repository and was found under a root, by name: what is wrong with it.
+        self.skipped: dict[str, str] = {}
         self.begin()
 
     @property
@@ -107,13 +109,15 @@ class Session:
         self.deadline = self.clock() + self._time_limit_s
 
     def find(self, root: Repository, policies: Policies) -> tuple[Repository, ...]:
-        """Return the repositories at or under ``root`` that a policy matches, sorted by name.
+        """Return the repositories at or under ``root`` that a policy matches, sorted by name; add to ``skipped``.
 
         Raises:
             CleanerError: They are not known completely.
         """
         budget = RequestBudget(self.deadline)
-        return find_repositories(root, policies.policies, self._registry, self._rest, budget)
+        return find_repositories(
+            root, policies.policies, self._registry, self._rest, budget, self.skipped.__setitem__
+        )
 
     def has_manifests(self, repository: Repository) -> bool:
         """Return whether a repository has manifests.

@@ -25,11 +25,18 @@ logger = logging.getLogger(__name__)
 BATCH = 1000
 
 
+Skip = Callable[[str, str], None]
+
+
 class Publisher(Protocol):
     """Publishes messages to the topic ``REQUESTS_TOPIC``."""
 
     def publish(self, messages: Iterable[bytes], timeout_s: float) -> None:
         """Publish all of ``messages``, and return when Pub/Sub has confirmed them."""
+
+
+def _log_skipped(name: str, problem: str) -> None:
+    logger.warning("repository skipped", extra={"repository": name, "error": problem})
 
 
 def find_repositories(
@@ -38,20 +45,21 @@ def find_repositories(
     registry: Registry,
     rest: ArtifactRegistry,
     budget: RequestBudget,
+    skip: Skip = _log_skipped,
 ) -> tuple[Repository, ...]:
     """Return the repositories at or under ``root`` that a policy matches, sorted by name.
 
     On a Google host they are listed by Artifact Registry's REST API, on any other by the ``child`` names of listings.
-    A name outside the grammar is skipped, and logged.
+    ``skip`` is called with each name outside the grammar, for which nothing can be requested, and what is wrong.
 
     Raises:
         CleanerError: The list would not be complete.
     """
     policies = tuple(policies)
     if root.is_google:
-        found = _parsed(rest.list_repositories(root, budget), root.host, set())
+        found = _parsed(rest.list_repositories(root, budget), root.host, set(), skip)
     else:
-        found = _walk(root, registry, budget)
+        found = _walk(root, registry, budget, skip)
     return tuple(sorted({repository for repository in found if find_policy(policies, repository)}))
 
 
@@ -82,7 +90,7 @@ def prune_request(repository: Repository) -> bytes:
     return json.dumps({"action": "PRUNE", "repository": str(repository)}).encode()
 
 
-def _walk(root: Repository, registry: Registry, budget: RequestBudget) -> Iterator[Repository]:
+def _walk(root: Repository, registry: Registry, budget: RequestBudget, skip: Skip) -> Iterator[Repository]:
     """Yield every repository at or under ``root`` that has manifests; they are found by ``child`` names."""
     pending, seen = [root], {str(root)}
     while pending:
@@ -94,14 +102,11 @@ def _walk(root: Repository, registry: Registry, budget: RequestBudget) -> Iterat
             continue
         if has_manifests:
             yield repository
-        pending += _parsed(below, root.host, seen)
+        pending += _parsed(below, root.host, seen, skip)
 
 
-def _parsed(names: Iterable[str], host: str, seen: set[str]) -> Iterator[Repository]:
-    """Yield the repositories with these names that are not in ``seen`` yet, and add all names to it.
-
-    A name outside the grammar is logged: nothing can be requested for it.
-    """
+def _parsed(names: Iterable[str], host: str, seen: set[str], skip: Skip) -> Iterator[Repository]:
+    """Yield the repositories with these names that are not in ``seen`` yet, and add all names to it."""
     for name in names:
         if name in seen:
             continue
@@ -109,4 +114,4 @@ def _parsed(names: Iterable[str], host: str, seen: set[str]) -> Iterator[Reposit
         try:
             yield parse_repository(name, {host})
         except InvalidReference as error:
-            logger.warning("repository skipped", extra={"repository": name, "error": str(error)})
+            skip(name, str(error))

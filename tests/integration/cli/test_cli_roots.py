@@ -183,6 +183,17 @@ def test_policies_of_what_is_under_a_name(operator: Operator, acme: str, tmp_pat
     assert operator.emulator.log.total == 0
 
 
+def test_name_that_cannot_be_read_is_told(operator: Operator, acme: str) -> None:
+    """The function leaves it out as well."""
+    plain = operator.call("plan", acme, *RETIRING)
+    operator.builds(1, "acme/Upper")
+
+    ended = operator.call("plan", acme, *RETIRING)
+
+    assert (ended.code, ended.out) == (0, plain.out)
+    assert ended.err == f"{plain.err}'{operator.emulator.name('acme/Upper')}' is left out: not a repository name\n"
+
+
 def test_root_with_nothing_under_it(operator: Operator) -> None:
     """One line, no error."""
     ended = operator.call("plan", operator.emulator.name("none/"), *RETIRING)
