@@ -33,7 +33,7 @@ COVERED: dict[str | tuple[str, str, str], str] = {
     "json": f"{_HERE}::test_json_is_valid",
     ("docs/local.md", "sh", "Running it locally"): "tests/e2e/test_local.py::test_page_does_what_it_says",
     ("terraform/README.md", "sh", "Deploying with Terraform"): f"{_TERRAFORM}::test_page_does_what_it_says",
-    ("README.md", "hcl", "Deploy"): f"{_TERRAFORM}::test_settings_of_the_first_page_are_those_of_an_example",
+    ("README.md", "hcl", "Deploy"): f"{_TERRAFORM}::test_configuration_of_the_first_page_is_part_of_an_example",
     ("terraform/README.md", "hcl", "Example"): f"{_TERRAFORM}::test_readme_example_is_one_of_the_examples",
     ("terraform/README.md", "hcl", "When the topic exists"): f"{_TERRAFORM}::test_topic_that_exists_can_be_imported",
     ("terraform/README.md", "hcl", "State"): f"{_TERRAFORM}::test_configuration_can_be_read",

@@ -26,7 +26,7 @@ class Kind:
 
 
 # The first page has the keys in short.
-IN_SHORT = ("README.md", "Policies")
+IN_SHORT = ("README.md", "Keys")
 
 KINDS = (
     Kind("settings", "docs/operations.md", "Settings", code_names.settings),

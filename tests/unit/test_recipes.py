@@ -127,9 +127,9 @@ def test_artifact_registrys_translation_keeps_the_newest_three_untagged_images()
 )
 def test_first_page_has_policies_for_three_aims(aim: str, ages: Mapping[str, float], deleted: set[str]) -> None:
     """A comment beside each says what it is for."""
-    (block,) = (one.text for one in page("README.md").blocks if one.headings[-1] == "Recipes")
-    comments = re.findall(r"^- repositories: .*# (.*)$", block, re.MULTILINE)
-    chosen = dict(zip(comments, policies_from_document(yaml.safe_load(block)), strict=True))[aim]
+    shown = "".join(one.text for one in page("README.md").blocks if one.language == "yaml")
+    comments = re.findall(r"^- repositories: .*# (.*)$", shown, re.MULTILINE)
+    chosen = dict(zip(comments, policies_from_document(yaml.safe_load(shown)), strict=True))[aim]
     images = [manifest(tag, age, tag) for tag, age in ages.items()]
 
     todo = plan(Listing.of(parse_repository("us-docker.pkg.dev/acme/apps/api"), images), chosen, NOW)

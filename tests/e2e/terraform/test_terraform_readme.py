@@ -101,8 +101,10 @@ def test_page_names_every_permission_of_the_roles(everything: dict[str, Any]) ->
         for role in of_type(everything, "google_project_iam_custom_role")
         for permission in role["permissions"]
     }
-    assert sorted(page("docs/permissions.md").names("The function")) == sorted(permissions)
-    assert permissions <= {*page("docs/permissions.md").names("Which call needs which permission")}
+    (table,) = (
+        one for one in page("docs/permissions.md").tables if one.heading == "Which call needs which permission"
+    )
+    assert {name.strip("`") for name, _, when in table.rows if re.match("always|with ", when)} == permissions
 
 
 def _example() -> tuple[str, str]:
@@ -120,14 +122,22 @@ def test_readme_example_is_one_of_the_examples() -> None:
     assert (example / "main.tf").read_text() == configuration.replace('".//terraform"', '"../.."')
 
 
-def test_settings_of_the_first_page_are_those_of_an_example() -> None:
-    """Which is planned in test_terraform_changes.py."""
+def test_configuration_of_the_first_page_is_part_of_an_example() -> None:
+    """Which has more outputs, and is planned in test_terraform_examples.py."""
     (shown,) = (block.text for block in page("README.md").blocks if block.language == "hcl")
-    (module, *_) = re.findall(
-        r'  source = "../.."\n\n(.*?)\n}', (SOURCE / "examples/minimal/main.tf").read_text(), re.S
-    )
+    _, configuration = _example()
 
-    assert shown.splitlines() == [line.strip() for line in module.splitlines()]
+    parts, whole = (re.findall(r"^\w.*?^}$", text, re.M | re.S) for text in (shown, configuration))
+    assert [part.split()[:2] for part in parts] == [["module", '"cleaner"'], ["output", '"logs_command"']]
+    assert [part for part in parts if part not in whole] == []
+
+
+def test_policies_of_the_first_page_are_accepted(tmp_path: Path) -> None:
+    """By the module, which its configuration gives them to."""
+    (text,) = (block.text for block in page("README.md").blocks if block.file == "policies.yaml")
+
+    (plan,) = plan_policies(tmp_path, [text], "yamldecode")
+    assert plan.mistakes == []
 
 
 @pytest.fixture(scope="session")
