@@ -53,7 +53,7 @@ resource "google_project_iam_member" "running" {
   member  = local.members.run
 }
 
-# A folder has no custom roles of its own, and creating one in an organisation is for its administrators: running_role.
+# A folder has no custom roles of its own, and creating one in an organization is for its administrators: running_role.
 resource "google_folder_iam_member" "running" {
   for_each = { for scope, parts in local.running : scope => parts if parts.kind == "folders" }
 

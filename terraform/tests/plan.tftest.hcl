@@ -176,7 +176,7 @@ run "minimal" {
   }
 }
 
-run "organisation_policies" {
+run "organization_policies" {
   command = plan
 
   variables {
@@ -255,7 +255,7 @@ run "organisation_policies" {
       "folders/123 organizations/456/roles/runningImages",
       "456 organizations/456/roles/runningImages",
     ])
-    error_message = "the organisation's own role on it and on its folders, and the quota in the function's project alone"
+    error_message = "the organization's own role on it and on its folders, and the quota in the function's project alone"
   }
 }
 
@@ -473,7 +473,7 @@ run "running_scopes" {
 
   assert {
     condition     = toset([for grant in google_organization_iam_member.running : "${grant.org_id} ${grant.role}"]) == toset(["456 roles/cloudasset.viewer"])
-    error_message = "the predefined role on the organisation, unless there is a narrower one"
+    error_message = "the predefined role on the organization, unless there is a narrower one"
   }
 
   assert {
@@ -535,7 +535,7 @@ run "dry_run_with_a_predefined_role_and_unobserved" {
 
   assert {
     condition     = length(google_project_iam_custom_role.run) == 0
-    error_message = "no custom role where the organisation forbids them"
+    error_message = "no custom role where the organization forbids them"
   }
 
   assert {

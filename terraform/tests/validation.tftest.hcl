@@ -113,7 +113,7 @@ run "refuses_a_wrong_value_of_the_rest" {
     sweep_schedule = "0 25 * * *"
     # tags of a network that is not there
     vpc = { connector = "shared", tags = ["cleaner"] }
-    # another organisation's role
+    # another organization's role
     running_scopes = ["folders/123", "organizations/456"]
     running_role   = "organizations/45/roles/runningImages"
   }

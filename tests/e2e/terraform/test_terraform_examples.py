@@ -59,9 +59,9 @@ def test_repositories_may_be_made_of_resources_of_the_same_configuration(
     assert made in indexes["google_cloud_scheduler_job"]
 
 
-def test_organisation_policies_are_met(planned: Mapping[str, list[Mapping[str, Any]]]) -> None:
+def test_organization_policies_are_met(planned: Mapping[str, list[Mapping[str, Any]]]) -> None:
     """No account is created, and whatever can have a key has it."""
-    resources = planned["organisation-policies"]
+    resources = planned["organization-policies"]
     keys = {one["values"]["kms_key_name"] for one in resources if "kms_key_name" in one["values"]}
 
     assert not [one["address"] for one in resources if one["type"] == "google_service_account"]

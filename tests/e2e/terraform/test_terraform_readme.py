@@ -56,7 +56,7 @@ def test_readme_has_the_type_and_the_default_of_each_variable() -> None:
     (table,) = (table for table in PAGE.tables if table.heading == "Inputs")
     shown = {name.strip("`"): (kind.strip("`"), default.strip("`")) for name, kind, default, _ in table.rows[1:]}
     # Whatever it is, modules/policies says what it must be.
-    assert shown.pop("policies") == ("list of objects", "required")
+    assert shown.pop("policies") == ("any`: a list of objects", "required")
 
     assert shown == {name: facts for name, facts in _variables().items() if name != "policies"}
 
@@ -127,9 +127,12 @@ def test_configuration_of_the_first_page_is_part_of_an_example() -> None:
     (shown,) = (block.text for block in page("README.md").blocks if block.language == "hcl")
     _, configuration = _example()
 
-    parts, whole = (re.findall(r"^\w.*?^}$", text, re.M | re.S) for text in (shown, configuration))
-    assert [part.split()[:2] for part in parts] == [["module", '"cleaner"'], ["output", '"logs_command"']]
-    assert [part for part in parts if part not in whole] == []
+    first, whole = (
+        [" ".join(part.split()) for part in re.findall(r"^\w.*?}$", text, re.M | re.S)]
+        for text in (shown, configuration)
+    )
+    assert [part.split()[1] for part in first] == ['"cleaner"', '"logs_command"', '"sweep_commands"', '"policies"']
+    assert [part for part in first if part not in whole] == []
 
 
 def test_policies_of_the_first_page_are_accepted(tmp_path: Path) -> None:

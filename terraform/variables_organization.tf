@@ -1,4 +1,4 @@
-# What common organisation policies demand.  Each is passed on as it is; README.md has them in one table.
+# What common organization policies demand.  Each is passed on as it is; README.md has them in one table.
 
 variable "kms_key_name" {
   description = "Key of Cloud KMS for the function, its source, its images and the topics, in `region`: `projects/P/locations/L/keyRings/R/cryptoKeys/K`.  Null: Google's keys."
@@ -87,8 +87,8 @@ variable "worker_pool" {
 
 variable "running_role" {
   description = <<-EOT
-    Role on the folders and organisations of `running_scopes`.  The default is the least predefined role that lists
-    assets; it reads IAM policies, too.  Narrower is a custom role of the organisation, `organizations/N/roles/R`, which its administrators create:
+    Role on the folders and organizations of `running_scopes`.  The default is the least predefined role that lists
+    assets; it reads IAM policies, too.  Narrower is a custom role of the organization, `organizations/N/roles/R`, which its administrators create:
     `gcloud iam roles create R --organization=N --permissions=cloudasset.assets.listResource`.
   EOT
   type        = string
@@ -104,7 +104,7 @@ variable "running_role" {
     condition = startswith(var.running_role, "roles/") || alltrue([
       for scope in var.running_scopes : startswith(var.running_role, "${scope}/") if startswith(scope, "organizations/")
     ])
-    error_message = "running_role: must be a role of the organisation in running_scopes; no other organisation can grant it."
+    error_message = "running_role: must be a role of the organization in running_scopes; no other organization can grant it."
   }
 }
 
