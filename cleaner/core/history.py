@@ -103,6 +103,19 @@ class History(msgspec.Struct):
         self.referrers &= listing.manifests.keys()
         self.referrers.update(digest for digest, one in listing.manifests.items() if one.links.subject)
 
+    def holders(self, tags: AbstractSet[Tag], listing: Listing) -> set[Digest]:
+        """Return the manifests of ``listing``, which was restored, that have one of ``tags`` in the registry.
+
+        A tag that was deleted is not had any more, whatever it names now.
+        """
+        return {
+            digest
+            for digest, manifest in listing.manifests.items()
+            if not tags.isdisjoint(manifest.tags)
+            and digest not in self.deleted
+            and not tags.isdisjoint({*manifest.tags}.difference(self.lost_tags.get(digest, ())))
+        }
+
     def restore(self, listing: Listing) -> Listing:
         """Return ``listing``, which was observed, as if nothing had been deleted."""
         if not self:

@@ -113,8 +113,7 @@ def plan(
         places,
         unmatched,
         running=runners(graph, running),
-        pushed=named.digests | history.pushed,
-        named_tags=named.tags,
+        pushed=named.digests | history.pushed | history.holders(named.tags, listing),
     )
     decision = _Decision(graph, history, kept_by_rules(facts, listing.manifests.values()))
     decision.keep_needed(graph.in_need() & decision.kept.keys())

@@ -78,7 +78,7 @@ class Facts(msgspec.Struct, frozen=True):
 
     ``places`` has those of each image and orphan whose age is known, in the order of its tags, and ``unmatched`` are
     the images that have a tag that no rule matches, or may have one.  ``running`` says by whom a manifest, or one
-    that it lists, is deployed; ``pushed`` and ``named_tags`` are digests and tags that were pushed.
+    that it lists, is deployed; ``pushed`` are digests that were pushed, or have a tag that was.
     """
 
     policy: Policy
@@ -87,7 +87,6 @@ class Facts(msgspec.Struct, frozen=True):
     unmatched: Collection[Digest]
     running: Mapping[Digest, str]
     pushed: AbstractSet[Digest] = frozenset()
-    named_tags: AbstractSet[Tag] = frozenset()
 
     def place_for(self, digest: Digest, reason: Reason | None) -> Place | None:
         """Return the first place for which the manifest is kept for ``reason``, or, for None, is not kept."""
@@ -107,8 +106,8 @@ def _young(facts: Facts, manifests: Collection[Manifest]) -> Iterable[Digest]:
 
 
 def _pushed(facts: Facts, manifests: Collection[Manifest]) -> Iterable[Digest]:
-    pushed, named_tags = facts.pushed, facts.named_tags
-    return (one.digest for one in manifests if one.digest in pushed or not named_tags.isdisjoint(one.tags))
+    pushed = facts.pushed
+    return (one.digest for one in manifests if one.digest in pushed) if pushed else ()
 
 
 def _kept_for(reason: Reason) -> tuple[Reason, _Keeps]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from enum import Enum
 from graphlib import TopologicalSorter
@@ -23,7 +23,6 @@ from typing import Protocol
 import msgspec
 
 from cleaner.core.errors import CleanerError, KeptManifestGone, RequestRefused, Unanswered
-from cleaner.core.manifest import Manifest
 from cleaner.core.reference import Digest, Tag
 from cleaner.core.steps import Step
 from cleaner.core.walk import reachable
@@ -55,8 +54,11 @@ class Guard(Protocol):
     def is_late(self, step: Step) -> bool:
         """Return whether a step needs a more recent listing than the plan's.  Called by any thread."""
 
-    def is_named(self, manifest: Manifest) -> bool:
-        """Return whether a message names ``manifest`` or a tag of it by now.  Called by any thread."""
+    def is_named(self, digest: Digest, tags: Collection[Tag]) -> bool:
+        """Return whether a message names a manifest, or one of the ``tags`` that it has, by now.
+
+        Called by any thread.
+        """
 
     def is_contradicted(self) -> bool:
         """Return whether a message names anything that the plan deletes."""
@@ -263,17 +265,17 @@ def _delete(step: Step, deleter: Deleter, guard: Guard, deleted: list[Tag]) -> E
     def ended(outcome: Outcome, response: DeletionResponse | None = None, tag: Tag | None = None) -> Ending:
         return Ending(step, outcome, tuple(deleted), response, tag, subject)
 
-    def precondition() -> Callable[[], bool]:
-        attempts = itertools.count()
+    def precondition(tags: Collection[Tag] = ()) -> Callable[[], bool]:
+        digest, attempts = step.manifest.digest, itertools.count()
         # A retry may come minutes later, so the time counts anew, and an orphan's subjects are looked up again.
         return lambda: (
-            not (guard.is_late(step) or guard.is_named(step.manifest)) and (next(attempts) == 0 or is_orphaned())
+            not (guard.is_late(step) or guard.is_named(digest, tags)) and (next(attempts) == 0 or is_orphaned())
         )
 
     if not is_orphaned():
         return ended(Outcome.KEPT)
-    for tag in step.tags:
-        response = deleter.delete_tag(tag, step.manifest.digest, precondition())
+    for at, tag in enumerate(step.tags):
+        response = deleter.delete_tag(tag, step.manifest.digest, precondition(step.tags[at:]))
         if not response.is_gone:
             return ended(_outcome(response, step, guard), response, tag)
         if response.was_sent:

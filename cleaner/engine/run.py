@@ -7,7 +7,7 @@ requests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Set as AbstractSet
+from collections.abc import Callable, Collection, Iterable, Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -20,8 +20,8 @@ from cleaner.core.manifest import Links, Listing, Manifest
 from cleaner.core.notification import NOTHING_NAMED, Named
 from cleaner.core.plan import Plan, Verdict, plan
 from cleaner.core.policy import Policy
-from cleaner.core.reference import Digest, Repository
-from cleaner.core.rules import NOTHING_RUNNING, Running
+from cleaner.core.reference import Digest, Repository, Tag
+from cleaner.core.rules import NOTHING_RUNNING, Reason, Running
 from cleaner.core.steps import Step
 from cleaner.core.walk import reachable
 from cleaner.engine.executor import Ending, Outcome, Result, TagDeletions, execute
@@ -137,7 +137,7 @@ class Run:
                 if todo is not None:
                     self._finish(todo)
                 raise
-        self._forget(listed.listing)
+        self._hand_on(todo, listed.listing)
         return self._finish(todo)
 
     def plan(self, each: Map) -> tuple[Plan, Listing]:
@@ -290,10 +290,23 @@ class Run:
         end = min(planned_at + self._timing.plan_max_age, self._budget.deadline)
         return now < end and not self._is_stopped
 
-    def _forget(self, listing: Listing) -> None:
-        """Leave to the next run what the owners of undone deletions were, and nothing else."""
-        owners = reachable(self.report.undone, Graph.of(listing).owners) if self.report.undone else ()
-        history = self._history.about(owners)
+    def _hand_on(self, todo: Plan, listing: Listing) -> None:
+        """Leave to the next run to what the parts belonged that are left of begun images, and nothing else.
+
+        What was pushed meanwhile, or has a tag, is judged by itself.
+        """
+        history = self._history
+        if history:
+            graph = Graph.of(listing)
+            begun = history.deleted.keys() | history.lost_tags.keys()
+            parts = reachable(begun, lambda digest: (*graph.parts(digest), *graph.referrers.get(digest, ())))
+            pushed = {digest for digest, one in todo.kept.items() if one.reason is Reason.JUST_PUSHED}
+            left = [
+                digest
+                for digest in parts.keys() - history.deleted.keys() - pushed
+                if history.lost_tags.get(digest, frozenset()) >= {*graph.ordinary_tags(listing.manifests[digest])}
+            ]
+            history = history.about(reachable(left, graph.owners))
         if history:
             self._histories.put(listing.repository, history)
         else:
@@ -340,10 +353,10 @@ class _Guard:
         self.may_begin = may_begin
         self.is_late = is_late
 
-    def is_named(self, manifest: Manifest) -> bool:
-        """Return whether a message names ``manifest`` or a tag of it by now."""
+    def is_named(self, digest: Digest, tags: Collection[Tag]) -> bool:
+        """Return whether a message names a manifest, or one of the ``tags`` that it has, by now."""
         named = self._named()
-        return manifest.digest in named.digests or not named.tags.isdisjoint(manifest.tags)
+        return digest in named.digests or not named.tags.isdisjoint(tags)
 
     def is_contradicted(self) -> bool:
         """Return whether a message names anything that the plan deletes."""

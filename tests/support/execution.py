@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from cleaner.core.manifest import Manifest
 from cleaner.core.reference import Digest, Tag
 from cleaner.core.steps import Step
 from cleaner.engine.executor import Ending, Outcome, Result, TagDeletions, execute
@@ -128,8 +127,8 @@ class FreeGuard:
     def is_late(self, step: Step) -> bool:
         return step.needs_recent_listing and self.late.is_set()
 
-    def is_named(self, manifest: Manifest) -> bool:
-        return name_of(manifest.digest) in self.named
+    def is_named(self, digest: Digest, tags: Collection[Tag]) -> bool:  # noqa: ARG002
+        return name_of(digest) in self.named
 
     def is_contradicted(self) -> bool:
         return self.contradicted.is_set()

@@ -20,7 +20,7 @@ from cleaner.core.reference import Digest, Repository, Tag
 from cleaner.core.relations import may_have_subject, must_be_read
 from cleaner.core.timing import Timing
 from cleaner.engine.report import Report
-from cleaner.engine.run import Run, make_histories
+from cleaner.engine.run import AskRunning, Run, make_histories
 from cleaner.google.registry.client import Registry, RepositoryClient
 from cleaner.google.tokens import Access
 from cleaner.google.transport import RequestBudget, Transport
@@ -106,6 +106,7 @@ class World:
         workers: int = 4,
         time_limit_s: float = 500,
         named: Callable[[], Named] = lambda: NOTHING_NAMED,
+        ask_running: AskRunning | None = None,
         **policy: object,
     ) -> Run:
         return Run(
@@ -117,6 +118,7 @@ class World:
             workers=workers,
             deadline=self.transport.clock() + time_limit_s,
             named=named,
+            ask_running=ask_running,
             now=lambda: NOW,
         )
 
@@ -196,7 +198,7 @@ class World:
         self.transport.close()
 
 
-_RUN_OPTIONS = ("dry_run", "workers", "time_limit_s", "named")
+_RUN_OPTIONS = ("dry_run", "workers", "time_limit_s", "named", "ask_running")
 
 
 def _policy(**keys: object) -> Policy:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from cleaner.core.errors import (
     Unanswered,
     Unavailable,
 )
-from cleaner.core.manifest import Manifest
+from cleaner.core.reference import Digest, Tag
 from cleaner.engine.executor import Ending, Outcome, Result
 from cleaner.google.registry.deletions import DELETED, NOT_FOUND, NOT_SENT, DeletionResponse
 from tests.support.builders import digest, name_of
@@ -439,8 +439,8 @@ def test_defect_surfaces_and_nothing_hangs(where: str) -> None:
         def is_contradicted(self) -> bool:
             return bool(deleter.requests) and where == "guard" and fail()
 
-        def is_named(self, manifest: Manifest) -> bool:
-            return where == "guard in a worker" and name_of(manifest.digest) == "image" and fail()
+        def is_named(self, digest: Digest, tags: Collection[Tag]) -> bool:  # noqa: ARG002
+            return where == "guard in a worker" and name_of(digest) == "image" and fail()
 
     steps = Steps()
     for name in ("slow", "image"):

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cleaner.core.errors import CleanerError, TimeLimitReached, TransientError, Unavailable
+from cleaner.core.notification import Named
+from cleaner.core.reference import Digest
+from cleaner.core.rules import Running
 from tests.emulator.faults import After, Delay, DropAfter, DropBefore, Status
 from tests.emulator.images import image, multi_arch, referrer
 from tests.emulator.store import DANGLING_PARENT
@@ -136,6 +139,36 @@ def test_image_that_got_a_tag_again_counts_again(world: World) -> None:
     assert world.run(**PUSHED_OUT).prune().deleted == 1
     assert untagged not in world.left
     assert stripped in world.left
+
+
+def test_part_that_is_deployed_meanwhile_takes_no_place(world: World) -> None:
+    """Its index is deleted by then.  It is kept, and in the next run it still is a part and no untagged image."""
+    untagged = world.load(image("untagged"), age_days=40)
+    top = multi_arch("top")
+    world.load(top, tags="v1", age_days=20)
+    part = Digest(top.children[0].digest)
+    other = world.load(image("other"), tags="v2", age_days=10)
+    deployed: dict[Digest, str] = {}
+    named: set[Digest] = set()
+
+    def deploy() -> None:
+        deployed[part] = "service"
+        # A message that contradicts the plan, so that it ends between the index and its parts.
+        named.add(other)
+
+    world.faults.add(After(deploy), kind="manifest_delete", path=top.digest)
+    policy: dict[str, Any] = one_rule(keep=0, untagged=1)
+
+    for _ in range(2):
+        run = world.run(
+            workers=1,
+            named=lambda: Named(frozenset(named)),
+            ask_running=lambda *_: Running(deployed),
+            **policy,
+        )
+        run.prune()
+
+    assert {untagged, part} <= world.left
 
 
 def test_interrupted_run_leaves_nothing_that_the_next_cannot_finish(world: World) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cleaner.core.notification import Named
-from cleaner.core.reference import Digest
+from cleaner.core.notification import NOTHING_NAMED, Named
+from cleaner.core.reference import Digest, Tag
 from tests.emulator.faults import After
 from tests.emulator.images import cosign_signature, cosign_tag, image, multi_arch
 from tests.support.prune import ALL, children
 from tests.support.world import World
 
 if TYPE_CHECKING:
+    from tests.emulator.images import Content
     from tests.support.prune import Logged
 
 # A worker that hangs can only be ended with the process.
@@ -89,3 +90,26 @@ def test_digest_that_is_named_during_the_run_is_spared(world: World, workers: in
     assert world.left == {spared.digest, *children(spared), signature}
     assert world.tags == {"v1": spared.digest, cosign_tag(spared): signature}
     assert report.deleted == 3
+
+
+@pytest.mark.parametrize("top", [multi_arch("top"), image("top")], ids=["index", "image"])
+def test_tag_that_is_named_after_it_was_deleted(world: World, top: Content) -> None:
+    """The next build has it by then: the old image is deleted to its end, and takes no place of what is kept."""
+    untagged = {world.load(image(seed), age_days=40 + seed) for seed in range(2)}
+    digest = world.load(top, tags="pr-12", age_days=20)
+    build = image("next build")
+    named: list[Named] = []
+
+    def push() -> None:
+        world.load(build, tags="pr-12", age_days=0)
+        named.append(Named(frozenset({Digest(build.digest)}), frozenset({Tag("pr-12")})))
+
+    kind = "manifest_delete" if top.children else "tag_delete"
+    world.faults.add(After(push), kind=kind, nth=1)
+    policy: dict[str, Any] = {"tagged": [{"match": "pr-.*", "delete_after": "14d"}], "untagged": {"keep": 2}}
+
+    for _ in range(2):
+        world.prune(workers=1, named=lambda: named[-1] if named else NOTHING_NAMED, **policy)
+
+    assert world.left == {*untagged, build.digest}
+    assert digest not in world.left

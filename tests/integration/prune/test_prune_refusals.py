@@ -114,6 +114,20 @@ def test_what_takes_a_refused_images_place_was_to_go_before(world: World) -> Non
     assert newest not in world.left
 
 
+def test_image_that_was_tagged_anew_is_judged_by_itself(world: World) -> None:
+    """Once that tag has moved on it is an untagged image: what it was before does not delete it."""
+    digest = world.load(image("old"), tags="pr-1", age_days=20)
+    world.faults.add(Before(lambda: world.store.tag(world.name, "prod", digest)), kind="manifest_delete", nth=1)
+    policy = protecting("prod", {"tagged": [{"match": "pr-.*", "delete_after": "14d"}], "untagged": {"keep": 5}})
+    assert world.run(**policy).prune().refused == 1
+    newer = world.load(image("new"), tags="prod", age_days=1)
+
+    report = world.prune(**policy)
+
+    assert world.left == {digest, newer}
+    assert report.reasons == {"protected": 1, "newest": 1}
+
+
 @pytest.mark.parametrize("code", [REFERRING_MANIFEST, DANGLING_PARENT])
 def test_subject_with_a_child_that_stays_goes(world: World, code: str) -> None:
     """A child with a tag of its own does not need its index, whatever the registry refuses the index for."""
