@@ -22,7 +22,9 @@ MAX_TIME_LIMIT_S = 86_400
 ARTIFACT_REGISTRY_URL = "https://artifactregistry.googleapis.com/"
 CLOUD_ASSET_URL = "https://cloudasset.googleapis.com/"
 
-_HOST_AND_PORT = re.compile(r"[a-z0-9]+(?:[.-]+[a-z0-9]+)*:[0-9]{1,5}")
+# RFC 1035: labels of at most 63 characters.
+_LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_HOST_AND_PORT = re.compile(rf"{_LABEL}(?:\.{_LABEL})*:[0-9]{{1,5}}")
 _SCOPE = re.compile(r"projects/[a-z0-9][a-z0-9.:-]*|folders/[0-9]+|organizations/[0-9]+")
 _TOPIC = re.compile(r"projects/([^/]+)/topics/([^/]+)")
 _PROJECT_CHARS = frozenset(f"{ascii_lowercase}{digits}.:-")

@@ -31,7 +31,8 @@ _NAME_MAX_CHARS = 255
 
 GCR_HOSTS = frozenset({"gcr.io", "us.gcr.io", "eu.gcr.io", "asia.gcr.io"})
 # us, europe, us-central1, northamerica-northeast1: Google's multi-regions and regions.
-_ARTIFACT_REGISTRY_HOST = re.compile(r"([a-z]+(?:-[a-z]+[0-9]+)?)-docker\.pkg\.dev")
+# RFC 1035: a label of a host name has at most 63 characters, or no client can look it up.
+_ARTIFACT_REGISTRY_HOST = re.compile(r"(?=[^.]{1,63}\.)([a-z]+(?:-[a-z]+[0-9]+)?)-docker\.pkg\.dev")
 
 # The Artifact Registry location of the repositories of each gcr.io host.
 GCR_LOCATIONS = {"gcr.io": "us", "us.gcr.io": "us", "eu.gcr.io": "europe", "asia.gcr.io": "asia"}

@@ -63,6 +63,10 @@ class GoogleCredentials:
                 if is_transient or any(isinstance(one, google.auth.exceptions.TransportError) for one in wrapped):
                     raise Unavailable(f"no access token: {type(error).__name__}") from error
                 raise NoCredentials(f"no usable application default credentials: {type(error).__name__}") from error
+            except OSError as error:
+                raise NoCredentials(
+                    f"no usable application default credentials: {error.strerror or error}"
+                ) from error
             except (TypeError, AttributeError, ValueError) as error:
                 # google-auth raises these if a response or a key file is JSON of another shape than it expects.
                 raise Unavailable(f"no access token: {type(error).__name__}") from error

@@ -1,8 +1,8 @@
 """The one module that speaks HTTP: connections, retries, the rate of requests, and a fresh token after a 401.
 
 It uses requests' adapter without a session: no cookies, no ``.netrc``, no redirects, so a credential is sent to the
-host that it is meant for and to no other.  requests' exceptions are translated here and leave this module as causes
-only.
+host that it is meant for and to no other.  exceptions of requests, urllib3 and the system are translated here
+and leave this module as causes only.
 
 State: a ``Transport``, one per process, owns the kept connections, which the adapter protects, and per origin a rate
 limiter and the proxies, which its lock protects.  A ``RequestBudget``, one per run, owns the number of its requests,
@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 import requests
+import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 
 from cleaner.core.errors import AnswerTooLong, TimeLimitReached, Unavailable
@@ -221,8 +222,10 @@ class Transport:
         try:
             timeout_s = max(budget.deadline + self.timing.grace - self.clock(), _MIN_TIMEOUT_S)
             response = self._send(method, url, headers, proxies, max_bytes, timeout_s)
-        except requests.RequestException as error:
-            raise RetryableError(f"{method} {url}: {type(error).__name__}") from error
+        except (OSError, urllib3.exceptions.HTTPError) as error:
+            # Those of requests are named by their types; others say what the operator can do: a CA file is missing.
+            problem = type(error).__name__ if isinstance(error, requests.RequestException) else error
+            raise RetryableError(f"{method} {url}: {problem}") from error
         if response.status == TOO_MANY_REQUESTS:
             limiter.on_throttled()
         else:

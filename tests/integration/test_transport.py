@@ -46,6 +46,25 @@ def impatient(world: World, fault: Action) -> None:
     world.transport = Transport(clock=world.clock, sleep=world.clock.sleep, timing=Timing(read_timeout=0.5))
 
 
+@pytest.mark.parametrize(
+    ("url", "verify", "said"),
+    [
+        (f"http://{'a' * 64}.test/v2/", None, "label empty or too long"),
+        ("https://127.0.0.1:1/v2/", "/nonexistent.pem", "/nonexistent.pem"),
+    ],
+)
+def test_request_that_cannot_be_sent_is_unavailable(
+    world: World, monkeypatch: pytest.MonkeyPatch, url: str, verify: str | None, said: str
+) -> None:
+    """A name that is none, or a file of CAs that is missing: what is wrong is said, and nothing else is raised."""
+    if verify:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", verify)
+    transport = Transport(clock=world.clock, sleep=world.clock.sleep)
+
+    with pytest.raises(Unavailable, match=said):
+        transport.send(RequestBudget(1e9), "GET", url, {}, max_bytes=10)
+
+
 @pytest.mark.parametrize("status", RETRIED)
 @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
 def test_status_that_may_pass_is_asked_again(world: World, status: int, method: str) -> None:

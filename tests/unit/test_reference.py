@@ -81,6 +81,8 @@ def test_google_host_is_allowed(host: str) -> None:
         "gcrxio",
         "us\u2010docker.pkg.dev",
         "us-central\u0661-docker.pkg.dev",
+        # A label of 64 characters, which no client can look up.
+        f"{'a' * 57}-docker.pkg.dev",
     ],
 )
 def test_other_host_is_not_allowed(host: str) -> None:

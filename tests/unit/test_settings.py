@@ -168,6 +168,8 @@ def test_endpoint_is_a_base_url(name: str, field: str, text: str, url: str) -> N
                 "localhost:500000",
                 "localhost:65536",
                 "localhost:0",
+                "a..b:5000",
+                f"{'a' * 64}:5000",
                 "user@localhost:5000",
                 "LOCALHOST:5000",
                 "localhost:5000 registry:80",
