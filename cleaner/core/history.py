@@ -11,6 +11,7 @@ from collections.abc import Container, Set as AbstractSet
 
 import msgspec
 
+from cleaner.core.errors import KeptManifestGone
 from cleaner.core.manifest import Listing, Manifest
 from cleaner.core.reference import Digest, Tag
 
@@ -31,7 +32,7 @@ class History(msgspec.Struct):
 
     ``deleted`` are the manifests that were deleted, ``lost_tags`` the tags that were deleted of manifests that were
     not.  ``referrers`` are manifests whose documents name a subject, or may: they are read again, whatever tags they
-    have and whatever lists them by then.
+    have and whatever lists them by then.  ``fault`` is why the registry may not be asked to delete anything more.
 
     The rest is of the present run alone.  ``refused`` may be requested once more, ``undeletable`` not again;
     ``pushed`` got a tag while the run was on.  ``before`` is the listing that the latest plan rests on, as the
@@ -42,6 +43,7 @@ class History(msgspec.Struct):
     deleted: dict[Digest, Deleted] = msgspec.field(default_factory=dict)
     lost_tags: dict[Digest, AbstractSet[Tag]] = msgspec.field(default_factory=dict)
     referrers: set[Digest] = msgspec.field(default_factory=set)
+    fault: KeptManifestGone | None = None
     refused: set[Digest] = msgspec.field(default_factory=set)
     undeletable: set[Digest] = msgspec.field(default_factory=set)
     pushed: set[Digest] = msgspec.field(default_factory=set)
@@ -54,7 +56,7 @@ class History(msgspec.Struct):
 
     def for_next_run(self) -> History:
         """Return what the next run of the process has to know if this one ends here."""
-        return History({**self.deleted}, {**self.lost_tags}, {*self.referrers})
+        return History({**self.deleted}, {**self.lost_tags}, {*self.referrers}, self.fault)
 
     def about(self, digests: Container[Digest]) -> History:
         """Return what the next run has to know if this one has only left ``digests`` undone."""

@@ -73,7 +73,7 @@ class Outcome(Enum):
     FAILED = "failed"
     """The registry does not carry it out, or not that anybody knows."""
     KEPT = "kept"
-    """An orphan's subject is there, a message names the manifest, or a tag of it has moved."""
+    """An orphan's subject is there, or may be; a message names the manifest; or a tag of it has moved."""
     LEFT = "left"
     """Its retries outlasted the time in which its listing is recent enough: the next plan deletes it."""
 
@@ -82,8 +82,8 @@ class Ending(msgspec.Struct, frozen=True):
     """How a step ended.
 
     ``tags`` were deleted.  ``response`` is the one that ended the step, if one did; ``failed_tag`` the tag that it is
-    about, None if it is about the manifest.  ``subject`` is the orphan's subject that is there, if one is.  ``error``
-    ends the run.
+    about, None if it is about the manifest.  ``subject`` is the orphan's subject that is there, or may be.  ``error`` ends
+    the run.
     """
 
     step: Step
@@ -259,7 +259,7 @@ def _delete(step: Step, deleter: Deleter, guard: Guard, deleted: list[Tag]) -> E
 
     def is_orphaned() -> bool:
         nonlocal subject
-        subject = next(filter(deleter.exists, step.must_be_missing), None)
+        subject = next((one for one in step.must_be_missing if _may_exist(one, deleter)), None)
         return subject is None
 
     def ended(outcome: Outcome, response: DeletionResponse | None = None, tag: Tag | None = None) -> Ending:
@@ -285,6 +285,14 @@ def _delete(step: Step, deleter: Deleter, guard: Guard, deleted: list[Tag]) -> E
         if not response.is_gone:
             return ended(_outcome(response, step, guard), response)
     return ended(Outcome.DELETED)
+
+
+def _may_exist(digest: Digest, deleter: Deleter) -> bool:
+    try:
+        return deleter.exists(digest)
+    except RequestRefused:
+        # The registry does not say that it is missing.
+        return True
 
 
 def _outcome(response: DeletionResponse, step: Step, guard: Guard) -> Outcome:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from cleaner.core.errors import CleanerError, TimeLimitReached, Unavailable
+from cleaner.core.errors import CleanerError, IncompleteListing, KeptManifestGone, TimeLimitReached, Unavailable
 from cleaner.core.graph import Graph, Kind
 from cleaner.core.history import History
 from cleaner.core.manifest import Links, Listing, Manifest
@@ -49,15 +49,13 @@ def make_histories() -> Histories:
 class _Listed(msgspec.Struct, frozen=True):
     """A listing as the registry gives it, and as it is judged.
 
-    ``began`` and ``ended`` are when it was made, in seconds of the transport's clock.  ``is_whole``: every index in
-    it was read.
+    ``began`` and ``ended`` are when it was made, in seconds of the transport's clock.
     """
 
     given: Listing
     listing: Listing
     began: float
     ended: float
-    is_whole: bool
 
 
 class Run:
@@ -98,7 +96,7 @@ class Run:
         self._now = now
         self._reporter = Reporter(Report(repository, dry_run), self._history, self._progress)
         self._started = self._clock()
-        # The end of the run's first whole listing, and the untagged images in it.
+        # The end of the run's first listing, and the untagged images in it.
         self._first: tuple[float, AbstractSet[Digest]] | None = None
         self._tag_deletions = TagDeletions()
         self._fruitless_plans = 0
@@ -121,9 +119,13 @@ class Run:
 
         Raises:
             TimeLimitReached: The deadline came first; what was done has been logged.
+            KeptManifestGone: The registry deleted a kept child with its index, in this run or an earlier one of the
+                process.
             CleanerError: A reading failed, and nothing was deleted on its account; or a deletion did.
         """
         todo = listed = None
+        if self._history.fault and not self.report.dry_run:
+            raise self._history.fault
         self._history.before = since
         with ThreadPoolExecutor(self._workers, thread_name_prefix="worker") as pool:
             try:
@@ -157,22 +159,26 @@ class Run:
         """
         while True:
             listed = self._list(each)
-            untagged: AbstractSet[Digest] | None = None if listed.is_whole else frozenset()
-            if untagged is None and self._first and listed.began >= self._first[0] + self._timing.relist_delay:
+            untagged: AbstractSet[Digest] | None = None
+            if self._first and listed.began >= self._first[0] + self._timing.relist_delay:
                 untagged = self._first[1]
             todo = self._plan(listed, untagged, only)
             self._history.before = listed.given if todo.steps else None
-            if listed.is_whole and self._first is None:
-                self._first = listed.ended, todo.untagged
+            self._first = self._first or (listed.ended, todo.untagged)
             if self.report.dry_run or untagged is not None or not todo.is_by_count:
                 return todo, listed
-            assert self._first  # noqa: S101  # a listing that is not whole lets nothing be deleted by count
             self._wait_until(self._first[0] + self._timing.relist_delay)
 
     def _list(self, each: Map) -> _Listed:
-        """Return the repository's listing with its documents; list again if an index no longer exists once read."""
+        """Return the repository's listing with its documents; list again if an index no longer exists once read.
+
+        Raises:
+            IncompleteListing: The registry goes on listing an index that it does not have, so that nobody knows what
+                its children are.
+            CleanerError: The listing or a document cannot be read.
+        """
         missing: AbstractSet[Digest] = frozenset()
-        while True:
+        for _ in range(self._timing.attempts):
             began = self._clock()
             found = self._client.list_manifests()
             ended = self._clock()
@@ -182,12 +188,13 @@ class Run:
             vanished = found.manifests.keys() - listing.manifests.keys()
             before, missing = missing, {digest for digest in vanished if found.manifests[digest].is_index}
             self._history.observe(listing)
-            # One that is listed twice and cannot be read is a fault of the registry's, and no deletion.
-            if not missing or not missing.isdisjoint(before):
-                break
+            if not missing:
+                self._progress.listed(listing)
+                return _Listed(listing, self._history.restore(listing), began, ended)
             self._history.before = listing
-        self._progress.listed(listing)
-        return _Listed(listing, self._history.restore(listing), began, ended, not missing)
+            if not missing.isdisjoint(before):
+                self._wait_until(ended + self._timing.relist_delay)
+        raise IncompleteListing(f"{found.repository}: {min(missing)} is listed, and the registry does not have it")
 
     def _plan(self, listed: _Listed, untagged: AbstractSet[Digest] | None, only: AbstractSet[Digest] | None) -> Plan:
         now = self._now()
@@ -233,6 +240,8 @@ class Run:
                 on_ending=note,
                 tag_deletions=self._tag_deletions,
             )
+            if isinstance(result.error, KeptManifestGone):
+                self._history.fault = result.error
         finally:
             # The registry may have refused one for a referrer by tag, whose document was not read.
             self._history.referrers |= _referrers_by_tag(listed.listing, self._history.refused)

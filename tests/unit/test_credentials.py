@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from cleaner.core.errors import CleanerError, PermanentError, Unavailable
+from cleaner.core.errors import CleanerError, NoCredentials, PermanentError, Unavailable
 from cleaner.google.credentials import GoogleCredentials
 from tests.emulator.faults import CutBody, Delay, DropBefore, Status
 
@@ -195,6 +195,14 @@ def test_no_key_file_is_permanent(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
 
     with pytest.raises(PermanentError):
+        GoogleCredentials().access_token()
+
+
+def test_key_file_that_cannot_be_read_is_permanent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a directory in its place it is said what is wrong."""
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path))
+
+    with pytest.raises(NoCredentials, match="Is a directory"):
         GoogleCredentials().access_token()
 
 

@@ -10,6 +10,7 @@ import pytest
 from cleaner.core.errors import KeptManifestGone, PermissionDenied, Unavailable
 from cleaner.core.notification import Named
 from cleaner.core.reference import Digest
+from cleaner.engine.run import make_histories
 from tests.emulator.faults import After, Delay, Status
 from tests.emulator.images import image, index, load, multi_arch, raw
 from tests.emulator.store import OCI_INDEX
@@ -122,6 +123,22 @@ def test_registry_that_deletes_a_kept_child_ends_the_run(world: World, logged: L
     assert summary["deleted"] == len(begun)
     assert {one["digest"] for one in logged("manifest deleted")} == {top.digest for top in begun}
     assert world.log.counts["tags_list"] == 1
+
+
+def test_registry_that_deleted_a_kept_child_is_asked_for_nothing_more(world: World) -> None:
+    """Not by a later run of the process either: each would lose as many again."""
+    tops = [load_shared(world, number, age_days=90 - number) for number in range(4)]
+    for top in tops:
+        delete_children(world, top)
+    with pytest.raises(KeptManifestGone):
+        world.run(workers=1, **POLICY).prune()
+    left, requests = world.left, world.log.total
+
+    with pytest.raises(KeptManifestGone):
+        world.run(workers=1, **POLICY).prune()
+
+    assert (world.left, world.log.total) == (left, requests)
+    assert world.run(dry_run=True, **POLICY).prune().deleted > 0
 
 
 def test_child_that_is_to_be_deleted_too_may_be_deleted_with_its_index(world: World) -> None:
@@ -261,7 +278,7 @@ def test_child_that_is_kept_by_a_later_plan_is_not_checked(world: World) -> None
     assert ("HEAD", child, 200) not in world.asked("manifest_head")
 
 
-def test_next_run_is_not_ended_by_a_child_that_an_earlier_one_missed(world: World) -> None:
+def test_other_process_is_not_ended_by_a_child_that_an_earlier_one_missed(world: World) -> None:
     """What no longer exists is in no listing; what is there is judged as ever."""
     first = load_shared(world, "first", age_days=90)
     second = load_shared(world, "second", age_days=80)
@@ -269,6 +286,7 @@ def test_next_run_is_not_ended_by_a_child_that_an_earlier_one_missed(world: Worl
     with pytest.raises(KeptManifestGone):
         world.run(workers=1, **POLICY).prune()
     world.faults.clear()
+    world.histories = make_histories()
 
     report = world.run(workers=1, **POLICY).prune()
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import pytest
 
+from cleaner.core.errors import IncompleteListing
+from cleaner.core.timing import TIMING
 from tests.emulator.faults import After, Before, Delay, Status
 from tests.emulator.images import image, multi_arch, referrer
 from tests.emulator.store import OCI_MANIFEST
 from tests.support.builders import one_rule
-from tests.support.prune import ALL, Peak, children, costs
+from tests.support.prune import ALL, Peak, children, costs, protecting
 from tests.support.world import World
 
 # A worker that hangs can only be ended with the process.
@@ -84,17 +87,33 @@ def test_index_that_no_longer_exists_when_it_is_read_has_the_repository_listed_a
     assert world.log.counts["tags_list"] == 2
 
 
-def test_index_that_can_never_be_read_lets_nothing_be_deleted_by_count(world: World) -> None:
-    """The registry lists it and does not know it: what its children are is not known, the rest goes on."""
-    untagged = {world.load(image(f"untagged {seed}"), age_days=30 + seed) for seed in range(2)}
+@pytest.mark.parametrize("policy", [one_rule(0, 0), one_rule(1, 2, match=["old", "new"])])
+def test_index_that_can_never_be_read_lets_nothing_be_deleted(world: World, policy: dict[str, Any]) -> None:
+    """The registry lists it and does not have it: any manifest may be its child, and it is kept."""
     top = multi_arch("top")
     world.load(top, tags="keep-me", age_days=20)
+    world.load(image("untagged"), age_days=30)
     world.load(image("old"), tags="old", age_days=20)
-    newest = world.load(image("newest"), tags="new", age_days=1)
+    world.load(image("newest"), tags="new", age_days=1)
+    before = world.left
     world.faults.add(Status(404, "MANIFEST_UNKNOWN"), kind="manifest_get", path=top.digest)
 
-    report = world.prune(**one_rule(1, 2, match=["old", "new"]))
+    with pytest.raises(IncompleteListing, match=top.digest):
+        world.prune(**protecting("keep-me", policy))
 
-    assert world.left == {*untagged, newest, top.digest, *children(top)}
-    assert report.deleted == 1
-    assert world.log.counts["tags_list"] == 2
+    assert world.left == before
+    assert world.log.counts["tags_list"] == TIMING.attempts
+
+
+def test_index_that_can_be_read_after_a_while(world: World) -> None:
+    """Listings may be ahead of documents for a moment."""
+    top = multi_arch("top")
+    world.load(top, tags="keep-me", age_days=20)
+    old = world.load(image("old"), tags="old", age_days=20)
+    world.faults.add(Status(404, "MANIFEST_UNKNOWN"), kind="manifest_get", path=top.digest, times=3)
+
+    world.prune(**protecting("keep-me", one_rule(0, 0)))
+
+    assert old not in world.left
+    assert {top.digest, *children(top)} == world.left
+    assert sum(world.clock.slept) >= 2
