@@ -82,8 +82,8 @@ class Ending(msgspec.Struct, frozen=True):
     """How a step ended.
 
     ``tags`` were deleted.  ``response`` is the one that ended the step, if one did; ``failed_tag`` the tag that it is
-    about, None if it is about the manifest.  ``subject`` is the orphan's subject that is there, or may be.  ``error`` ends
-    the run.
+    about, None if it is about the manifest.  ``subject`` is the orphan's subject that is there, or may be.  ``error``
+    ends the run.
     """
 
     step: Step
