@@ -28,7 +28,7 @@ from cleaner.core.rules import (
     kept_by_rules,
     runners,
 )
-from cleaner.core.steps import Step, blocked, make_steps
+from cleaner.core.steps import Step, make_steps, without_order
 
 _REASONS_TO_DELETE = {
     Kind.TAGGED_IMAGE: Reason.EXPIRED,
@@ -195,7 +195,7 @@ class _Decision:
         """Keep what no order can delete."""
         # Indexes alone make no cycle: each lists what was there before it.
         if self._graph.subjects:
-            self.keep_needed(blocked(self.steps(self.doomed())))
+            self.keep_needed(without_order(self.steps(self.doomed())))
 
     def keep_over_limit(self, limit: int) -> None:
         """Keep all images and orphans but the oldest, so that a run deletes ``limit`` of them at most."""

@@ -90,7 +90,7 @@ def make_steps(
     return tuple(map(step, nodes))
 
 
-def blocked(steps: Sequence[Step]) -> set[Digest]:
+def without_order(steps: Sequence[Step]) -> set[Digest]:
     """Return the manifests that no order can delete: a step of theirs is in a cycle, or comes after one."""
     sorter = TopologicalSorter({at: step.after for at, step in enumerate(steps)})
     try:

@@ -193,7 +193,7 @@ class _Execution:
             for other in step.after:
                 self._later.setdefault(other, []).append(at)
         # What comes after a step that was not carried out: it never becomes ready.
-        self._blocked: dict[int, None] = {}
+        self._never_ready: dict[int, None] = {}
 
     def next(self) -> int | None:
         """Return a step to begin, or None if there is none, now or for good."""
@@ -227,14 +227,14 @@ class _Execution:
             return
 
         def unblocked(other: int) -> Iterator[int]:
-            return (later for later in self._later.get(other, ()) if later not in self._blocked)
+            return (later for later in self._later.get(other, ()) if later not in self._never_ready)
 
-        self._blocked |= reachable(unblocked(at), unblocked)
+        self._never_ready |= reachable(unblocked(at), unblocked)
 
     def _is_in_vain(self, at: int) -> bool:
         """Return whether a step cannot succeed, or deletes a referrer of a subject that is kept by now."""
         step = self._steps[at]
-        is_kept = step.needs_recent_listing and any(other in self._blocked for other in self._later.get(at, ()))
+        is_kept = step.needs_recent_listing and any(other in self._never_ready for other in self._later.get(at, ()))
         return is_kept or (self._tag_deletions.immutable is not None and bool(step.tags))
 
 

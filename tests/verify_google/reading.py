@@ -17,7 +17,7 @@ from tests.verify_google.question import NotAsked, question
 from tests.verify_google.scratch import Scratch
 
 _AGE: Final = ("docs/policies.md", "Age is the time since the upload to the registry")
-_REFERRERS: Final = ("docs/design.md", "is not read for a subject, except what a referrers index lists")
+_REFERRERS: Final = ("docs/design.md", "are not read to see whether they name a subject")
 _VERSIONS: Final = ("cleaner/google/artifact_registry.py", "class _Version(")
 # Longer than a second: whoever rounds to seconds would show a new time as the old one.
 _BETWEEN_PUSHES_S: Final = 1.5

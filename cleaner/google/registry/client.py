@@ -114,15 +114,7 @@ class RepositoryClient:
         return listing
 
     def list_children(self) -> tuple[bool, tuple[str, ...]]:
-        """Return whether the repository has any manifest, and the full names of those one level below it.
-
-        The names are as the registry gives them, also outside the grammar.
-
-        Raises:
-            RepositoryNotFound: The registry has no such repository.
-            IncompleteListing: The response is malformed.
-            PermissionDenied, RequestRefused, Unavailable: It cannot be read.
-        """
+        """Return whether the repository has manifests, and the names below it: as ``listing.list_children``."""
         return listings.list_children(self._endpoint)
 
     def read_documents(
@@ -133,18 +125,9 @@ class RepositoryClient:
         also: AbstractSet[Digest] = frozenset(),
         absent: AbstractSet[Digest] = frozenset(),
     ) -> Listing:
-        """Return ``listing`` with what its documents say: children, subjects and the kind of their content.
+        """Return ``listing`` with what its documents say: as ``documents.read_documents``.
 
-        Reads every index; every untagged OCI manifest that no index lists, or that an index other than a referrers
-        index lists without a platform; every OCI manifest that a referrers index lists, whatever its tags; and every
-        OCI manifest among ``also``.  Sends one request for each, by way of ``each``; none for what the process
-        remembers.  A manifest that no longer exists is left out, and so are the children of an index that are neither
-        in the listing nor among ``absent``.
-
-        Raises:
-            InvalidManifest: A document matches its digest and is malformed.
-            PermissionDenied, RequestRefused, Unavailable: A document cannot be read.
-            TimeLimitReached: The budget's deadline came before the last document.
+        What the process remembers is not requested again.
         """
         return documents.read_documents(self._endpoint, self._registry.links_cache, listing, each, also, absent)
 
@@ -161,25 +144,9 @@ class RepositoryClient:
         return True
 
     def delete_tag(self, tag: Tag, expected_digest: Digest, precondition: Callable[[], bool]) -> DeletionResponse:
-        """Delete a tag, and not its manifest, if it names ``expected_digest`` immediately before.
-
-        ``precondition`` is called before each attempt; if it returns False, nothing more is sent: ``NOT_SENT``, or
-        with ``was_sent`` if an earlier attempt's DELETE may have succeeded.
-
-        Raises:
-            PermissionDenied, RequestRefused: What the tag names cannot be read.
-            Unavailable: Still failing after all attempts; the tag may have been deleted.
-        """
+        """Delete a tag if it names ``expected_digest`` immediately before: as ``deletions.delete_tag``."""
         return deletions.delete_tag(self._endpoint, tag, expected_digest, precondition)
 
     def delete_manifest(self, digest: Digest, precondition: Callable[[], bool]) -> DeletionResponse:
-        """Delete a manifest.
-
-        ``precondition`` is called before each attempt; if it returns False, nothing more is sent: ``NOT_SENT``, or
-        with ``was_sent`` if an earlier attempt's DELETE may have succeeded.
-
-        Raises:
-            PermissionDenied, RequestRefused: There is no token.
-            Unavailable: Still failing after all attempts; the manifest may have been deleted.
-        """
+        """Delete a manifest: as ``deletions.delete_manifest``."""
         return deletions.delete_manifest(self._endpoint, digest, precondition)
