@@ -7,7 +7,7 @@ requests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Set as AbstractSet
+from collections.abc import Callable, Collection, Iterable, Mapping, Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -231,6 +231,7 @@ class Run:
                 self._client,
                 _Guard(
                     todo,
+                    self._history.lost_tags,
                     self._named,
                     lambda step: self._may_begin(step, planned_at),
                     lambda step: self._is_late(step, listed),
@@ -352,13 +353,16 @@ class _Guard:
     def __init__(
         self,
         todo: Plan,
+        lost_tags: Mapping[Digest, AbstractSet[Tag]],
         named: Callable[[], Named],
         may_begin: Callable[[Step], bool],
         is_late: Callable[[Step], bool],
     ) -> None:
         self._named = named
-        self._digests = {verdict.manifest.digest for verdict in todo.delete}
-        self._tags = {tag for verdict in todo.delete for tag in verdict.manifest.tags}
+        manifests = [verdict.manifest for verdict in todo.delete]
+        self._digests = {manifest.digest for manifest in manifests}
+        # What has a tag by now that was deleted before is another manifest.
+        self._tags = {tag for one in manifests for tag in {*one.tags}.difference(lost_tags.get(one.digest, ()))}
         self.may_begin = may_begin
         self.is_late = is_late
 

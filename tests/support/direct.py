@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from cleaner.core.policy import Policy
-    from cleaner.core.reference import Digest
+    from cleaner.core.reference import Digest, Tag
     from cleaner.engine.report import Report
 
 HOST: Final = "registry.test:5000"
@@ -207,7 +207,10 @@ class _DirectTransport(Transport):
 
 
 class Process:
-    """One process: what it knows lasts from one message to the next.  ``named`` are the digests of its messages."""
+    """One process: what it knows lasts from one message to the next.
+
+    ``named`` are the digests of its messages, ``named_tags`` the tags.
+    """
 
     def __init__(
         self,
@@ -220,6 +223,7 @@ class Process:
     ) -> None:
         self.number = number
         self.named: set[Digest] = set()
+        self.named_tags: set[Tag] = set()
         self._time = time
         self._transport = _DirectTransport(wire, number, time, sleep or time.sleep, latency_s)
         self._registry = Registry(self._transport, _no_token, frozenset({HOST}))
@@ -235,7 +239,7 @@ class Process:
             dry_run=False,
             workers=workers,
             deadline=self._time() + time_limit_s,
-            named=lambda: Named(frozenset(self.named)),
+            named=lambda: Named(frozenset(self.named), frozenset(self.named_tags)),
             now=self._time.wall,
         )
         return run.prune()

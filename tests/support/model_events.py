@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from cleaner.core.errors import CleanerError, TimeLimitReached, Unavailable
-from cleaner.core.reference import Digest
+from cleaner.core.reference import Digest, Tag
 from tests.emulator.images import Content, cosign_signature, cosign_tag, image, index, referrer, referrers_index
 from tests.support import oracle
 from tests.support.direct import LIST, NAME, NOW_MS, Beside, Lost, Process, Time, Wire
@@ -237,6 +237,18 @@ def _moved_tag(target: str, tag: str) -> Event:
     return Event(f"{tag} of {target}", happen)
 
 
+def _next_build(target: str, tag: str) -> Event:
+    """The next build gets the tag, and the message of it arrives at once."""
+
+    def happen(scene: Scene) -> None:
+        content = _next_of(tag)
+        scene.put(content, tag)
+        scene.first.named.add(Digest(content.digest))
+        scene.first.named_tags.add(Tag(tag))
+
+    return Event(f"{tag} of {target}", happen)
+
+
 def _next_of(tag: str) -> Content:
     """Return what a client moves a tag to: another image, signature or referrers index."""
     match = re.fullmatch(r"sha256-([0-9a-f]{64})(\..+)?", tag)
@@ -360,6 +372,9 @@ EVENTS: Final[Mapping[str, Callable[[History], list[Event]]]] = {
     "new-tag": _each(_new_tag),
     "tag-moved-away": lambda history: [
         _moved_tag(name, tag) for name, part in history.all.items() for tag in part.tags
+    ],
+    "tag-moved-away-and-named": lambda history: [
+        _next_build(name, tag) for name, part in history.all.items() for tag in part.tags if "sha256-" not in tag
     ],
     "new-index": _each(_new_index),
     "index-after-its-child-was-found": lambda history: [_late_index(history, name) for name in history.parts],

@@ -67,6 +67,7 @@ class Judge:
                 self.gaps[gap] += 1
         self._judge_tags(steady)
         self._judge_unfinished()
+        self._judge_named()
         self._judge_ages()
         self._judge_replan()
         if scene.time.beside is not None and scene.time.beside.error is not None:
@@ -178,6 +179,16 @@ class Judge:
         if len(left) > bound:
             names = [sorted(map(self._name, group)) for group in left]
             self.wrong.append(f"{names} are half deleted: more than {bound}")
+
+    def _judge_named(self) -> None:
+        """A message that names a tag which the run has deleted keeps nothing of the image that had it."""
+        if not self.scene.first.named_tags:
+            return
+        sent, reading = self.scene.wire.sent[: self._happened], self.history.reading
+        deleted = {one.reference for one in sent if one.method == "DELETE" and one.status == 202}
+        for group in unfinished(self.history, self.after):
+            if any(reading.owners(one) & deleted or self.history.state[one].tags & deleted for one in group):
+                self.wrong.append(f"{sorted(map(self._name, group))} are left half deleted")
 
     def _judge_ages(self) -> None:
         """No OCI referrer is deleted 10 s after the listing or later, no image begun 60 s after the last reading.
