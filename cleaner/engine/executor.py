@@ -105,7 +105,7 @@ class Ending(msgspec.Struct, frozen=True):
         if isinstance(self.error, Unanswered):
             return self.error.reference
         response = self.response
-        if response and response.was_sent and response.status == 0 and response.current_digest is None:
+        if response and response.is_doubtful and response.current_digest is None:
             return self.failed_tag or self.step.manifest.digest
         return None
 

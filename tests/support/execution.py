@@ -97,7 +97,9 @@ class MemoryDeleter:
         try:
             for attempt in range(self.attempts.get(what, 1)):
                 if not precondition():
-                    return NOT_SENT if attempt == 0 else DeletionResponse(is_gone=False, was_sent=True)
+                    return (
+                        NOT_SENT if attempt == 0 else DeletionResponse(is_gone=False, was_sent=True, is_doubtful=True)
+                    )
                 self.requests.append(what)
                 self.before.get(what, lambda: None)()
             response = self.responses.get(what, DELETED)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from cleaner.core.errors import Unanswered, Unavailable
+from cleaner.core.errors import CleanerError, Unanswered
 from cleaner.core.reference import Digest, Tag
 from cleaner.google.registry.endpoint import PREFERRED_TYPES, Endpoint
 from cleaner.google.registry.errors import REFUSAL_CODES, check_read, error_codes, read_denied
@@ -22,9 +22,9 @@ class DeletionResponse(msgspec.Struct, frozen=True):
 
     ``is_gone`` says that it no longer exists, ``was_sent`` that this deletion sent a DELETE for it.  If it exists,
     ``status`` and ``codes`` are the registry's response, or ``current_digest`` is the other digest that the tag names
-    now (empty if the registry does not say which).  With none of these the precondition was False; if ``was_sent``,
-    the DELETE of an earlier attempt may have succeeded without a response.  ``is_challenged``: the response is a 401
-    that says where a token is to be had.
+    now (empty if the registry does not say which).  With none of these the precondition was False.  ``is_doubtful``:
+    the DELETE of an earlier attempt was never answered, and may have succeeded.  ``is_challenged``: the response is a
+    401 that says where a token is to be had.
     """
 
     is_gone: bool
@@ -32,6 +32,7 @@ class DeletionResponse(msgspec.Struct, frozen=True):
     status: int = 0
     codes: tuple[str, ...] = ()
     current_digest: str | None = None
+    is_doubtful: bool = False
     is_challenged: bool = False
 
     @property
@@ -51,11 +52,11 @@ def delete_tag(
     """Delete a tag, and not its manifest, if it names ``expected_digest`` immediately before.
 
     ``precondition`` is called before each attempt; if it returns False, nothing more is sent: ``NOT_SENT``, or with
-    ``was_sent`` if an earlier attempt's DELETE may have succeeded.
+    ``is_doubtful`` if an earlier attempt's DELETE may have succeeded.
 
     Raises:
-        PermissionDenied, RequestRefused: What the tag names cannot be read.
-        Unavailable: Still failing after all attempts; ``Unanswered`` if a DELETE was sent.
+        PermissionDenied, RequestRefused: What the tag names cannot be read, and every DELETE was answered.
+        Unavailable: Still failing after all attempts; ``Unanswered`` if a DELETE was not answered.
     """
     what = f"{endpoint.repository}: {tag}"
 
@@ -79,11 +80,11 @@ def delete_manifest(endpoint: Endpoint, digest: Digest, precondition: Callable[[
     """Delete a manifest.
 
     ``precondition`` is called before each attempt; if it returns False, nothing more is sent: ``NOT_SENT``, or with
-    ``was_sent`` if an earlier attempt's DELETE may have succeeded.
+    ``is_doubtful`` if an earlier attempt's DELETE may have succeeded.
 
     Raises:
         PermissionDenied, RequestRefused: There is no token.
-        Unavailable: Still failing after all attempts; ``Unanswered`` if a DELETE was sent.
+        Unavailable: Still failing after all attempts; ``Unanswered`` if a DELETE was not answered.
     """
     return _delete(endpoint, digest, precondition, lambda _: None, requests=1)
 
@@ -102,24 +103,29 @@ def _delete(
     sent.  An attempt sends up to ``requests`` requests.
 
     Raises:
-        Unavailable: Still failing after all attempts; ``Unanswered`` if a DELETE was sent.
+        Unanswered: A DELETE was never answered, and may have succeeded.
+        CleanerError: Every DELETE that was sent was answered.
     """
     url = endpoint.manifest_url(reference)
-    was_sent = False
+    was_sent = is_unanswered = False
 
     def attempt(token: str) -> DeletionResponse:
-        nonlocal was_sent
-        unsent = check(token) if precondition() else NOT_SENT
-        if unsent is not None:
-            # An earlier attempt's DELETE, whose response was lost, may have succeeded.
-            return msgspec.structs.replace(unsent, was_sent=was_sent)
-        was_sent = True
-        return _ended(endpoint.once("DELETE", url, token))
+        nonlocal was_sent, is_unanswered
+        response = check(token) if precondition() else NOT_SENT
+        if response is None:
+            was_unanswered = is_unanswered
+            was_sent = is_unanswered = True
+            response = _ended(endpoint.once("DELETE", url, token))
+            is_unanswered = was_unanswered
+        return msgspec.structs.replace(
+            response, was_sent=was_sent, is_doubtful=is_unanswered and not response.is_gone
+        )
 
     try:
         return endpoint.authorized(url, attempt, requests=requests)
-    except Unavailable as error:
-        if not was_sent:
+    except CleanerError as error:
+        # Also one that would not pass: what is known of a deletion must outlive it.
+        if not is_unanswered:
             raise
         raise Unanswered(str(error), reference) from error
 
@@ -130,7 +136,6 @@ def _ended(response: Response) -> DeletionResponse:
         return DELETED
     return DeletionResponse(
         is_gone=False,
-        was_sent=True,
         status=response.status,
         codes=error_codes(response.body),
         is_challenged=response.is_challenged,

@@ -141,6 +141,41 @@ def test_image_that_got_a_tag_again_counts_again(world: World) -> None:
     assert stripped in world.left
 
 
+@pytest.mark.parametrize("status", [400, 403, 503])
+def test_tag_whose_deletion_was_never_answered_is_known_to_be_lost(world: World, status: int) -> None:
+    """However the tries after it end: the next run of the process judges the image by the tag that it had."""
+    untagged = world.load(image("untagged"), age_days=40)
+    stripped = world.load(image("stripped"), tags="v1", age_days=20)
+    world.faults.add(DropAfter(), kind="tag_delete", nth=1)
+    world.faults.add(Status(status, "DENIED"), kind="manifest_head", skip=1, times=6)
+    policy: dict[str, Any] = one_rule(keep=0, untagged=1)
+    with pytest.raises(TransientError):
+        world.prune(workers=1, **policy)
+    assert stripped in world.left
+    assert world.tags == {}
+    world.faults.clear()
+
+    world.prune(workers=1, **policy)
+
+    assert world.left == {untagged}
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_index_whose_deletion_was_not_answered_is_known_to_be_gone(world: World, status: int) -> None:
+    """Also if the registry rejects the second attempt: its children are no untagged images."""
+    untagged = world.load(image("untagged"), age_days=40)
+    top = multi_arch("top")
+    world.load(top, tags="v1", age_days=20)
+    world.faults.add(DropAfter(), kind="manifest_delete", path=top.digest, nth=1)
+    world.faults.add(Status(status, "DENIED"), kind="manifest_delete", path=top.digest, nth=2)
+    policy: dict[str, Any] = one_rule(keep=0, untagged=1)
+
+    for _ in range(2):
+        world.run(workers=1, **policy).prune()
+
+    assert world.left == {untagged}
+
+
 def test_part_that_is_deployed_meanwhile_takes_no_place(world: World) -> None:
     """Its index is deleted by then.  It is kept, and in the next run it still is a part and no untagged image."""
     untagged = world.load(image("untagged"), age_days=40)

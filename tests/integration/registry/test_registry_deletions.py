@@ -197,7 +197,7 @@ def test_precondition_is_called_before_each_attempt(
         world.faults.add(fault, kind=kind)
     attempts = iter([True, False])
 
-    assert deletion(lambda: next(attempts)) == DeletionResponse(is_gone=False, was_sent=True)
+    assert deletion(lambda: next(attempts)) == DeletionResponse(is_gone=False, was_sent=True, is_doubtful=True)
     assert len(world.asked(*DELETES)) == 1
 
 
