@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
     from cleaner.core.policy import Policy
     from cleaner.core.reference import Digest, Tag
+    from cleaner.core.rules import Running
     from cleaner.engine.report import Report
+    from cleaner.google.transport import RequestBudget
 
 HOST: Final = "registry.test:5000"
 NAME: Final = f"{HOST}/acme/api"
@@ -209,7 +211,8 @@ class _DirectTransport(Transport):
 class Process:
     """One process: what it knows lasts from one message to the next.
 
-    ``named`` are the digests of its messages, ``named_tags`` the tags.
+    ``named`` are the digests of its messages, ``named_tags`` the tags.  ``running`` is what is deployed; None if that
+    is not asked.
     """
 
     def __init__(
@@ -224,6 +227,7 @@ class Process:
         self.number = number
         self.named: set[Digest] = set()
         self.named_tags: set[Tag] = set()
+        self.running: Running | None = None
         self._time = time
         self._transport = _DirectTransport(wire, number, time, sleep or time.sleep, latency_s)
         self._registry = Registry(self._transport, _no_token, frozenset({HOST}))
@@ -240,9 +244,14 @@ class Process:
             workers=workers,
             deadline=self._time() + time_limit_s,
             named=lambda: Named(frozenset(self.named), frozenset(self.named_tags)),
+            ask_running=None if self.running is None else self._ask,
             now=self._time.wall,
         )
         return run.prune()
+
+    def _ask(self, _repository: Repository, _budget: RequestBudget) -> Running:
+        assert self.running is not None
+        return self.running
 
 
 def _no_token(_refused: str | None) -> str:
