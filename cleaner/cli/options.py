@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from functools import partial
 from typing import Any, Literal, TypeVar
 
 import click
 import msgspec
+from click.core import ParameterSource
 
 from cleaner.core.duration import Duration
 from cleaner.core.errors import ConfigurationError, InvalidPolicy
-from cleaner.core.policy import DEFAULT_KEEP, DEFAULT_MIN_AGE
-from cleaner.inputs.policies import FLAG_KEYS, Policies, flag, flag_of, local_hosts, policies_of, policy_of_flags
+from cleaner.core.policy import DEFAULT_KEEP, DEFAULT_MIN_AGE, Policy
+from cleaner.inputs.policies import FLAG_KEYS, Policies, flag, flag_problem, local_hosts, policies_of, policy_of_flags
 from cleaner.settings import (
     ARTIFACT_REGISTRY_URL,
     CLOUD_ASSET_URL,
@@ -31,25 +31,27 @@ from cleaner.settings import (
 _TIME_LIMIT = timedelta(days=1)
 # No tag has a slash.
 _TARGET_LIKE = re.compile(r"[a-z0-9.:-]+(/[a-z0-9._-]+)+/?|[a-z0-9.:-]+/")
+# What an option, or one with this value, leaves no room for.
+_EXCLUSIVE: tuple[tuple[str, str | None, tuple[str, ...]], ...] = (
+    ("policies", None, FLAG_KEYS),
+    ("topic", None, ("local",)),
+    ("explain", None, ("only", "sort", "limit", "all")),
+    ("html", "-", ("explain", "output", "only", "sort", "limit", "all")),
+)
 
 _T = TypeVar("_T")
-Decorated = Callable[..., Any]
-Decorator = Callable[[Decorated], Decorated]
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What a command was given; each field is the option of the same name, and what a command has not is empty."""
+    """What a command was given; each field is the option of the same name, and what a command has not is empty.
+
+    ``one_rule`` is the policy of the options for one rule; None without any.
+    """
 
     targets: tuple[str, ...] = ()
     file: str = ""
     policies: str | None = None
-    match: tuple[str, ...] = ()
-    keep: str | None = None
-    keep_within: str | None = None
-    delete_after: str | None = None
-    keep_untagged: str | None = None
-    min_age: str | None = None
-    max_deletions: str | None = None
+    one_rule: Policy | None = None
     output: Literal["table", "json", "jsonl"] = "table"
     only: Literal["keep", "delete"] | None = None
     sort: Literal["age", "size", "name"] | None = None
@@ -86,7 +88,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             except ValueError as error:
                 raise ConfigurationError(f"{name}: {error}") from error
 
+        _check_exclusive(context)
         given = {key: value for key, value in context.params.items() if value is not None}
+        one_rule = _one_rule({key: given.pop(key) for key in FLAG_KEYS if key in given}, context)
         no_hosts: frozenset[str] = frozenset()
         hosts = given.pop("insecure", ()) or [setting("INSECURE_REGISTRIES", parse_insecure_registries, no_hosts)]
         named = local_hosts(" ".join(given.get("targets", ())))
@@ -94,8 +98,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         scopes = given.pop("running_scopes", ()) or [setting("RUNNING_SCOPES", parse_scopes, no_scopes)]
         if "topic" in context.params and "topic" not in given:
             given["topic"] = setting("REQUESTS_TOPIC", parse_topic, "")
-        options = cls(
+        return cls(
             **given,
+            one_rule=one_rule,
             insecure=named.union(*hosts),
             running_scopes=tuple(dict.fromkeys(scope for some in scopes for scope in some)),
             artifact_registry_url=setting(
@@ -103,16 +108,6 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             ),
             cloud_asset_url=setting("GOOGLE_CLOUD_ASSET_CUSTOM_ENDPOINT", base_url, CLOUD_ASSET_URL),
         )
-        options._check_flags(context)
-        return options
-
-    @property
-    def flags(self) -> dict[str, object]:
-        """The options for one rule that were given, by key."""
-        values = {key: getattr(self, key) for key in FLAG_KEYS}
-        return {
-            key: list(value) if key == "match" else value for key, value in values.items() if value not in (None, ())
-        }
 
     def chosen_policies(self, *, is_required: bool = False) -> Policies:
         """Return the policies that decide.
@@ -120,30 +115,39 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ConfigurationError: They cannot be read, or are invalid, or there are none and they are required.
         """
-        policies = policies_of(self.policies, self.flags, self.insecure)
+        policies = policies_of(self.policies, self.one_rule, self.insecure)
         if is_required and policies.is_default:
             raise ConfigurationError(
                 "no policies: use --policies FILE or the options for one rule, or create policies.yaml"
             )
         return policies
 
-    def _check_flags(self, context: click.Context) -> None:
-        """Refuse options for one rule that are invalid, or given beside a file."""
-        flags = self.flags
-        if flags and self.policies is not None:
-            raise click.UsageError(f"--policies cannot be combined with {', '.join(map(flag, flags))}", context)
-        try:
-            policy_of_flags(flags)
-        except InvalidPolicy as error:
-            lines = (f"{flag_of(one)}: {one.text}" for one in error.mistakes)
-            raise click.UsageError("\n".join(lines), context) from error
+
+def _check_exclusive(context: click.Context) -> None:
+    """Refuse options of which one would have no effect."""
+    given = {key for key in context.params if context.get_parameter_source(key) is ParameterSource.COMMANDLINE}
+    for key, value, others in _EXCLUSIVE:
+        useless = [flag(other) for other in others if other in given]
+        if key in given and value in (None, context.params[key]) and useless:
+            name = flag(key) if value is None else f"{flag(key)} {value}"
+            raise click.UsageError(f"{name} cannot be combined with {', '.join(useless)}", context)
+
+
+def _one_rule(flags: Mapping[str, object], context: click.Context) -> Policy | None:
+    """Return the policy of the options for one rule that were given."""
+    flags = {key: [*value] if isinstance(value, tuple) else value for key, value in flags.items() if value != ()}
+    try:
+        return policy_of_flags(flags) if flags else None
+    except InvalidPolicy as error:
+        raise click.UsageError("\n".join(map(flag_problem, error.mistakes)), context) from error
 
 
 class Option(click.Option):
-    """An option that the help shows in a section."""
+    """An option that the help shows in a section; a flag has no ``metavar``."""
 
-    def __init__(self, *args: Any, section: str = "", **settings: Any) -> None:
-        super().__init__(*args, **settings)
+    def __init__(self, section: str, names: str, metavar: str | None, text: str, **settings: Any) -> None:
+        settings |= {"is_flag": True} if metavar is None else {"metavar": metavar}
+        super().__init__(names.split(), help=text, **settings)
         self.section = section
 
 
@@ -212,41 +216,18 @@ class Parsed(click.ParamType[Any]):
             self.fail(str(error), param, ctx)
 
 
-class File(click.ParamType[str]):
+class File(click.Path):
     """The name of a file, which a shell completes; ``-`` is stdin or stdout."""
 
-    name = "FILE"
+    def __init__(self) -> None:
+        super().__init__(allow_dash=True, readable=False)
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the name."""
         # An unset variable of a shell; Python takes it for the working directory.
         if not value:
             self.fail("must be the name of a file, or -", param, ctx)
-        return str(value)
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[click.shell_completion.CompletionItem]:
-        """Let the shell complete it."""
-        del ctx, param
-        return [click.shell_completion.CompletionItem(incomplete, type="file")]
-
-
-def options(*decorators: Decorator) -> Decorator:
-    """Return the decorators as one, so that the first one's options are the first in the help."""
-
-    def decorate(function: Decorated) -> Decorated:
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return decorate
-
-
-def option(section: str, names: str, metavar: str | None, text: str, **settings: Any) -> Decorator:
-    """Return a decorator that adds an option to a section of the help; a flag has no ``metavar``."""
-    settings |= {"is_flag": True} if metavar is None else {"metavar": metavar}
-    return click.option(*names.split(), cls=Option, section=section, help=text, **settings)
+        return super().convert(value, param, ctx)
 
 
 def _positive(text: str) -> int:
@@ -266,83 +247,99 @@ def _time_limit(text: str) -> float:
     return seconds
 
 
-_policy = partial(option, "policy")
-_shown = partial(option, "what is shown")
-_done = partial(option, "what is done")
-_how = partial(option, "how it is done")
-
-POLICY = options(
-    _policy(
+POLICY = [
+    Option(
+        "policy",
         "-p --policies",
         "FILE",
         "The policies, an array in YAML or JSON; - is stdin.  Default: policies.yaml, if there is one here.",
         type=File(),
     ),
-    _policy(
+    Option(
+        "policy",
         "--match",
         "REGEX...",
         "One rule instead of a file: an RE2 regex for the whole tag, or several.  Other tags are kept.  Default: .*"
         " with --keep, --keep-within or --delete-after.",
         multiple=True,
     ),
-    _policy(
+    Option(
+        "policy",
         "--keep",
         "N|all",
-        "Keep the newest N images, separately for each text that the regex's groups capture.  Default: 0 with"
-        " --keep-within, else all.",
+        "Keep the newest N images in each pool: images with the same captured groups.  Default: all,"
+        " or 0 with --keep-within.",
     ),
-    _policy(
+    Option(
+        "policy",
         "--keep-within",
         "DURATION",
         "Also keep images uploaded less than this ago: 90m, 1h30m, 30d, 4w.  Default: off.",
     ),
-    _policy(
+    Option(
+        "policy",
         "--delete-after",
         "DURATION",
-        "Do not keep images uploaded this long ago or longer, even as the newest.  Default: off.",
+        "Delete matching images of this age or older, also the newest.  Default: off.",
     ),
-    _policy("--keep-untagged", "N|all", f"Keep the newest N images without a tag.  Default: {DEFAULT_KEEP}."),
-    _policy(
+    Option(
+        "policy", "--keep-untagged", "N|all", f"Keep the newest N images without a tag.  Default: {DEFAULT_KEEP}."
+    ),
+    Option(
+        "policy",
         "--min-age",
         "DURATION",
         f"Never delete what was uploaded less than this ago, 10m or more.  Default: {DEFAULT_MIN_AGE}.",
     ),
-    _policy("--max-deletions", "N", "Delete at most N images and orphans, the oldest first.  Default: no limit."),
-)
+    Option(
+        "policy", "--max-deletions", "N", "Delete at most N images and orphans, the oldest first.  Default: no limit."
+    ),
+]
 
-OUTPUT = _shown(
+OUTPUT = Option(
+    "what is shown",
     "-o --output",
     "table|json|jsonl",
     "A table, one JSON document, or one document a line.  Default: table.",
     type=click.Choice(("table", "json", "jsonl")),
     default="table",
 )
-ALL = _shown("-a --all", None, "Also show what belongs to each image.")
-SHOWN = options(
+ALL = Option("what is shown", "-a --all", None, "Also show what belongs to each image.")
+SHOWN = [
     OUTPUT,
     ALL,
-    _shown("--only", "keep|delete", "Only images that are kept, or deleted.", type=click.Choice(("keep", "delete"))),
-    _shown(
+    Option(
+        "what is shown",
+        "--only",
+        "keep|delete",
+        "Only images that are kept, or deleted.",
+        type=click.Choice(("keep", "delete")),
+    ),
+    Option(
+        "what is shown",
         "--sort",
         "age|size|name",
         "The oldest, the largest, or by tag.  Default: the newest first; repositories: the largest saving.",
         type=click.Choice(("age", "size", "name")),
     ),
-    _shown("--limit", "N", "Only the first N rows.  Default: all.", type=Parsed("N", _positive)),
-)
-HTML = _shown(
+    Option("what is shown", "--limit", "N", "Only the first N rows.  Default: all.", type=Parsed("N", _positive)),
+]
+HTML = Option(
+    "what is shown",
     "--html",
     "FILE",
     "Also write a self-contained HTML page; - writes it to stdout instead of the table.",
     type=File(),
 )
-EXPLAIN = _shown(
+EXPLAIN = Option(
+    "what is shown",
     "--explain",
     "DIGEST|TAG",
     "Explain rule by rule why one manifest is kept or deleted; of a digest, the first four digits or more are"
     " enough.",
 )
-TAGS = _shown(
+TAGS = Option(
+    "what is shown",
     "--tags",
     "FILE",
     "Show what the policies decide for the tags in FILE: the body of a tags/list, or what gcloud artifacts docker"
@@ -350,19 +347,21 @@ TAGS = _shown(
     type=File(),
 )
 
-YES = _done("-y --yes", None, "Do not ask; required without a terminal.")
-DRY_RUN = _done("--dry-run", None, "Only show what would be done.")
-WHERE = options(
-    _done(
+YES = Option("what is done", "-y --yes", None, "Do not ask; required without a terminal.")
+DRY_RUN = Option("what is done", "--dry-run", None, "Only show what would be done.")
+WHERE = [
+    Option(
+        "what is done",
         "--topic",
         "projects/P/topics/T",
         "Where the requests are published.  Default: REQUESTS_TOPIC.",
         type=Parsed("TOPIC", parse_topic),
     ),
-    _done("--local", None, "Prune them from here, one after the other."),
-)
+    Option("what is done", "--local", None, "Prune them from here, one after the other."),
+]
 
-INSECURE = _how(
+INSECURE = Option(
+    "how it is done",
     "--insecure",
     "HOST:PORT",
     "Registries to contact over plain HTTP without credentials; comma separated, or repeated.  localhost and"
@@ -370,24 +369,27 @@ INSECURE = _how(
     type=Parsed("HOST:PORT", parse_insecure_registries),
     multiple=True,
 )
-VERBOSITY = options(
-    _how("-q --quiet", None, "Only results, errors and the question."),
-    _how(
+VERBOSITY = [
+    Option("how it is done", "-q --quiet", None, "Only results, errors and the question."),
+    Option(
+        "how it is done",
         "-v --verbose",
         "",
         "Write the log to stderr, a JSON object a line, instead of progress; -vv: also what is kept.",
         count=True,
     ),
-)
-CONNECTION = options(
-    _how(
+]
+CONNECTION = [
+    Option(
+        "how it is done",
         "--workers",
         "N",
         f"Requests at the same time, 1 to {MAX_WORKERS}.  Default: {DEFAULT_WORKERS}.",
         type=Parsed("N", parse_workers),
         default=str(DEFAULT_WORKERS),
     ),
-    _how(
+    Option(
+        "how it is done",
         "--time-limit",
         "DURATION",
         "Begin no further deletion after this long: seconds, 90m, 1h30m.  Default: 1d.",
@@ -395,7 +397,8 @@ CONNECTION = options(
         default=str(int(_TIME_LIMIT.total_seconds())),
     ),
     INSECURE,
-    _how(
+    Option(
+        "how it is done",
         "--running-scopes",
         "SCOPE",
         "projects/P, folders/N or organizations/N, comma separated: keep what Cloud Asset Inventory lists as deployed"
@@ -403,5 +406,5 @@ CONNECTION = options(
         type=Parsed("SCOPE", parse_scopes),
         multiple=True,
     ),
-    VERBOSITY,
-)
+    *VERBOSITY,
+]
