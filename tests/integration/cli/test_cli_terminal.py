@@ -302,12 +302,15 @@ def test_pager(desk: Desk, tmp_path: Path, count: int, is_paged: bool) -> None:
 
 def test_ctrl_c_is_left_to_the_pager(desk: Desk, tmp_path: Path) -> None:
     """It may end a search there; what it does not end goes on, and the exit code is that of the plan."""
-    desk.builds(30)
+    # More than a pipe holds: the table is still being written when the key is pressed.
+    for at in range(800):
+        uploaded = datetime.now(UTC) - timedelta(days=1 + at)
+        load(desk.emulator.store, desk.name, image(at), tags=f"build-{at}-{'x' * 30}", uploaded=uploaded)
     pager = tmp_path / "pager"
-    pager.write_text("#!/bin/sh\ntrap 'echo caught' INT\ncat >/dev/null\necho shown\nsleep 2\necho closed\n")
+    pager.write_text("#!/bin/sh\ntrap 'echo caught' INT\necho shown\nsleep 2\ncat >/dev/null\necho closed\n")
     pager.chmod(0o755)
 
-    with desk.call("plan", *RETIRING, "-a", environment={"PAGER": str(pager)}) as screen:
+    with desk.call("plan", *RETIRING, width=150, environment={"PAGER": str(pager)}) as screen:
         screen.wait_for("shown")
         screen.type(CTRL_C)
         assert screen.end() == 0
