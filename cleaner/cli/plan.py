@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import IO
 
 import click
 
@@ -59,13 +57,11 @@ def plan(options: Options, session: Session, terminal: Terminal) -> int:
     note_policies(policies, terminal)
     results, is_one = _planned(targets, policies, session, terminal)
     _check_explained(targets[0], options, is_one=is_one)
-    if is_one and results[0].error:
-        return say_errors(results, terminal)
-    if options.html is not None:
+    if options.html is not None and not (is_one and results[0].error):
         _write_page(results, options.html, terminal)
-    if options.html == "-":
-        say_hints(results, terminal)
-        return say_errors(results, terminal)
+        if options.html == "-":
+            say_hints(results, terminal)
+            return say_errors(results, terminal)
     if options.explain is not None and results[0].planned is not None:
         _explain(results[0].planned, options.explain, options, terminal)
         return 0
@@ -107,6 +103,8 @@ def show(
     pages: bool = True,
 ) -> int:
     """Show the one repository that was named, or several, and what is to be said about them; return the exit code."""
+    if is_one and results[0].error:
+        return say_errors(results, terminal)
     if not is_one and options.sort == "age":
         terminal.note("--sort age has no effect on several repositories")
     planned = results[0].planned if is_one else None
@@ -184,22 +182,21 @@ def _check_page(file: str | None) -> None:
     """
     if file in (None, "-"):
         return
-    path = Path(file).resolve()
+    path = Path(file)
     is_new = not path.exists()
-    if is_new or not path.is_fifo():
-        with _opened(file, path, "a"):
-            pass
+    # Whoever reads from a pipe would take its closing for the end.
+    if not path.is_fifo():
+        _write(path, "", "a")
     if is_new:
-        path.unlink()
+        path.resolve().unlink()
 
 
-@contextmanager
-def _opened(file: str, path: Path, mode: str) -> Iterator[IO[str]]:
+def _write(path: Path, text: str, mode: str) -> None:
     try:
         with path.open(mode, encoding="utf-8") as opened:
-            yield opened
+            opened.write(text)
     except OSError as error:
-        raise ConfigurationError(f"{file}: {error.strerror or error}") from error
+        raise ConfigurationError(f"{path}: {error.strerror or error}") from error
 
 
 def _write_page(results: Iterable[Result], file: str, terminal: Terminal) -> None:
@@ -211,8 +208,7 @@ def _write_page(results: Iterable[Result], file: str, terminal: Terminal) -> Non
     if file == "-":
         terminal.write(html)
         return
-    with _opened(file, Path(file), "w") as opened:
-        opened.write(html)
+    _write(Path(file), html, "w")
     terminal.note(f"page written to {file}")
 
 

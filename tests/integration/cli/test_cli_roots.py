@@ -202,6 +202,17 @@ def test_root_with_nothing_under_it(operator: Operator) -> None:
     assert ended.err == f"no repository under {operator.emulator.name('none')}\n"
 
 
+@pytest.mark.parametrize("command", ["plan", "prune"])
+def test_error_of_the_one_repository_is_no_document(operator: Operator, acme: str, command: str) -> None:
+    """There is nothing but the error, and the exit code."""
+    operator.emulator.faults.add(Status(403, "DENIED"), kind="tags_list", path="acme/web/tags")
+    yes = ["--yes"] if command == "prune" else []
+
+    ended = operator.call(command, f"{acme}/web", *RETIRING, "-o", "json", *yes)
+
+    assert (ended.code, one_line(ended).startswith(f"error: {acme}/web: the listing: denied: ")) == (1, True)
+
+
 @pytest.mark.parametrize(("output", "written"), [("json", "[]\n"), ("jsonl", "")])
 def test_document_of_a_root_with_nothing_under_it(operator: Operator, output: str, written: str) -> None:
     """An array of no documents, or no line: an empty line is no document."""
