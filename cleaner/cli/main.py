@@ -14,7 +14,7 @@ import click
 from click.shell_completion import shell_complete
 
 from cleaner.cli import check, options as given, plan, prune, sweep
-from cleaner.cli.options import Command, Options
+from cleaner.cli.options import Command, Help, Options
 from cleaner.cli.prune import INTERRUPTED, interrupt_at_sigterm
 from cleaner.cli.session import Session, advice
 from cleaner.cli.terminal import Terminal, hang_up, open_closed_streams
@@ -167,20 +167,12 @@ def _system_error(error: OSError) -> int:
     return 1
 
 
-class _Group(click.Group):
+class _Group(Help, click.Group):
     """The commands; without one it shows the help."""
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the epilog, at the margin and as it is."""
-        del ctx
-        formatter.write_paragraph()
-        formatter.write(_EPILOG.removesuffix("\n"))
 
 
 @click.group(
-    cls=_Group,
-    invoke_without_command=True,
-    context_settings={**_HELP, "max_content_width": 100},
+    cls=_Group, epilog=_EPILOG, invoke_without_command=True, context_settings={**_HELP, "max_content_width": 100}
 )
 @click.version_option(VERSION, "-V", "--version", message="%(prog)s %(version)s")
 @click.pass_context

@@ -151,7 +151,16 @@ class Option(click.Option):
         self.section = section
 
 
-class Command(click.Command):
+class Help(click.Command):
+    """A command whose help ends with examples, at the margin and as they are."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        formatter.write_paragraph()
+        formatter.write((self.epilog or "").replace("{prog}", ctx.command_path).removesuffix("\n"))
+
+
+class Command(Help):
     """A command whose help has the options in sections, and in which ``--match`` takes several values."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -174,12 +183,6 @@ class Command(click.Command):
         for section in sections:
             with formatter.section(click.style(section.capitalize() or "Help", bold=True)):
                 formatter.write_dl(sections[section])
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples, at the margin and as they are."""
-        if self.epilog:
-            formatter.write_paragraph()
-            formatter.write(self.epilog.replace("{prog}", ctx.command_path).removesuffix("\n"))
 
 
 def _with_match_repeated(args: Sequence[str]) -> Iterable[str]:

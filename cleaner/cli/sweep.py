@@ -7,18 +7,18 @@ from collections.abc import Iterable
 import click
 
 from cleaner.cli.options import Options
-from cleaner.cli.plan import note_policies
+from cleaner.cli.plan import note_policies, say_errors
 from cleaner.cli.progress import Bar, bars
 from cleaner.cli.prune import INTERRUPTED, check_attended, show_and_delete
 from cleaner.cli.session import Session, planning
 from cleaner.cli.terminal import Terminal
-from cleaner.core.errors import CleanerError, RepositoryNotFound
+from cleaner.core.errors import CleanerError
 from cleaner.core.reference import Repository
 from cleaner.engine.sweep import Publisher, request_prunes
 from cleaner.google.pubsub import TopicPublisher
-from cleaner.inputs.names import parse_target
+from cleaner.inputs.names import Target, parse_target
 from cleaner.views import document, words
-from cleaner.views.images import by_saving
+from cleaner.views.images import Result, by_saving
 
 EPILOG = """\
 Examples:
@@ -34,7 +34,7 @@ Examples:
 
 
 def sweep(options: Options, session: Session, terminal: Terminal) -> int:
-    """Ask the function to prune every repository under ROOT, or prune them from here with --local.
+    """Ask the function to prune every repository under ROOT.  With --local, prune them from here.
 
     Repositories that no policy matches are skipped, and so are remote and virtual ones.  ROOT is gcr.io/PROJECT,
     LOCATION-docker.pkg.dev/PROJECT[/REPOSITORY], or a path under one.  The requests are published to the topic that
@@ -53,24 +53,22 @@ def sweep(options: Options, session: Session, terminal: Terminal) -> int:
     elif options.yes:
         terminal.note("--yes has no effect without --local")
     note_policies(policies, terminal)
-    try:
-        with bars(terminal, lambda: session.waiting) as add_bar:
-            add_bar().show("Finding repositories")
-            found = session.find(root, policies)
-    except RepositoryNotFound as error:
-        terminal.note(str(error))
-        _say_names((), options, terminal)
-        return 0
+    with planning(session, policies, terminal) as planner:
+        (found,) = planner.resolve([Target(root, is_root=True)])
+        results = by_saving(planner.plan(found)) if options.local and not isinstance(found, Result) else []
+    if isinstance(found, Result):
+        if found.note:
+            terminal.say(*_names((), options))
+            terminal.note(f"{root}: {found.note}")
+        return say_errors([found], terminal)
     summary = f"{words.counted(len(found), 'repository', 'repositories')} under {root}"
     if not found:
-        _say_names(found, options, terminal)
+        terminal.say(*_names(found, options))
         terminal.note(policies.nothing_under(str(root)))
     elif options.local:
-        with planning(session, policies, terminal) as planner:
-            results = by_saving(planner.plan(found))
         return show_and_delete(results, options, session, terminal, is_one=False, dry_run=dry_run)
     elif options.dry_run:
-        _say_names(found, options, terminal)
+        terminal.say(*_names(found, options))
         terminal.note(f"{policies.name} matches {summary}; nothing was published")
     else:
         return _publish(found, summary, options, session, terminal)
@@ -102,10 +100,6 @@ def _publish(
         terminal.report(*_names(found, options))
         terminal.note(published)
     return 0
-
-
-def _say_names(repositories: Iterable[Repository], options: Options, terminal: Terminal) -> None:
-    terminal.say(*_names(repositories, options))
 
 
 def _names(repositories: Iterable[Repository], options: Options) -> list[str]:

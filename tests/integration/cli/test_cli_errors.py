@@ -205,13 +205,14 @@ def test_malformed_manifest_ends_the_command(operator: Operator) -> None:
     assert "is malformed" in one_line(ended)
 
 
-@pytest.mark.parametrize("command", ["plan", "prune"])
+@pytest.mark.parametrize("command", ["plan", "prune", "sweep"])
 def test_error_names_the_repository(operator: Operator, command: str) -> None:
     """Of one repository as of several: a script's log may have many commands."""
     operator.builds(1)
     operator.emulator.faults.add(Status(200, body=b'{"name": "x", "tags": ["-"]}'), kind="tags_list")
 
-    ended = operator.call(command, operator.name, *RETIRING, *(["--yes"] if command == "prune" else []))
+    how = {"plan": [], "prune": ["--yes"], "sweep": ["--local", "--yes"]}[command]
+    ended = operator.call(command, operator.name, *RETIRING, *how)
 
     assert ended.code == 1
     assert one_line(ended).startswith(f"error: {operator.name}: the tags list ")
