@@ -140,7 +140,7 @@ def done_table(ended: Sequence[Done], width: int | None, paint: Paint) -> Iterat
 
     def shown(one: Done, text: str) -> str:
         # Of a repository in which nothing was done, how it ended says all.
-        is_empty = one.end and not one.deleted and {*one.outcomes.values()} <= {Outcome.LEFT.value}
+        is_empty = one.end and not one.deleted and {*one.outcomes.values()} <= {Outcome.LEFT.value, GONE}
         return "" if is_empty else text
 
     def number(name: str, style: str = "") -> Column:

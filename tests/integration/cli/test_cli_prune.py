@@ -381,3 +381,34 @@ def test_prune_of_a_repository_that_vanishes(operator: Operator) -> None:
     assert ended.code == 0
     assert ended.err == f"{operator.name}: no such repository\n"
     assert re.search(r"\ndeleted 0 manifests, up to 0 B, in [0-9.]+ s\nnot deleted: 2 already gone\n$", ended.out)
+
+
+def test_sweep_of_a_repository_that_vanishes(operator: Operator) -> None:
+    """Its row says how it ended, and nothing of it counts as deleted."""
+    operator.builds(4)
+    operator.builds(3, "acme/web")
+    operator.answers(yes, lambda: operator.emulator.store.remove_repository(operator.name))
+
+    ended = operator.call("sweep", operator.emulator.name("acme"), *RETIRING, "--local")
+
+    rows = [line.split() for line in ended.out.rpartition("\n\nREPOSITORY ")[2].splitlines()]
+    assert rows[0] == ["KEPT", "DELETED", "REFUSED", "FAILED", "SIZE", "END"]
+    assert rows[1] == [operator.name, "not", "found"]
+    assert rows[2][:5] == [operator.emulator.name("acme/web"), "2", "1", "0", "0"]
+    assert rows[-1][:5] == ["deleted", "1", "manifest", "of", "2"]
+    assert (ended.code, ended.err) == (0, f"{operator.name}: no such repository\n")
+
+
+def test_sweep_beside_the_function(operator: Operator) -> None:
+    """What another process has deleted has a column of its own."""
+    operator.builds(4)
+    operator.builds(3, "acme/web")
+    store = operator.emulator.store
+    operator.answers(yes, lambda: store.force_delete(operator.name, store.delete_tag(operator.name, "build-3")))
+
+    ended = operator.call("sweep", operator.emulator.name("acme"), *RETIRING, "--local")
+
+    rows = [line.split() for line in ended.out.rpartition("\n\nREPOSITORY ")[2].splitlines()]
+    assert rows[0] == ["KEPT", "DELETED", "REFUSED", "FAILED", "GONE", "SIZE"]
+    assert rows[1][:6] == [operator.name, "2", "1", "0", "0", "1"]
+    assert rows[-1][:5] == ["deleted", "2", "manifests", "of", "2"]
