@@ -100,6 +100,7 @@ class Follower(Progress):
         self._lock = threading.Lock()
         self._planned = self._read = self._unread = 0
         self._ends: dict[Digest, Outcome] = {}
+        self._counts: Counter[Outcome] = Counter()
         self._began = 0.0
         bar.show("Listing")
 
@@ -135,7 +136,10 @@ class Follower(Progress):
     def ended(self, digest: Digest, outcome: Outcome) -> None:
         """Count one deletion; of one that is planned again, the last outcome is the one that counts."""
         with self._lock:
+            if before := self._ends.get(digest):
+                self._counts[before] -= 1
             self._ends[digest] = outcome
+            self._counts[outcome] += 1
             self._show_deletions()
 
     def _show_plans(self) -> None:
@@ -146,7 +150,7 @@ class Follower(Progress):
             self._bar.show("Reading manifests", self._read, self._unread)
 
     def _show_deletions(self) -> None:
-        ends, seconds = Counter(self._ends.values()), time.monotonic() - self._began
+        ends, seconds = self._counts, time.monotonic() - self._began
         said = [f"{ends[Outcome.DELETED] / seconds:,.0f}/s"] if seconds > 0 and ends[Outcome.DELETED] else []
         said += [f"{ends[end]} {end.value}" for end in (Outcome.REFUSED, Outcome.FAILED) if ends[end]]
         said += ["finishing"] if self._is_stopping() else []
