@@ -91,11 +91,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         _check_exclusive(context)
         given = {key: value for key, value in context.params.items() if value is not None}
         one_rule = _one_rule({key: given.pop(key) for key in FLAG_KEYS if key in given}, context)
-        no_hosts: frozenset[str] = frozenset()
-        hosts = given.pop("insecure", ()) or [setting("INSECURE_REGISTRIES", parse_insecure_registries, no_hosts)]
+        hosts = given.pop("insecure", ()) or [
+            setting("INSECURE_REGISTRIES", parse_insecure_registries, frozenset[str]())
+        ]
         named = local_hosts(" ".join(given.get("targets", ())))
-        no_scopes: tuple[str, ...] = ()
-        scopes = given.pop("running_scopes", ()) or [setting("RUNNING_SCOPES", parse_scopes, no_scopes)]
+        scopes = given.pop("running_scopes", ()) or [setting("RUNNING_SCOPES", parse_scopes, tuple[str, ...]())]
         if "topic" in context.params and "topic" not in given:
             given["topic"] = setting("REQUESTS_TOPIC", parse_topic, "")
         return cls(
@@ -143,11 +143,13 @@ def _one_rule(flags: Mapping[str, object], context: click.Context) -> Policy | N
 
 
 class Option(click.Option):
-    """An option that the help shows in a section; a flag has no ``metavar``."""
+    """An option that the help shows in a section; one without a metavar behind its names is a flag, or counted."""
 
-    def __init__(self, section: str, names: str, metavar: str | None, text: str, **settings: Any) -> None:
-        settings |= {"is_flag": True} if metavar is None else {"metavar": metavar}
-        super().__init__(names.split(), help=text, **settings)
+    def __init__(self, section: str, usage: str, text: str, **settings: Any) -> None:
+        names = [word for word in usage.split() if word.startswith("-")]
+        metavar = usage.removeprefix(" ".join(names)).strip()
+        is_flag = None if metavar or settings.get("count") else True
+        super().__init__(names, metavar=metavar, help=text, is_flag=is_flag, **settings)
         self.section = section
 
 
@@ -253,131 +255,114 @@ def _time_limit(text: str) -> float:
 POLICY = [
     Option(
         "policy",
-        "-p --policies",
-        "FILE",
+        "-p --policies FILE",
         "The policies, an array in YAML or JSON; - is stdin.  Default: policies.yaml, if there is one here.",
         type=File(),
     ),
     Option(
         "policy",
-        "--match",
-        "REGEX...",
+        "--match REGEX...",
         "One rule instead of a file: an RE2 regex for the whole tag, or several.  Other tags are kept.  Default: .*"
         " with --keep, --keep-within or --delete-after.",
         multiple=True,
     ),
     Option(
         "policy",
-        "--keep",
-        "N|all",
+        "--keep N|all",
         "Keep the newest N images in each pool: images with the same captured groups.  Default: all,"
         " or 0 with --keep-within.",
     ),
     Option(
         "policy",
-        "--keep-within",
-        "DURATION",
+        "--keep-within DURATION",
         "Also keep images uploaded less than this ago: 90m, 1h30m, 30d, 4w.  Default: off.",
     ),
     Option(
         "policy",
-        "--delete-after",
-        "DURATION",
+        "--delete-after DURATION",
         "Delete matching images of this age or older, also the newest.  Default: off.",
     ),
-    Option(
-        "policy", "--keep-untagged", "N|all", f"Keep the newest N images without a tag.  Default: {DEFAULT_KEEP}."
-    ),
+    Option("policy", "--keep-untagged N|all", f"Keep the newest N images without a tag.  Default: {DEFAULT_KEEP}."),
     Option(
         "policy",
-        "--min-age",
-        "DURATION",
+        "--min-age DURATION",
         f"Never delete what was uploaded less than this ago, 10m or more.  Default: {DEFAULT_MIN_AGE}.",
     ),
     Option(
-        "policy", "--max-deletions", "N", "Delete at most N images and orphans, the oldest first.  Default: no limit."
+        "policy", "--max-deletions N", "Delete at most N images and orphans, the oldest first.  Default: no limit."
     ),
 ]
 
 OUTPUT = Option(
     "what is shown",
-    "-o --output",
-    "table|json|jsonl",
+    "-o --output table|json|jsonl",
     "A table, one JSON document, or one document a line.  Default: table.",
     type=click.Choice(("table", "json", "jsonl")),
     default="table",
 )
-ALL = Option("what is shown", "-a --all", None, "Also show what belongs to each image.")
+ALL = Option("what is shown", "-a --all", "Also show what belongs to each image.")
 SHOWN = [
     OUTPUT,
     ALL,
     Option(
         "what is shown",
-        "--only",
-        "keep|delete",
+        "--only keep|delete",
         "Only images that are kept, or deleted.",
         type=click.Choice(("keep", "delete")),
     ),
     Option(
         "what is shown",
-        "--sort",
-        "age|size|name",
+        "--sort age|size|name",
         "The oldest, the largest, or by tag.  Default: the newest first; repositories: the largest saving.",
         type=click.Choice(("age", "size", "name")),
     ),
-    Option("what is shown", "--limit", "N", "Only the first N rows.  Default: all.", type=Parsed("N", _positive)),
+    Option("what is shown", "--limit N", "Only the first N rows.  Default: all.", type=Parsed("N", _positive)),
 ]
 HTML = Option(
     "what is shown",
-    "--html",
-    "FILE",
+    "--html FILE",
     "Also write a self-contained HTML page; - writes it to stdout instead of the table.",
     type=File(),
 )
 EXPLAIN = Option(
     "what is shown",
-    "--explain",
-    "DIGEST|TAG",
+    "--explain DIGEST|TAG",
     "Explain rule by rule why one manifest is kept or deleted; of a digest, the first four digits or more are"
     " enough.",
 )
 TAGS = Option(
     "what is shown",
-    "--tags",
-    "FILE",
+    "--tags FILE",
     "Show what the policies decide for the tags in FILE: the body of a tags/list, or what gcloud artifacts docker"
     " images list --include-tags --format=json prints.  Each entry is an image.",
     type=File(),
 )
 
-YES = Option("what is done", "-y --yes", None, "Do not ask; required without a terminal.")
-DRY_RUN = Option("what is done", "--dry-run", None, "Only show what would be done.")
+YES = Option("what is done", "-y --yes", "Do not ask; required without a terminal.")
+DRY_RUN = Option("what is done", "--dry-run", "Only show what would be done.")
 WHERE = [
     Option(
         "what is done",
-        "--topic",
-        "projects/P/topics/T",
+        "--topic projects/P/topics/T",
         "Where the requests are published.  Default: REQUESTS_TOPIC.",
         type=Parsed("TOPIC", parse_topic),
     ),
-    Option("what is done", "--local", None, "Prune them from here, one after the other."),
+    Option("what is done", "--local", "Prune them from here, one after the other."),
 ]
 
 INSECURE = Option(
     "how it is done",
-    "--insecure",
-    "HOST:PORT",
+    "--insecure HOST:PORT",
     "Registries to contact over plain HTTP without credentials; comma separated, or repeated.  localhost and"
     " 127.0.0.1 need no option.  Default: INSECURE_REGISTRIES.",
     type=Parsed("HOST:PORT", parse_insecure_registries),
     multiple=True,
 )
 VERBOSITY = [
-    Option("how it is done", "-q --quiet", None, "Only results, errors and the question."),
+    Option("how it is done", "-q --quiet", "Only results, errors and the question."),
     Option(
         "how it is done",
         "-v --verbose",
-        "",
         "Write the log to stderr, a JSON object a line, instead of progress; -vv: also what is kept.",
         count=True,
     ),
@@ -385,16 +370,14 @@ VERBOSITY = [
 CONNECTION = [
     Option(
         "how it is done",
-        "--workers",
-        "N",
+        "--workers N",
         f"Requests at the same time, 1 to {MAX_WORKERS}.  Default: {DEFAULT_WORKERS}.",
         type=Parsed("N", parse_workers),
         default=str(DEFAULT_WORKERS),
     ),
     Option(
         "how it is done",
-        "--time-limit",
-        "DURATION",
+        "--time-limit DURATION",
         "Begin no further deletion after this long: seconds, 90m, 1h30m.  Default: 1d.",
         type=Parsed("DURATION", _time_limit),
         default=str(int(_TIME_LIMIT.total_seconds())),
@@ -402,8 +385,7 @@ CONNECTION = [
     INSECURE,
     Option(
         "how it is done",
-        "--running-scopes",
-        "SCOPE",
+        "--running-scopes SCOPE",
         "projects/P, folders/N or organizations/N, comma separated: keep what Cloud Asset Inventory lists as deployed"
         " there.  Default: RUNNING_SCOPES, or not checked.",
         type=Parsed("SCOPE", parse_scopes),
