@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+import click
+
 from cleaner.cli.options import Options
-from cleaner.cli.plan import show_nothing, show_overview, show_plan
+from cleaner.cli.plan import show
 from cleaner.cli.session import Session
 from cleaner.cli.terminal import Terminal
 from cleaner.core.errors import ConfigurationError, InvalidPolicy
@@ -17,7 +19,7 @@ from cleaner.inputs.policies import Policies, flag, name_of, parse_text, read_te
 from cleaner.inputs.tags import Tags, read_tags
 from cleaner.inputs.yaml_document import Position
 from cleaner.views import document, words
-from cleaner.views.images import Planned, Result
+from cleaner.views.images import Planned, Result, by_saving
 from cleaner.views.tables import rule_table
 
 EPILOG = """\
@@ -41,6 +43,8 @@ def check(options: Options, session: Session, terminal: Terminal) -> int:
     split their pools; with --tags, what the policies would decide.
     """
     del session
+    if options.file == options.tags == "-":
+        raise click.UsageError("--tags and FILE cannot both be stdin")
     text, name = read_text(options.file), name_of(options.file)
     try:
         found = parse_text(text, options.file, options.insecure)
@@ -74,19 +78,16 @@ def _show_tags(tags: Tags, policies: Policies, options: Options, terminal: Termi
     for note in tags.notes:
         terminal.note(note)
     now = datetime.now(UTC)
-    results = [_result(listing, policies, now) for listing in tags.listings]
-    if len(results) != 1:
-        return show_overview(results, name_of(options.tags or ""), policies, options, terminal)
-    if results[0].planned is None:
-        return show_nothing(results[0], options, terminal, dry_run=True)
-    show_plan(results[0].planned, options, terminal)
-    return 0
+    results = by_saving(_result(listing, policies, now) for listing in tags.listings)
+    if not results:
+        terminal.note(policies.nothing_under(name_of(options.tags or "")))
+    return show(results, options, terminal, is_one=len(results) == 1)
 
 
 def _result(listing: Listing, policies: Policies, now: datetime) -> Result:
     policy = policies.choose(listing.repository)
     if policy is None:
-        return Result(listing.repository, note=f"no policy of {policies.name} matches; nothing is deleted")
+        return Result(listing.repository, note=policies.no_match)
     return Result(
         listing.repository, Planned(plan(listing, policy, now), listing, policy, policies.where(policy), now)
     )

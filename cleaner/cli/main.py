@@ -14,14 +14,14 @@ import click
 from click.shell_completion import shell_complete
 
 from cleaner.cli import check, options as given, plan, prune, sweep
-from cleaner.cli.advice import advice
-from cleaner.cli.interrupt import INTERRUPTED, interrupt_at_sigterm
-from cleaner.cli.options import Command, Options
-from cleaner.cli.session import Session
+from cleaner.cli.options import Command, Help, Options
+from cleaner.cli.prune import INTERRUPTED, interrupt_at_sigterm
+from cleaner.cli.session import Session, advice
 from cleaner.cli.terminal import Terminal, hang_up, open_closed_streams
 from cleaner.core.errors import CleanerError, ConfigurationError, InvalidPolicy, InvalidReference
 from cleaner.logs import LOGGER, JsonFormatter
 from cleaner.release import VERSION
+from cleaner.views import words
 
 NAME = "registry-cleaner"
 _COMPLETE = "_REGISTRY_CLEANER_COMPLETE"
@@ -58,8 +58,8 @@ Exit codes:
   1    something failed: permission denied, an incomplete listing, a failed
        deletion, no response, the time limit, an --explain that matches nothing,
        an error while writing to stdout
-  2    an option, a name, a setting or the policies are invalid, or there is no
-       terminal to ask on and no --yes: nothing was done
+  2    an option, a name, a setting or the policies are invalid, or --yes is
+       missing and stdin or stderr is not a terminal: nothing was done
   130  interrupted by Ctrl-C or SIGTERM; the first one lets a prune finish what
        it has begun
   141  stdout was closed, and nothing was deleted
@@ -149,7 +149,9 @@ def _message(error: click.UsageError) -> str:
         case _:
             text = error.format_message().removesuffix(".")
             return f"{text[:1].lower()}{text[1:]}"
-    return f"{text}; did you mean {' or '.join(near)}?" if near else text
+    # The option for help is near to much.
+    near = [one for one in near or () if one != "--help"]
+    return f"{text}; did you mean {words.listed(near, 'or')}?" if near else text
 
 
 def _system_error(error: OSError) -> int:
@@ -165,20 +167,12 @@ def _system_error(error: OSError) -> int:
     return 1
 
 
-class _Group(click.Group):
+class _Group(Help, click.Group):
     """The commands; without one it shows the help."""
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the epilog, at the margin and as it is."""
-        del ctx
-        formatter.write_paragraph()
-        formatter.write(_EPILOG.removesuffix("\n"))
 
 
 @click.group(
-    cls=_Group,
-    invoke_without_command=True,
-    context_settings={**_HELP, "max_content_width": 100},
+    cls=_Group, epilog=_EPILOG, invoke_without_command=True, context_settings={**_HELP, "max_content_width": 100}
 )
 @click.version_option(VERSION, "-V", "--version", message="%(prog)s %(version)s")
 @click.pass_context
@@ -194,9 +188,7 @@ def cli(context: click.Context) -> int:
 
 
 def _add(
-    run_command: Callable[[Options, Session, Terminal], int],
-    epilog: str,
-    *decorators: given.Decorator,
+    run_command: Callable[[Options, Session, Terminal], int], epilog: str, params: list[click.Parameter]
 ) -> None:
     """Add a command to the group: its name and help are those of the function."""
 
@@ -214,57 +206,22 @@ def _add(
             terminal.note(f"{name!a} is left out: {problem}")
         return code
 
-    decorated = given.options(*decorators)(callback)
-    cli.command(
-        run_command.__name__,
-        cls=Command,
-        help=run_command.__doc__,
-        epilog=epilog,
-        context_settings=_HELP,
-    )(decorated)
+    name, text = run_command.__name__, run_command.__doc__
+    cli.add_command(Command(name, _HELP, callback, params, text, epilog))
 
 
-_add(
-    plan.plan,
-    plan.EPILOG,
-    click.argument("targets", metavar="TARGET...", nargs=-1, required=True),
-    given.POLICY,
-    given.SHOWN,
-    given.HTML,
-    given.EXPLAIN,
-    given.CONNECTION,
-)
-_add(
-    prune.prune,
-    prune.EPILOG,
-    click.argument("targets", metavar="REPOSITORY", nargs=1, type=given.Parsed("REPOSITORY", lambda name: (name,))),
-    given.POLICY,
-    given.YES,
-    given.DRY_RUN,
-    given.OUTPUT,
-    given.ALL,
-    given.CONNECTION,
-)
-_add(
-    sweep.sweep,
-    sweep.EPILOG,
-    click.argument("targets", metavar="ROOT", nargs=1, type=given.Parsed("ROOT", lambda name: (name,))),
-    given.POLICY,
-    given.WHERE,
-    given.YES,
-    given.DRY_RUN,
-    given.OUTPUT,
-    given.CONNECTION,
-)
-_add(
-    check.check,
-    check.EPILOG,
-    click.argument("file", metavar="FILE", type=given.File()),
-    given.TAGS,
-    given.SHOWN,
-    given.INSECURE,
-    given.VERBOSITY,
-)
+def _one(metavar: str) -> click.Argument:
+    """Return the argument of a command for one name."""
+    return click.Argument(["targets"], metavar=metavar, type=given.Parsed(metavar, lambda name: (name,)))
+
+
+_TARGETS = click.Argument(["targets"], metavar="TARGET...", nargs=-1, required=True)
+_FILE = click.Argument(["file"], metavar="FILE", type=given.File())
+_DONE = [given.YES, given.DRY_RUN, given.OUTPUT, *given.CONNECTION]
+_add(plan.plan, plan.EPILOG, [_TARGETS, *given.POLICY, *given.SHOWN, given.HTML, given.EXPLAIN, *given.CONNECTION])
+_add(prune.prune, prune.EPILOG, [_one("REPOSITORY"), *given.POLICY, *_DONE, given.ALL])
+_add(sweep.sweep, sweep.EPILOG, [_one("ROOT"), *given.POLICY, *given.WHERE, *_DONE])
+_add(check.check, check.EPILOG, [_FILE, given.TAGS, *given.SHOWN, given.INSECURE, *given.VERBOSITY])
 
 
 @contextmanager

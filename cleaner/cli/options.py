@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from functools import partial
 from typing import Any, Literal, TypeVar
 
 import click
 import msgspec
+from click.core import ParameterSource
 
 from cleaner.core.duration import Duration
 from cleaner.core.errors import ConfigurationError, InvalidPolicy
-from cleaner.core.policy import DEFAULT_KEEP, DEFAULT_MIN_AGE
-from cleaner.inputs.policies import FLAG_KEYS, Policies, flag, flag_of, local_hosts, policies_of, policy_of_flags
+from cleaner.core.policy import DEFAULT_KEEP, DEFAULT_MIN_AGE, Policy
+from cleaner.inputs.policies import FLAG_KEYS, Policies, flag, flag_problem, local_hosts, policies_of, policy_of_flags
 from cleaner.settings import (
     ARTIFACT_REGISTRY_URL,
     CLOUD_ASSET_URL,
@@ -31,25 +31,27 @@ from cleaner.settings import (
 _TIME_LIMIT = timedelta(days=1)
 # No tag has a slash.
 _TARGET_LIKE = re.compile(r"[a-z0-9.:-]+(/[a-z0-9._-]+)+/?|[a-z0-9.:-]+/")
+# What an option, or one with this value, leaves no room for.
+_EXCLUSIVE: tuple[tuple[str, str | None, tuple[str, ...]], ...] = (
+    ("policies", None, FLAG_KEYS),
+    ("topic", None, ("local",)),
+    ("explain", None, ("only", "sort", "limit", "all")),
+    ("html", "-", ("explain", "output", "only", "sort", "limit", "all")),
+)
 
 _T = TypeVar("_T")
-Decorated = Callable[..., Any]
-Decorator = Callable[[Decorated], Decorated]
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What a command was given; each field is the option of the same name, and what a command has not is empty."""
+    """What a command was given; each field is the option of the same name, and what a command has not is empty.
+
+    ``one_rule`` is the policy of the options for one rule; None without any.
+    """
 
     targets: tuple[str, ...] = ()
     file: str = ""
     policies: str | None = None
-    match: tuple[str, ...] = ()
-    keep: str | None = None
-    keep_within: str | None = None
-    delete_after: str | None = None
-    keep_untagged: str | None = None
-    min_age: str | None = None
-    max_deletions: str | None = None
+    one_rule: Policy | None = None
     output: Literal["table", "json", "jsonl"] = "table"
     only: Literal["keep", "delete"] | None = None
     sort: Literal["age", "size", "name"] | None = None
@@ -86,16 +88,19 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             except ValueError as error:
                 raise ConfigurationError(f"{name}: {error}") from error
 
+        _check_exclusive(context)
         given = {key: value for key, value in context.params.items() if value is not None}
-        no_hosts: frozenset[str] = frozenset()
-        hosts = given.pop("insecure", ()) or [setting("INSECURE_REGISTRIES", parse_insecure_registries, no_hosts)]
+        one_rule = _one_rule({key: given.pop(key) for key in FLAG_KEYS if key in given}, context)
+        hosts = given.pop("insecure", ()) or [
+            setting("INSECURE_REGISTRIES", parse_insecure_registries, frozenset[str]())
+        ]
         named = local_hosts(" ".join(given.get("targets", ())))
-        no_scopes: tuple[str, ...] = ()
-        scopes = given.pop("running_scopes", ()) or [setting("RUNNING_SCOPES", parse_scopes, no_scopes)]
+        scopes = given.pop("running_scopes", ()) or [setting("RUNNING_SCOPES", parse_scopes, tuple[str, ...]())]
         if "topic" in context.params and "topic" not in given:
             given["topic"] = setting("REQUESTS_TOPIC", parse_topic, "")
-        options = cls(
+        return cls(
             **given,
+            one_rule=one_rule,
             insecure=named.union(*hosts),
             running_scopes=tuple(dict.fromkeys(scope for some in scopes for scope in some)),
             artifact_registry_url=setting(
@@ -103,16 +108,6 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             ),
             cloud_asset_url=setting("GOOGLE_CLOUD_ASSET_CUSTOM_ENDPOINT", base_url, CLOUD_ASSET_URL),
         )
-        options._check_flags(context)
-        return options
-
-    @property
-    def flags(self) -> dict[str, object]:
-        """The options for one rule that were given, by key."""
-        values = {key: getattr(self, key) for key in FLAG_KEYS}
-        return {
-            key: list(value) if key == "match" else value for key, value in values.items() if value not in (None, ())
-        }
 
     def chosen_policies(self, *, is_required: bool = False) -> Policies:
         """Return the policies that decide.
@@ -120,34 +115,54 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ConfigurationError: They cannot be read, or are invalid, or there are none and they are required.
         """
-        policies = policies_of(self.policies, self.flags, self.insecure)
+        policies = policies_of(self.policies, self.one_rule, self.insecure)
         if is_required and policies.is_default:
             raise ConfigurationError(
                 "no policies: use --policies FILE or the options for one rule, or create policies.yaml"
             )
         return policies
 
-    def _check_flags(self, context: click.Context) -> None:
-        """Refuse options for one rule that are invalid, or given beside a file."""
-        flags = self.flags
-        if flags and self.policies is not None:
-            raise click.UsageError(f"--policies cannot be combined with {', '.join(map(flag, flags))}", context)
-        try:
-            policy_of_flags(flags)
-        except InvalidPolicy as error:
-            lines = (f"{flag_of(one)}: {one.text}" for one in error.mistakes)
-            raise click.UsageError("\n".join(lines), context) from error
+
+def _check_exclusive(context: click.Context) -> None:
+    """Refuse options of which one would have no effect."""
+    given = {key for key in context.params if context.get_parameter_source(key) is ParameterSource.COMMANDLINE}
+    for key, value, others in _EXCLUSIVE:
+        useless = [flag(other) for other in others if other in given]
+        if key in given and value in (None, context.params[key]) and useless:
+            name = flag(key) if value is None else f"{flag(key)} {value}"
+            raise click.UsageError(f"{name} cannot be combined with {', '.join(useless)}", context)
+
+
+def _one_rule(flags: Mapping[str, object], context: click.Context) -> Policy | None:
+    """Return the policy of the options for one rule that were given."""
+    flags = {key: [*value] if isinstance(value, tuple) else value for key, value in flags.items() if value != ()}
+    try:
+        return policy_of_flags(flags) if flags else None
+    except InvalidPolicy as error:
+        raise click.UsageError("\n".join(map(flag_problem, error.mistakes)), context) from error
 
 
 class Option(click.Option):
-    """An option that the help shows in a section."""
+    """An option that the help shows in a section; one without a metavar behind its names is a flag, or counted."""
 
-    def __init__(self, *args: Any, section: str = "", **settings: Any) -> None:
-        super().__init__(*args, **settings)
+    def __init__(self, section: str, usage: str, text: str, **settings: Any) -> None:
+        names = [word for word in usage.split() if word.startswith("-")]
+        metavar = usage.removeprefix(" ".join(names)).strip()
+        is_flag = None if metavar or settings.get("count") else True
+        super().__init__(names, metavar=metavar, help=text, is_flag=is_flag, **settings)
         self.section = section
 
 
-class Command(click.Command):
+class Help(click.Command):
+    """A command whose help ends with examples, at the margin and as they are."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        formatter.write_paragraph()
+        formatter.write((self.epilog or "").replace("{prog}", ctx.command_path).removesuffix("\n"))
+
+
+class Command(Help):
     """A command whose help has the options in sections, and in which ``--match`` takes several values."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -170,12 +185,6 @@ class Command(click.Command):
         for section in sections:
             with formatter.section(click.style(section.capitalize() or "Help", bold=True)):
                 formatter.write_dl(sections[section])
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples, at the margin and as they are."""
-        if self.epilog:
-            formatter.write_paragraph()
-            formatter.write(self.epilog.replace("{prog}", ctx.command_path).removesuffix("\n"))
 
 
 def _with_match_repeated(args: Sequence[str]) -> Iterable[str]:
@@ -212,41 +221,18 @@ class Parsed(click.ParamType[Any]):
             self.fail(str(error), param, ctx)
 
 
-class File(click.ParamType[str]):
+class File(click.Path):
     """The name of a file, which a shell completes; ``-`` is stdin or stdout."""
 
-    name = "FILE"
+    def __init__(self) -> None:
+        super().__init__(allow_dash=True, readable=False)
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the name."""
         # An unset variable of a shell; Python takes it for the working directory.
         if not value:
             self.fail("must be the name of a file, or -", param, ctx)
-        return str(value)
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[click.shell_completion.CompletionItem]:
-        """Let the shell complete it."""
-        del ctx, param
-        return [click.shell_completion.CompletionItem(incomplete, type="file")]
-
-
-def options(*decorators: Decorator) -> Decorator:
-    """Return the decorators as one, so that the first one's options are the first in the help."""
-
-    def decorate(function: Decorated) -> Decorated:
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return decorate
-
-
-def option(section: str, names: str, metavar: str | None, text: str, **settings: Any) -> Decorator:
-    """Return a decorator that adds an option to a section of the help; a flag has no ``metavar``."""
-    settings |= {"is_flag": True} if metavar is None else {"metavar": metavar}
-    return click.option(*names.split(), cls=Option, section=section, help=text, **settings)
+        return super().convert(value, param, ctx)
 
 
 def _positive(text: str) -> int:
@@ -266,142 +252,144 @@ def _time_limit(text: str) -> float:
     return seconds
 
 
-_policy = partial(option, "policy")
-_shown = partial(option, "what is shown")
-_done = partial(option, "what is done")
-_how = partial(option, "how it is done")
-
-POLICY = options(
-    _policy(
-        "-p --policies",
-        "FILE",
+POLICY = [
+    Option(
+        "policy",
+        "-p --policies FILE",
         "The policies, an array in YAML or JSON; - is stdin.  Default: policies.yaml, if there is one here.",
         type=File(),
     ),
-    _policy(
-        "--match",
-        "REGEX...",
+    Option(
+        "policy",
+        "--match REGEX...",
         "One rule instead of a file: an RE2 regex for the whole tag, or several.  Other tags are kept.  Default: .*"
         " with --keep, --keep-within or --delete-after.",
         multiple=True,
     ),
-    _policy(
-        "--keep",
-        "N|all",
-        "Keep the newest N images, separately for each text that the regex's groups capture.  Default: 0 with"
-        " --keep-within, else all.",
+    Option(
+        "policy",
+        "--keep N|all",
+        "Keep the newest N images in each pool: images with the same captured groups.  Default: all,"
+        " or 0 with --keep-within.",
     ),
-    _policy(
-        "--keep-within",
-        "DURATION",
+    Option(
+        "policy",
+        "--keep-within DURATION",
         "Also keep images uploaded less than this ago: 90m, 1h30m, 30d, 4w.  Default: off.",
     ),
-    _policy(
-        "--delete-after",
-        "DURATION",
-        "Do not keep images uploaded this long ago or longer, even as the newest.  Default: off.",
+    Option(
+        "policy",
+        "--delete-after DURATION",
+        "Delete matching images of this age or older, also the newest.  Default: off.",
     ),
-    _policy("--keep-untagged", "N|all", f"Keep the newest N images without a tag.  Default: {DEFAULT_KEEP}."),
-    _policy(
-        "--min-age",
-        "DURATION",
+    Option("policy", "--keep-untagged N|all", f"Keep the newest N images without a tag.  Default: {DEFAULT_KEEP}."),
+    Option(
+        "policy",
+        "--min-age DURATION",
         f"Never delete what was uploaded less than this ago, 10m or more.  Default: {DEFAULT_MIN_AGE}.",
     ),
-    _policy("--max-deletions", "N", "Delete at most N images and orphans, the oldest first.  Default: no limit."),
-)
+    Option(
+        "policy", "--max-deletions N", "Delete at most N images and orphans, the oldest first.  Default: no limit."
+    ),
+]
 
-OUTPUT = _shown(
-    "-o --output",
-    "table|json|jsonl",
+OUTPUT = Option(
+    "what is shown",
+    "-o --output table|json|jsonl",
     "A table, one JSON document, or one document a line.  Default: table.",
     type=click.Choice(("table", "json", "jsonl")),
     default="table",
 )
-ALL = _shown("-a --all", None, "Also show what belongs to each image.")
-SHOWN = options(
+ALL = Option("what is shown", "-a --all", "Also show what belongs to each image.")
+SHOWN = [
     OUTPUT,
     ALL,
-    _shown("--only", "keep|delete", "Only images that are kept, or deleted.", type=click.Choice(("keep", "delete"))),
-    _shown(
-        "--sort",
-        "age|size|name",
+    Option(
+        "what is shown",
+        "--only keep|delete",
+        "Only images that are kept, or deleted.",
+        type=click.Choice(("keep", "delete")),
+    ),
+    Option(
+        "what is shown",
+        "--sort age|size|name",
         "The oldest, the largest, or by tag.  Default: the newest first; repositories: the largest saving.",
         type=click.Choice(("age", "size", "name")),
     ),
-    _shown("--limit", "N", "Only the first N rows.  Default: all.", type=Parsed("N", _positive)),
-)
-HTML = _shown(
-    "--html",
-    "FILE",
+    Option("what is shown", "--limit N", "Only the first N rows.  Default: all.", type=Parsed("N", _positive)),
+]
+HTML = Option(
+    "what is shown",
+    "--html FILE",
     "Also write a self-contained HTML page; - writes it to stdout instead of the table.",
     type=File(),
 )
-EXPLAIN = _shown(
-    "--explain",
-    "DIGEST|TAG",
+EXPLAIN = Option(
+    "what is shown",
+    "--explain DIGEST|TAG",
     "Explain rule by rule why one manifest is kept or deleted; of a digest, the first four digits or more are"
     " enough.",
 )
-TAGS = _shown(
-    "--tags",
-    "FILE",
+TAGS = Option(
+    "what is shown",
+    "--tags FILE",
     "Show what the policies decide for the tags in FILE: the body of a tags/list, or what gcloud artifacts docker"
     " images list --include-tags --format=json prints.  Each entry is an image.",
     type=File(),
 )
 
-YES = _done("-y --yes", None, "Do not ask; required without a terminal.")
-DRY_RUN = _done("--dry-run", None, "Only show what would be done.")
-WHERE = options(
-    _done(
-        "--topic",
-        "projects/P/topics/T",
+YES = Option("what is done", "-y --yes", "Do not ask; required without a terminal.")
+DRY_RUN = Option("what is done", "--dry-run", "Only show what would be done.")
+WHERE = [
+    Option(
+        "what is done",
+        "--topic projects/P/topics/T",
         "Where the requests are published.  Default: REQUESTS_TOPIC.",
         type=Parsed("TOPIC", parse_topic),
     ),
-    _done("--local", None, "Prune them from here, one after the other."),
-)
+    Option("what is done", "--local", "Prune them from here, one after the other."),
+]
 
-INSECURE = _how(
-    "--insecure",
-    "HOST:PORT",
+INSECURE = Option(
+    "how it is done",
+    "--insecure HOST:PORT",
     "Registries to contact over plain HTTP without credentials; comma separated, or repeated.  localhost and"
     " 127.0.0.1 need no option.  Default: INSECURE_REGISTRIES.",
     type=Parsed("HOST:PORT", parse_insecure_registries),
     multiple=True,
 )
-VERBOSITY = options(
-    _how("-q --quiet", None, "Only results, errors and the question."),
-    _how(
+VERBOSITY = [
+    Option("how it is done", "-q --quiet", "Only results, errors and the question."),
+    Option(
+        "how it is done",
         "-v --verbose",
-        "",
         "Write the log to stderr, a JSON object a line, instead of progress; -vv: also what is kept.",
         count=True,
     ),
-)
-CONNECTION = options(
-    _how(
-        "--workers",
-        "N",
+]
+CONNECTION = [
+    Option(
+        "how it is done",
+        "--workers N",
         f"Requests at the same time, 1 to {MAX_WORKERS}.  Default: {DEFAULT_WORKERS}.",
         type=Parsed("N", parse_workers),
         default=str(DEFAULT_WORKERS),
     ),
-    _how(
-        "--time-limit",
-        "DURATION",
+    Option(
+        "how it is done",
+        "--time-limit DURATION",
         "Begin no further deletion after this long: seconds, 90m, 1h30m.  Default: 1d.",
         type=Parsed("DURATION", _time_limit),
         default=str(int(_TIME_LIMIT.total_seconds())),
     ),
     INSECURE,
-    _how(
-        "--running-scopes",
-        "SCOPE",
+    Option(
+        "how it is done",
+        "--running-scopes SCOPE",
         "projects/P, folders/N or organizations/N, comma separated: keep what Cloud Asset Inventory lists as deployed"
         " there.  Default: RUNNING_SCOPES, or not checked.",
         type=Parsed("SCOPE", parse_scopes),
         multiple=True,
     ),
-    VERBOSITY,
-)
+    *VERBOSITY,
+]

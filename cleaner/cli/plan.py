@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -10,18 +10,17 @@ from pathlib import Path
 import click
 
 from cleaner.cli.options import Options
-from cleaner.cli.planning import Planner
-from cleaner.cli.progress import bars
-from cleaner.cli.session import Session, pool_of
+from cleaner.cli.session import Session, planning
 from cleaner.cli.terminal import Terminal
 from cleaner.core.errors import ConfigurationError, InvalidReference
 from cleaner.inputs.names import Target, parse_target
 from cleaner.inputs.policies import Policies
 from cleaner.release import VERSION
 from cleaner.views import document, words
+from cleaner.views.done import Done
 from cleaner.views.explain import RULE_INDENT, explain, explanation_document, find
 from cleaner.views.hints import hints
-from cleaner.views.images import Planned, Result, Row, by_saving, selected, selected_results
+from cleaner.views.images import Only, Planned, Result, Row, by_saving, selected, selected_results
 from cleaner.views.tables import overview_table, plan_table, summary_lines, total_line
 
 EPILOG = """\
@@ -51,43 +50,41 @@ def plan(options: Options, session: Session, terminal: Terminal) -> int:
     """
     policies = options.chosen_policies()
     targets = list(dict.fromkeys(parse_target(name, options.insecure) for name in options.targets))
-    if options.explain is not None and (len(targets) > 1 or targets[0].is_root):
-        raise click.UsageError("--explain needs one repository")
+    if options.explain is not None and len(targets) > 1:
+        raise click.UsageError("--explain needs one repository, not several")
+    _check_explained(targets[0], options, is_one=not targets[0].is_root)
+    _check_page(options.html)
     note_policies(policies, terminal)
     results, is_one = _planned(targets, policies, session, terminal)
-    if options.html is not None:
+    _check_explained(targets[0], options, is_one=is_one)
+    if options.html is not None and not (is_one and results[0].error):
         _write_page(results, options.html, terminal)
-    if options.html == "-":
-        return _end(results, terminal)
-    if not is_one:
-        if options.explain is not None:
-            raise InvalidReference(f"{targets[0].repository}: a root; --explain needs one repository")
-        under = ", ".join(str(target.repository) for target in targets)
-        return show_overview(results, under, policies, options, terminal)
-    planned = results[0].planned
-    if planned is None:
-        return show_nothing(results[0], options, terminal, dry_run=True)
-    if options.explain is not None:
-        _explain(planned, options, terminal)
-    else:
-        show_plan(planned, options, terminal)
-    return 0
+        if options.html == "-":
+            say_hints(results, terminal)
+            return say_errors(results, terminal)
+    if options.explain is not None and results[0].planned is not None:
+        _explain(results[0].planned, options.explain, options, terminal)
+        return 0
+    if not results:
+        terminal.note(policies.nothing_under(", ".join(str(target.repository) for target in targets)))
+    return show(results, options, terminal, is_one=is_one)
+
+
+def _check_explained(target: Target, options: Options, *, is_one: bool) -> None:
+    if options.explain is not None and not is_one:
+        raise InvalidReference(f"{target.repository} is a root; name one repository with --explain")
 
 
 def _planned(
     targets: Sequence[Target], policies: Policies, session: Session, terminal: Terminal
 ) -> tuple[list[Result], bool]:
     """Return the results for all targets, and whether they are one repository that was named."""
-    with bars(terminal, lambda: session.waiting) as add_bar, pool_of(session.workers) as pool:
-        planner = Planner(session, policies, pool, datetime.now(UTC))
-        bar = add_bar()
-        bar.show("Listing")
-        found = planner.resolve_all(targets, bar)
+    with planning(session, policies, terminal) as planner:
+        found = planner.resolve(targets)
         known = {one.repository: one for one in found if isinstance(one, Result)}
-        if len(found) == len(known) == 1 and not targets[0].is_root:
-            return [*known.values()], True
+        is_one = len(found) == len(known) == 1 and not targets[0].is_root
         names = [name for one in found if not isinstance(one, Result) for name in one if name not in known]
-        return [*known.values(), *planner.survey(dict.fromkeys(names), bar)], False
+        return by_saving([*known.values(), *planner.plan(dict.fromkeys(names))]), is_one
 
 
 def note_policies(policies: Policies, terminal: Terminal) -> None:
@@ -96,28 +93,73 @@ def note_policies(policies: Policies, terminal: Terminal) -> None:
         terminal.note(f"policies: {policies.name} in the working directory")
 
 
-def show_nothing(result: Result, options: Options, terminal: Terminal, *, dry_run: bool) -> int:
-    """Say why there is no plan of a repository; return the exit code."""
-    terminal.note(f"{result.repository}: {result.note}")
+def show(
+    results: Sequence[Result],
+    options: Options,
+    terminal: Terminal,
+    *,
+    is_one: bool,
+    dry_run: bool = True,
+    pages: bool = True,
+) -> int:
+    """Show the one repository that was named, or several, and what is to be said about them; return the exit code."""
+    if is_one and results[0].error:
+        return say_errors(results, terminal)
+    if not is_one and options.sort == "age":
+        terminal.note("--sort age has no effect on several repositories")
+    planned = results[0].planned if is_one else None
     if options.output != "table":
-        empty = document.empty_document(result.repository, dry_run=dry_run)
-        terminal.say(*document.to_lines(empty, options.output))
-    return 0
-
-
-def show_plan(planned: Planned, options: Options, terminal: Terminal, *, pages: bool = True) -> None:
-    """Show the plan of one repository, and what is to be said about it."""
-    rows = selected(planned.rows, options.only, options.sort, options.limit)
-    if options.output == "table":
+        documents = _documents(results, options, is_one=is_one, dry_run=dry_run)
+        terminal.say(*document.to_lines(documents, options.output))
+    elif planned is not None:
+        rows = selected(planned.rows, options.only, options.sort, options.limit)
         names = terminal.wrap(str(planned.plan.repository))
         text = chain(_heading(names, planned, terminal), _table(rows, planned, options, terminal))
         terminal.show(text, pages=pages)
-    else:
-        some = rows if options.sort or options.limit else None
-        shown = document.plan_document(planned, some, options.only, in_order=options.sort is not None)
-        terminal.say(*document.to_lines(shown, options.output))
-    for line in hints([planned]):
+    elif results and not is_one:
+        shown = selected_results(results, options.only, options.sort, options.limit)
+        lines = overview_table(shown, terminal.width, terminal.paint)
+        total = terminal.wrap(total_line(results))
+        terminal.show(chain(lines, [""] if shown else [], total), pages=pages)
+    if is_one and results[0].note:
+        terminal.note(f"{results[0].repository}: {results[0].note}")
+    say_hints(results, terminal)
+    return say_errors(results, terminal)
+
+
+def _documents(
+    results: Sequence[Result], options: Options, *, is_one: bool, dry_run: bool
+) -> document.Document | list[document.Document]:
+    if not is_one:
+        shown = selected_results(results, options.only, options.sort, options.limit)
+        return [document_of(one, dry_run=dry_run, only=options.only) for one in shown]
+    planned = results[0].planned
+    if planned is None:
+        return document_of(results[0], dry_run=dry_run)
+    rows = selected(planned.rows, options.only, options.sort, options.limit)
+    some = rows if options.sort or options.limit else None
+    return document.plan_document(planned, some, options.only, in_order=options.sort is not None)
+
+
+def document_of(result: Result, *, dry_run: bool, done: Done | None = None, only: Only = None) -> document.Document:
+    """Return the document of a repository: of its plan, of what was done of it, or the one without a plan."""
+    if result.planned is None:
+        return document.empty_document(result.repository, dry_run=dry_run, error=result.error)
+    return done.document if done else document.plan_document(result.planned, None, only)
+
+
+def say_hints(results: Iterable[Result], terminal: Terminal) -> None:
+    """Say what is noteworthy about plans."""
+    for line in hints(one.planned for one in results if one.planned):
         terminal.note(line)
+
+
+def say_errors(results: Iterable[Result], terminal: Terminal) -> int:
+    """Say for which repositories there is no plan, and why; return the exit code."""
+    errors = [words.error_of(one.repository, one.error) for one in results if one.error]
+    for error in errors:
+        terminal.error(error)
+    return int(bool(errors))
 
 
 def _table(rows: Sequence[Row], planned: Planned, options: Options, terminal: Terminal) -> Iterator[str]:
@@ -132,33 +174,29 @@ def _table(rows: Sequence[Row], planned: Planned, options: Options, terminal: Te
         yield from terminal.wrap(text, 8)
 
 
-def show_overview(
-    results: Iterable[Result], under: str, policies: Policies, options: Options, terminal: Terminal
-) -> int:
-    """Show several repositories, the largest saving first; return the exit code."""
-    results = by_saving(results)
-    if options.sort == "age":
-        terminal.note("--sort age has no effect on several repositories")
-    rows = selected_results(results, options.only, options.sort, options.limit)
-    if options.output != "table":
-        terminal.say(*document.to_lines([result_document(one, options) for one in rows], options.output))
-    elif results:
-        lines = overview_table(rows, terminal.width, terminal.paint)
-        total = terminal.wrap(total_line(results))
-        terminal.show(chain(lines, [""] if rows else [], total))
-    else:
-        terminal.note(f"no repository under {under} is matched by {policies.name}")
-    return _end(results, terminal)
+def _check_page(file: str | None) -> None:
+    """Open the file of the page, which is written in the end: after minutes of listing.
+
+    Raises:
+        ConfigurationError: It cannot be written.
+    """
+    if file in (None, "-"):
+        return
+    path = Path(file)
+    is_new = not path.exists()
+    # Whoever reads from a pipe would take its closing for the end.
+    if not path.is_fifo():
+        _write(path, "", "a")
+    if is_new:
+        path.resolve().unlink()
 
 
-def _end(results: Collection[Result], terminal: Terminal) -> int:
-    """Say what is to be said about several repositories, and the errors; return the exit code."""
-    for line in hints(one.planned for one in results if one.planned):
-        terminal.note(line)
-    errors = [words.error_of(one.repository, one.error) for one in results if one.error]
-    for error in errors:
-        terminal.error(error)
-    return int(bool(errors))
+def _write(path: Path, text: str, mode: str) -> None:
+    try:
+        with path.open(mode, encoding="utf-8") as opened:
+            opened.write(text)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror or error}") from error
 
 
 def _write_page(results: Iterable[Result], file: str, terminal: Terminal) -> None:
@@ -168,24 +206,14 @@ def _write_page(results: Iterable[Result], file: str, terminal: Terminal) -> Non
 
     html = page(results, datetime.now(UTC), VERSION)
     if file == "-":
-        terminal.say(html)
+        terminal.write(html)
         return
-    try:
-        Path(file).write_text(html, encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"{file}: {error.strerror or error}") from error
+    _write(Path(file), html, "w")
     terminal.note(f"page written to {file}")
 
 
-def result_document(result: Result, options: Options) -> document.Document:
-    """Return the document of one of several repositories."""
-    if result.planned is None:
-        return document.empty_document(result.repository, dry_run=True, error=result.error)
-    return document.plan_document(result.planned, None, options.only)
-
-
-def _explain(planned: Planned, options: Options, terminal: Terminal) -> None:
-    manifest = find(planned.listing, options.explain or "")
+def _explain(planned: Planned, which: str, options: Options, terminal: Terminal) -> None:
+    manifest = find(planned.listing, which)
     if options.output != "table":
         terminal.say(*document.to_lines(explanation_document(planned, manifest), options.output))
         return

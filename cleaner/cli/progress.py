@@ -76,72 +76,51 @@ def bars(terminal: Terminal, waiting: Callable[[], str] = lambda: "") -> Iterato
         yield lambda: Bar(drawing)
 
 
-class Survey(Progress):
-    """Follows the plans of several repositories; any thread calls its methods."""
-
-    def __init__(self, bar: Bar, total: int) -> None:
-        self._bar = bar
-        self._total = total
-        self._lock = threading.Lock()
-        self._done = 0
-        self._documents = [0, 0]
-        self._show()
-
-    def reading(self, total: int) -> None:
-        """Show how many documents have to be read."""
-        with self._lock:
-            self._documents[1] += total
-            self._show()
-
-    def read(self) -> None:
-        """Count one of them."""
-        with self._lock:
-            self._documents[0] += 1
-            self._show()
-
-    def planned(self) -> None:
-        """Count one repository."""
-        with self._lock:
-            self._done += 1
-            self._show()
-
-    def _show(self) -> None:
-        read, total = self._documents
-        self._bar.show("Planning", self._done, self._total, f"documents {read:,}/{total:,}" if total else "")
-
-
 class Follower(Progress):
-    """Follows one run; any thread calls its methods.
+    """Follows a run, or the plans of several ``repositories``; any thread calls its methods.
 
     ``listing`` is the latest one.  With ``only`` the deletions of a plan are counted as out of all of these.
+    ``is_stopping`` returns whether no further deletion is begun.
     """
 
-    def __init__(self, bar: Bar, only: AbstractSet[Digest] | None = None) -> None:
-        self._ends: dict[Digest, Outcome] = {}
+    def __init__(
+        self,
+        bar: Bar,
+        *,
+        repositories: int = 0,
+        only: AbstractSet[Digest] = frozenset(),
+        is_stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.listing: Listing | None = None
         self._bar = bar
+        self._repositories = repositories
         self._only = only
+        self._is_stopping = is_stopping
+        # Protects what is counted.
         self._lock = threading.Lock()
+        self._planned = self._read = self._unread = 0
+        self._ends: dict[Digest, Outcome] = {}
         self._counts: Counter[Outcome] = Counter()
-        self._read = 0
-        self._unread = 0
-        self._total = 0
         self._began = 0.0
-        self._remark = ""
         bar.show("Listing")
 
     def reading(self, total: int) -> None:
         """Show how many documents have to be read."""
         with self._lock:
             self._unread += total
-            if self._unread:
-                self._bar.show("Reading manifests", self._read, self._unread)
+            self._show_plans()
 
     def read(self) -> None:
         """Count one of them."""
         with self._lock:
             self._read += 1
-            self._bar.show("Reading manifests", self._read, self._unread)
+            self._show_plans()
+
+    def planned(self) -> None:
+        """Count one repository."""
+        with self._lock:
+            self._planned += 1
+            self._show_plans()
 
     def listed(self, listing: Listing) -> None:
         """Remember the latest listing."""
@@ -149,28 +128,30 @@ class Follower(Progress):
 
     def deleting(self, total: int) -> None:
         """Begin to count deletions; a plan that is made anew on the way has only those that are left."""
+        del total
         with self._lock:
-            self._total = len(self._ends) + total if self._only is None else len(self._only)
             self._began = self._began or time.monotonic()
-            self._show()
+            self._show_deletions()
 
     def ended(self, digest: Digest, outcome: Outcome) -> None:
         """Count one deletion; of one that is planned again, the last outcome is the one that counts."""
         with self._lock:
-            if digest in self._ends:
-                self._counts[self._ends[digest]] -= 1
+            if before := self._ends.get(digest):
+                self._counts[before] -= 1
             self._ends[digest] = outcome
             self._counts[outcome] += 1
-            self._show()
+            self._show_deletions()
 
-    def remark(self, text: str) -> None:
-        """Show a remark from now on.  Safe in a signal's handler: it takes no lock and draws nothing itself."""
-        self._remark = text
+    def _show_plans(self) -> None:
+        if self._repositories:
+            documents = f"documents {self._read:,}/{self._unread:,}" if self._unread else ""
+            self._bar.show("Planning", self._planned, self._repositories, documents)
+        elif self._unread:
+            self._bar.show("Reading manifests", self._read, self._unread)
 
-    def _show(self) -> None:
-        ends = self._counts
-        seconds = time.monotonic() - self._began
+    def _show_deletions(self) -> None:
+        ends, seconds = self._counts, time.monotonic() - self._began
         said = [f"{ends[Outcome.DELETED] / seconds:,.0f}/s"] if seconds > 0 and ends[Outcome.DELETED] else []
         said += [f"{ends[end]} {end.value}" for end in (Outcome.REFUSED, Outcome.FAILED) if ends[end]]
-        said += [self._remark] if self._remark else []
-        self._bar.show("Deleting", len(self._ends), self._total, ", ".join(said))
+        said += ["finishing"] if self._is_stopping() else []
+        self._bar.show("Deleting", len(self._ends), len(self._only), ", ".join(said))

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
 import click
 
-from cleaner.cli.interrupt import INTERRUPTED
 from cleaner.cli.options import Options
-from cleaner.cli.plan import note_policies, result_document, show_overview
-from cleaner.cli.planning import Planner
+from cleaner.cli.plan import note_policies, say_errors
 from cleaner.cli.progress import Bar, bars
-from cleaner.cli.prune import agreed, carry_out, is_unattended, report_problems
-from cleaner.cli.session import Session, pool_of
+from cleaner.cli.prune import INTERRUPTED, check_attended, show_and_delete
+from cleaner.cli.session import Session, planning
 from cleaner.cli.terminal import Terminal
-from cleaner.core.errors import RepositoryNotFound
+from cleaner.core.errors import CleanerError
 from cleaner.core.reference import Repository
 from cleaner.engine.sweep import Publisher, request_prunes
 from cleaner.google.pubsub import TopicPublisher
-from cleaner.inputs.names import parse_target
-from cleaner.inputs.policies import Policies
+from cleaner.inputs.names import Target, parse_target
 from cleaner.views import document, words
-from cleaner.views.done import Done, done_table, done_total
-from cleaner.views.images import Planned, Result, by_saving
-from cleaner.views.tables import total_line
+from cleaner.views.images import Result, by_saving
 
 EPILOG = """\
 Examples:
@@ -40,40 +34,39 @@ Examples:
 
 
 def sweep(options: Options, session: Session, terminal: Terminal) -> int:
-    """Request that every repository under a root is pruned.
+    """Ask the function to prune every repository under ROOT.  With --local, prune them from here.
 
     Repositories that no policy matches are skipped, and so are remote and virtual ones.  ROOT is gcr.io/PROJECT,
     LOCATION-docker.pkg.dev/PROJECT[/REPOSITORY], or a path under one.  The requests are published to the topic that
     the function listens to; it decides by its own policies and its own DRY_RUN.  With --local the overview is shown,
     and the repositories are pruned from this machine, one after the other.
     """
-    if options.local and click.get_current_context().params["topic"]:
-        raise click.UsageError("--topic cannot be combined with --local")
     if not (options.topic or options.local or options.dry_run):
         raise click.UsageError("specify --topic projects/P/topics/T, or --local to prune from here")
-    if options.flags and not options.local:
+    if options.one_rule and not options.local:
         raise click.UsageError("the function has policies of its own; options for one rule need --local")
     root = parse_target(options.targets[0], options.insecure).repository
     policies = options.chosen_policies(is_required=True)
-    if options.local and not options.dry_run and is_unattended(options, terminal, "--dry-run"):
-        return 2
-    if options.yes and not options.local:
+    dry_run = options.dry_run or all(policy.dry_run for policy in policies.policies)
+    if options.local:
+        check_attended(options, terminal, dry_run=dry_run)
+    elif options.yes:
         terminal.note("--yes has no effect without --local")
     note_policies(policies, terminal)
-    try:
-        with bars(terminal, lambda: session.waiting) as add_bar:
-            add_bar().show("Finding repositories")
-            found = session.find(root, policies)
-    except RepositoryNotFound as error:
-        terminal.note(str(error))
-        terminal.say(*_names((), options))
-        return 0
+    with planning(session, policies, terminal) as planner:
+        (found,) = planner.resolve([Target(root, is_root=True)])
+        results = by_saving(planner.plan(found)) if options.local and not isinstance(found, Result) else []
+    if isinstance(found, Result):
+        if found.note:
+            terminal.say(*_names((), options))
+            terminal.note(f"{root}: {found.note}")
+        return say_errors([found], terminal)
     summary = f"{words.counted(len(found), 'repository', 'repositories')} under {root}"
     if not found:
         terminal.say(*_names(found, options))
-        terminal.note(f"no repository under {root} is matched by {policies.name}")
+        terminal.note(policies.nothing_under(str(root)))
     elif options.local:
-        return _local(found, root, policies, options, session, terminal)
+        return show_and_delete(results, options, session, terminal, is_one=False, dry_run=dry_run)
     elif options.dry_run:
         terminal.say(*_names(found, options))
         terminal.note(f"{policies.name} matches {summary}; nothing was published")
@@ -89,12 +82,17 @@ def _publish(
         publisher = _Counting(TopicPublisher(options.topic), add_bar(), len(found))
         try:
             request_prunes(found, publisher, session.clock, session.deadline)
-        except KeyboardInterrupt:
-            terminal.restore()
-            terminal.note(
-                f"interrupted: at least {publisher.published} requests were published; repeating them does no harm"
-            )
-            return INTERRUPTED
+        except (KeyboardInterrupt, CleanerError) as error:
+            is_interrupted = isinstance(error, KeyboardInterrupt)
+            if is_interrupted:
+                terminal.restore()
+            if is_interrupted or publisher.published:
+                why = "interrupted: " if is_interrupted else ""
+                count = words.counted(publisher.published, "request")
+                terminal.note(f"{why}at least {count} published; repeating them does no harm")
+            if is_interrupted:
+                return INTERRUPTED
+            raise
     published = f"{summary}: {words.counted(publisher.published, 'request')} published to {options.topic}"
     if options.output == "table":
         terminal.report(published)
@@ -126,57 +124,3 @@ class _Counting:
         self._publisher.publish(batch, timeout_s)
         self.published += len(batch)
         self._bar.show("Publishing", self.published, self._total)
-
-
-def _local(
-    repositories: tuple[Repository, ...],
-    root: Repository,
-    policies: Policies,
-    options: Options,
-    session: Session,
-    terminal: Terminal,
-) -> int:
-    """Show the overview, ask, and prune what was shown from here."""
-    with bars(terminal, lambda: session.waiting) as add_bar, pool_of(session.workers) as pool:
-        planner = Planner(session, policies, pool, datetime.now(UTC))
-        results = by_saving(planner.survey(repositories, add_bar()))
-    is_table = options.output == "table"
-    code = int(any(one.error for one in results))
-    if is_table or options.dry_run:
-        show_overview(results, str(root), policies, options, terminal)
-    plans = [one.planned for one in results if one.planned]
-    todo = [planned for planned in plans if planned.plan.delete and not planned.policy.dry_run]
-    ended: list[Done] = []
-    if options.dry_run:
-        return code
-    if todo and _may(todo, root, results, options, terminal):
-        ended = carry_out(todo, session, terminal)
-    if not is_table:
-        done = {one.report.repository: one for one in ended}
-        documents = [_document(one, done.get(one.repository), options) for one in results]
-        terminal.report(*document.to_lines(documents, options.output))
-    elif ended:
-        lost = [line for one in ended for line in one.lost(f"{one.report.repository}: lost ")]
-        lines = done_table(ended, terminal.width, terminal.paint)
-        terminal.report("", *lines, "", done_total(ended), *lost)
-    for one in ended:
-        report_problems(one, terminal)
-    if ended and ended[-1].interrupted:
-        left = words.counted(len(todo) - len(ended), "repository", "repositories")
-        terminal.note(f"interrupted: deletions in progress were finished, and {left} had not begun")
-        return INTERRUPTED
-    return 1 if any(one.failed for one in ended) else code
-
-
-def _document(result: Result, done: Done | None, options: Options) -> document.Document:
-    """Return the document of one repository, of which nothing may have been carried out."""
-    planned = result.planned
-    if planned is None or planned.policy.dry_run:
-        return result_document(result, options)
-    return (done or Done.not_begun(planned)).document
-
-
-def _may(todo: list[Planned], root: Repository, results: list[Result], options: Options, terminal: Terminal) -> bool:
-    count = words.counted(sum(len(planned.plan.delete) for planned in todo), "manifest")
-    where = words.counted(len(todo), "repository", "repositories")
-    return agreed(f"Delete {count} of {where} under {root}?", [total_line(results)], options, terminal)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import signal
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TextIO
 
 import click
 from rich.color import ColorSystem
 from rich.style import Style
 
+from cleaner.core.messages import quote
+
 # Where nobody says how wide stderr is.
 _DEFAULT_WIDTH = 100
 _LEAST_WIDTH = 40
+_STYLED = re.compile("(\x1b\\[[0-9;]*m)")
 
 
 class Terminal:
@@ -41,6 +46,7 @@ class Terminal:
         columns = _columns(environment)
         self.bar_width = _size(self._err, environment).columns if self._err.isatty() else columns or _DEFAULT_WIDTH
         self._prose_width = self.width or columns
+        self._painted: set[str] = set()
         self.is_quiet = False
         self.has_lost = False
         for stream in (self._out, self._err):
@@ -54,14 +60,21 @@ class Terminal:
 
     def show(self, lines: Iterable[str], *, pages: bool = True) -> None:
         """Write lines to stdout, by a pager if it ``pages`` and they are more than the screen has."""
+        lines = (f"{self._printable(line)}\n" for line in lines)
         if pages and self.height is not None and self.is_attended:
             lines = list(lines)
             if len(lines) >= self.height:
                 # As git sets it: colours pass, and what was shown is left on the screen.
                 os.environ.setdefault("LESS", "FRX")
-                click.echo_via_pager("".join(f"{line}\n" for line in lines), color=self.is_coloured)
+                with _ctrl_c_left_to_the_pager():
+                    click.echo_via_pager("".join(lines), color=self.is_coloured)
                 return
-        self._out.writelines(f"{line}\n" for line in lines)
+        self._out.writelines(lines)
+        self._out.flush()
+
+    def write(self, text: str) -> None:
+        """Write a text to stdout as it is: a page, which no terminal shows."""
+        self._out.write(text)
         self._out.flush()
 
     def report(self, *lines: str) -> None:
@@ -73,8 +86,7 @@ class Terminal:
             if not isinstance(error, BrokenPipeError):
                 self.has_lost = True
                 self.error(f"stdout: {error.strerror}")
-            for line in lines:
-                self._complain(line)
+            self.excerpt(*lines)
 
     def note(self, line: str) -> None:
         """Write one line to stderr, unless nobody wants to read it."""
@@ -86,9 +98,12 @@ class Terminal:
         self._complain(f"error: {line}")
 
     def excerpt(self, *lines: str) -> None:
-        """Write lines to stderr as they are."""
-        with contextlib.suppress(OSError):
-            self._err.writelines(f"{line}\n" for line in lines)
+        """Write lines to stderr, neither wrapped nor left out."""
+        try:
+            self._err.writelines(f"{self._printable(line)}\n" for line in lines)
+            self._err.flush()
+        except OSError:
+            hang_up(self._err)
 
     def ask(self, question: str) -> bool:
         """Ask on stderr, and return whether the answer is yes; the end of the input is a no."""
@@ -97,7 +112,7 @@ class Terminal:
             import termios
 
             termios.tcflush(self._in, termios.TCIFLUSH)
-        self._err.write(f"{question} [y/N] ")
+        self._err.write(f"{self._printable(question)} [y/N] ")
         self._err.flush()
         answer = self._in.readline()
         if not answer.endswith("\n"):
@@ -108,7 +123,9 @@ class Terminal:
         """Return ``text`` in one of Rich's styles, if stdout shows styles; the colours are the terminal's own."""
         if not (style and text and self.is_coloured):
             return text
-        return Style.parse(style).render(text, color_system=ColorSystem.STANDARD)
+        before, _, after = Style.parse(style).render("|", color_system=ColorSystem.STANDARD).partition("|")
+        self._painted |= {before, after}
+        return f"{before}{text}{after}"
 
     def wrap(self, text: str, indent: int = 0) -> list[str]:
         """Return a text in lines that fit, the second and further ones behind ``indent`` spaces."""
@@ -123,11 +140,22 @@ class Terminal:
             self._err.flush()
 
     def _complain(self, line: str) -> None:
-        try:
-            self._err.write(f"{' '.join(line.split())}\n")
-            self._err.flush()
-        except OSError:
-            hang_up(self._err)
+        line = " ".join(line.split())
+        width = self.bar_width if self._err.isatty() else 0
+        # A digest or an address can be copied only if it is whole.
+        self.excerpt(
+            *(textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) if width else [line])
+        )
+
+    def _printable(self, line: str) -> str:
+        """Return a line with what is not printable as an escape, but for what ``paint`` has added.
+
+        A registry's texts, and a file's, may have control characters.
+        """
+        if line.isprintable():
+            return line
+        parts = _STYLED.split(line)
+        return "".join(part if part in self._painted else quote(part)[1:-1] for part in parts)
 
 
 def open_closed_streams() -> None:
@@ -145,6 +173,16 @@ def open_closed_streams() -> None:
 def hang_up(stream: TextIO) -> None:
     """Write no more to a stream that takes nothing: Python flushes it once more at the end, and would complain."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@contextlib.contextmanager
+def _ctrl_c_left_to_the_pager() -> Iterator[None]:
+    """Do nothing at Ctrl-C, which the pager gets as well; it does not inherit that."""
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _size(stream: TextIO, environment: Mapping[str, str]) -> os.terminal_size:

@@ -14,7 +14,7 @@ from cleaner.inputs.yaml_document import InvalidYaml, Position, locate
 
 
 class Located(msgspec.Struct, frozen=True):
-    """A mistake, or what is likely one, and its place in the file; None if that is not known."""
+    """A mistake, or what is likely one, and its place in the file; None if it has none, or that is not known."""
 
     mistake: Mistake
     position: Position | None
@@ -59,4 +59,6 @@ def repeated_groups(policies: Iterable[Policy], text: str) -> list[Located]:
 
 def _located(mistakes: Iterable[Mistake], text: str) -> list[Located]:
     mistakes = list(mistakes)
-    return list(map(Located, mistakes, locate(text, mistakes)))
+    # A mistake of the whole document is at no place.
+    positions = locate(text, mistakes)
+    return [Located(one, at if one.path else None) for one, at in zip(mistakes, positions, strict=True)]

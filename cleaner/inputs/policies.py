@@ -25,6 +25,8 @@ _EVERY_TAG = ".*"
 _POLICY_FLAGS = {"min_age": ("min_age",), "max_deletions": ("max_deletions",), "keep_untagged": ("untagged", "keep")}
 _RULE_KEYS = ("match", "keep", "keep_within", "delete_after")
 FLAG_KEYS = (*_RULE_KEYS, *_POLICY_FLAGS)
+# A key in the text of a mistake; what is in quotation marks was given.
+_KEY = re.compile(rf"'[^']*'|\b({'|'.join(sorted(FLAG_KEYS, key=len, reverse=True))})\b")
 
 
 class Policies(msgspec.Struct, frozen=True):
@@ -49,23 +51,30 @@ class Policies(msgspec.Struct, frozen=True):
         """What is to be said of a repository for which there is none."""
         return f"no policy of {self.name} matches; nothing is deleted"
 
+    def nothing_under(self, root: str) -> str:
+        """Return what is to be said if no repository was found under a root."""
+        return f"no repository under {root}{f' is matched by {self.name}' if self.is_file else ''}"
+
     def where(self, policy: Policy) -> str:
         """Return the place of a policy: ``policies.yaml[1]``, for example."""
         return f"{self.name}[{self.policies.index(policy)}]" if self.is_file else self.name
 
 
-def policies_of(path: str | None, flags: Mapping[str, object], insecure: AbstractSet[str]) -> Policies:
-    """Return the policies of the file ``path``, or of ``flags``, or of ``policies.yaml``, or the default policy.
+def policies_of(path: str | None, policy: Policy | None, insecure: AbstractSet[str]) -> Policies:
+    """Return the policies of the file ``path``, or ``policy``, or those of ``policies.yaml``, or the default policy.
+
+    ``policy`` is that of flags.
 
     Raises:
         ConfigurationError: The file cannot be read, or is invalid.
     """
     # A link that leads nowhere is a mistake, and not the default policy.
-    is_found = path is None and not flags and (Path(FOUND).is_file() or Path(FOUND).is_symlink())
+    is_found = path is None and policy is None and (Path(FOUND).is_file() or Path(FOUND).is_symlink())
     file = FOUND if is_found else path
     if file is None:
-        name = "flags" if flags else "default policy"
-        return Policies(name, (policy_of_flags(flags),), is_file=False, is_default=not flags)
+        if policy is None:
+            return Policies("default policy", (policy_of_flags({}),), is_file=False, is_default=True)
+        return Policies("flags", (policy,), is_file=False)
     return Policies(name_of(file), read_policies(file, insecure), is_file=True, is_found=is_found)
 
 
@@ -73,7 +82,7 @@ def policy_of_flags(flags: Mapping[str, object]) -> Policy:
     """Return the policy that the flags for one rule describe, for every repository; without flags the default policy.
 
     Raises:
-        InvalidPolicy: A value is invalid; ``flag_of`` returns the flag of each mistake.
+        InvalidPolicy: A value is invalid; ``flag_problem`` says of each mistake which.
     """
     policy: dict[str, object] = {"repositories": ["**"]}
     rule = {key: _value(flags[key]) for key in _RULE_KEYS if key in flags}
@@ -87,8 +96,12 @@ def policy_of_flags(flags: Mapping[str, object]) -> Policy:
     return policies_from_document([policy], "flags")[0]
 
 
-def flag_of(mistake: Mistake) -> str:
-    """Return the flag whose value is a mistake of ``policy_of_flags``."""
+def flag_problem(mistake: Mistake) -> str:
+    """Return a mistake of ``policy_of_flags`` behind its flag; flags are named in the place of keys."""
+    return f"{_flag_of(mistake)}: {_KEY.sub(lambda found: flag(found[0]) if found[1] else found[0], mistake.text)}"
+
+
+def _flag_of(mistake: Mistake) -> str:
     _, *path = mistake.path
     if path[:1] == ["tagged"]:
         # What is wrong with the rule as a whole is that it has nothing but ``match``.

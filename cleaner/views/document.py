@@ -15,14 +15,19 @@ from cleaner.views.images import Only, Planned, Row
 
 Document = dict[str, object]
 
+# How the deletion of a manifest ended that did not exist any more, without this run.
+GONE = "gone"
 _NOTHING_LOST: Mapping[Digest, Collection[Tag]] = MappingProxyType({})
 
 
 def to_lines(documents: Document | Sequence[Document | str], output: str) -> list[str]:
     """Return a document, or several, as ``json``, or one a line as ``jsonl``, of which no document is no line."""
     if output == "jsonl":
-        return [json.dumps(one) for one in ([documents] if isinstance(documents, dict) else documents)]
-    return [json.dumps(documents, indent=2)]
+        lines = [json.dumps(one) for one in ([documents] if isinstance(documents, dict) else documents)]
+    else:
+        lines = json.dumps(documents, indent=2).split("\n")
+    # The only character of ASCII that is not printable and that JSON may have.
+    return [line.replace("\x7f", "\\u007f") for line in lines]
 
 
 def plan_document(
@@ -50,7 +55,8 @@ def done_document(
     """Return what is kept after a plan was carried out, and what was deleted, newest first.
 
     ``outcomes`` are those of the manifests that were to be deleted and were not: they are kept, with the plan's
-    reason and the ``outcome``.  ``lost`` are their tags that were deleted: ``lost_tags`` has them, ``tags`` does not.
+    reason and the ``outcome``; the summary does not count those that were ``GONE``.  ``lost`` are their tags that
+    were deleted: ``lost_tags`` has them, ``tags`` does not.
     """
     plan = planned.plan
     undone = {one.manifest.digest: one for one in plan.delete if one.manifest.digest in outcomes}
@@ -65,7 +71,8 @@ def done_document(
         kept.append(entry)
     deleted = [verdict for verdict in plan.delete if verdict.manifest.digest not in undone]
     document = _document(planned, kept, map(_entry, deleted), dry_run=False)
-    return document | {"summary": _summary((*plan.keep, *undone.values()), deleted)}
+    left = [one for digest, one in undone.items() if outcomes[digest] != GONE]
+    return document | {"summary": _summary((*plan.keep, *left), deleted)}
 
 
 def empty_document(repository: Repository, *, dry_run: bool, error: str = "") -> Document:

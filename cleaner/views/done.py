@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from operator import attrgetter
 
 import msgspec
@@ -14,18 +15,26 @@ from cleaner.core.reference import Digest, Tag
 from cleaner.engine.executor import Outcome
 from cleaner.engine.report import Report
 from cleaner.views import words
-from cleaner.views.document import Document, done_document
+from cleaner.views.document import GONE, Document, done_document
 from cleaner.views.images import Planned
 from cleaner.views.tables import Column, Paint, table
 
 # How many manifests that were not deleted are listed.
 _NAMED = 10
+_SAID = {
+    Outcome.REFUSED.value: "refused",
+    Outcome.FAILED.value: "failed",
+    Outcome.KEPT.value: "kept after all",
+    Outcome.LEFT.value: "not begun",
+    GONE: "already gone",
+}
 
 
-class Done(msgspec.Struct, frozen=True):
+class Done(msgspec.Struct, frozen=True, dict=True):
     """How the deletions of a plan ended.
 
-    ``outcomes`` are those of the manifests that were to be deleted and were not.
+    ``outcomes`` are those of the manifests that were to be deleted and that the run did not delete.  ``seconds`` is
+    None for a plan that was not begun.
     """
 
     planned: Planned
@@ -33,13 +42,35 @@ class Done(msgspec.Struct, frozen=True):
     report: Report
     seconds: float | None = None
     error: CleanerError | None = None
-    interrupted: bool = False
 
     @classmethod
     def not_begun(cls, planned: Planned) -> Done:
         """Return how a plan ends of which nothing is carried out."""
         report = Report(planned.plan.repository, dry_run=False)
         return cls(planned, {one.manifest.digest: Outcome.LEFT.value for one in planned.plan.delete}, report)
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether it was begun."""
+        return self.seconds is not None
+
+    @cached_property
+    def deleted(self) -> Sequence[Verdict]:
+        """What the run deleted."""
+        return [one for one in self.planned.plan.delete if one.manifest.digest not in self.outcomes]
+
+    @property
+    def size(self) -> int:
+        """The sum of the sizes of what it deleted, in bytes."""
+        return sum(verdict.manifest.size for verdict in self.deleted)
+
+    @cached_property
+    def counts(self) -> Mapping[str, int]:
+        """The number of manifests by outcome, also of those that are ``kept`` and were ``deleted``."""
+        counts = Counter(self.outcomes.values())
+        counts[Outcome.KEPT.value] += len(self.planned.plan.kept)
+        counts[Outcome.DELETED.value] = len(self.deleted)
+        return counts
 
     @property
     def lost_tags(self) -> Mapping[Digest, Sequence[Tag]]:
@@ -58,6 +89,8 @@ class Done(msgspec.Struct, frozen=True):
     @property
     def end(self) -> str:
         """How it ended if not well, in a word or two."""
+        if not self.is_begun:
+            return "not begun"
         if self.error is None:
             return ""
         return "not found" if isinstance(self.error, RepositoryNotFound) else "error"
@@ -76,21 +109,21 @@ class Done(msgspec.Struct, frozen=True):
 
 def done_lines(done: Done) -> list[str]:
     """Return what was done of one plan; the lines of a list begin with two spaces."""
-    todo = done.planned.plan
-    deleted = [one for one in todo.delete if one.manifest.digest not in done.outcomes]
-    size = sum(verdict.manifest.size for verdict in deleted)
-    lines = [f"deleted {words.counted(len(deleted), 'manifest')}, up to {words.size(size)}, in {done.seconds:.1f} s"]
-    counts = Counter(done.outcomes.values())
-    if counts:
-        lines.append(f"kept    {', '.join(f'{count:,} {outcome}' for outcome, count in sorted(counts.items()))}")
+    count, outcomes = words.counted(len(done.deleted), "manifest"), done.outcomes
+    lines = [f"deleted {count}, up to {words.size(done.size)}, in {done.seconds or 0:.1f} s"]
+    # What ends with an error may also end in the middle of an image.
+    said = _SAID | ({Outcome.LEFT.value: "not begun or not finished"} if done.error else {})
+    if outcomes:
+        counts = Counter(outcomes.values())
+        lines.append(f"not deleted: {', '.join(f'{counts[one]:,} {said[one]}' for one in said if counts[one])}")
+    untold = {None, Outcome.LEFT.value, GONE}
+    undone = [one for one in done.planned.plan.delete if outcomes.get(one.manifest.digest) not in untold]
     # What the registry refused comes first.
-    left = Outcome.LEFT.value
-    undone = [one for one in todo.delete if done.outcomes.get(one.manifest.digest, left) != left]
     undone.sort(key=lambda one: one.manifest.digest not in done.report.undone)
     lines += [f"  {_undone(verdict, done)}" for verdict in undone[:_NAMED]]
     if len(undone) > _NAMED:
         lines.append(f"  and {len(undone) - _NAMED:,} more")
-    return lines + done.lost("lost    ")
+    return lines + done.lost("lost ")
 
 
 def _undone(verdict: Verdict, done: Done) -> str:
@@ -105,25 +138,32 @@ def _undone(verdict: Verdict, done: Done) -> str:
 def done_table(ended: Sequence[Done], width: int | None, paint: Paint) -> Iterator[str]:
     """Yield what was done, one repository a row, in manifests."""
 
-    def number(name: str, text: Callable[[int], str] = "{:,}".format, style: str = "") -> Column:
-        # Of a repository in which nothing was counted, how it ended says all.
-        def cell(one: Done) -> str:
-            report = one.report
-            is_empty = not (report.kept or report.deleted or report.refused or report.failed) and one.end
-            return "" if is_empty else text(getattr(report, name))
+    def shown(one: Done, text: str) -> str:
+        # Of a repository in which nothing was done, how it ended says all.
+        is_empty = one.end and not one.deleted and {*one.outcomes.values()} <= {Outcome.LEFT.value, GONE}
+        return "" if is_empty else text
 
-        return Column(name.upper(), cell, lambda one: style if getattr(one.report, name) else "", is_number=True)
+    def number(name: str, style: str = "") -> Column:
+        def text(one: Done) -> str:
+            return shown(one, f"{one.counts[name]:,}")
 
-    name = Column("REPOSITORY", lambda one: str(one.report.repository), least=24)
-    deleted, failed = number("deleted"), number("failed", style="red")
-    size = number("size", lambda count: words.size(count) if count else "")
+        return Column(name.upper(), text, lambda one: style if one.counts[name] else "", is_number=True)
+
+    def rare(name: str) -> Column:
+        column = number(name)
+        return msgspec.structs.replace(column, text=lambda one: column.text(one) if one.counts[name] else "")
+
+    name = Column("REPOSITORY", lambda one: str(one.planned.plan.repository), least=24)
+    deleted, failed = number("deleted"), number("failed", "red")
+    size = Column("SIZE", lambda one: words.size(one.size) if one.size else "", is_number=True)
     end = Column("END", attrgetter("end"), lambda _: "red")
-    whole = [name, number("kept"), deleted, number("refused"), failed, size, end]
+    whole = [name, number("kept"), deleted, number("refused"), failed, rare("left"), rare(GONE), size, end]
     return table(ended, [whole, [name, deleted, failed, end]], width, paint)
 
 
 def done_total(ended: Sequence[Done]) -> str:
-    """Return what was deleted in all repositories, in a sentence."""
-    count = words.counted(sum(one.report.deleted for one in ended), "manifest")
-    where = words.counted(len(ended), "repository", "repositories")
-    return f"deleted {count} of {where}, up to {words.size(sum(one.report.size for one in ended))}"
+    """Return what was deleted in all repositories that were begun, in a sentence."""
+    begun = [one for one in ended if one.is_begun]
+    count = words.counted(sum(len(one.deleted) for one in begun), "manifest")
+    where = words.counted(len(begun), "repository", "repositories")
+    return f"deleted {count} of {where}, up to {words.size(sum(one.size for one in begun))}"

@@ -217,6 +217,8 @@ class _Reader:
 
     def _running(self) -> str:
         if self._planned.running is None:
+            if self._planned.asks_running:
+                return "Not checked, as nothing would be deleted anyway."
             return "Not checked, without --running-scopes."
         who = self._facts.running.get(self._digest)
         if who is None:

@@ -72,7 +72,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 class Planned(msgspec.Struct, frozen=True, dict=True):
     """A plan, and the listing, policy and time that it is made from; ``where`` is the policy's place.
 
-    ``running`` is what is deployed; None if that is not known.
+    ``running`` is what is deployed; None if that is not known.  ``asks_running``: it is asked if anything is deleted.
     """
 
     plan: Plan
@@ -81,6 +81,7 @@ class Planned(msgspec.Struct, frozen=True, dict=True):
     where: str
     now: datetime
     running: Running | None = None
+    asks_running: bool = False
 
     @cached_property
     def graph(self) -> Graph:

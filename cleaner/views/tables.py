@@ -225,8 +225,9 @@ def total_line(results: Sequence[Result]) -> str:
     failures = f" ({failed:,} failed)" if failed else ""
     rows = [row for one in results if one.planned for row in one.planned.rows]
     kept, deleted = ([row for row in rows if row.is_deleted is which] for which in (False, True))
-    images = f"keep {words.images(kept)}, delete {words.images(deleted)}"
-    return f"{where}{failures}: {images}, {words.freed(sum(one.freed for one in results))}"
+    freed = sum(one.freed for one in results)
+    delete = f"{words.images(deleted)}, {words.freed(freed)}" if deleted or freed else "nothing"
+    return f"{where}{failures}: keep {words.images(kept)}, delete {delete}"
 
 
 def rule_table(policy: Policy, width: int | None, paint: Paint) -> Iterator[str]:

@@ -13,6 +13,7 @@ from cleaner.core.rules import Reason
 from cleaner.engine.executor import Outcome
 from cleaner.schema import policies_schema
 from cleaner.settings import Settings
+from cleaner.views.document import GONE
 from tests.emulator import scenarios
 from tests.support.processes import ROOT
 
@@ -51,7 +52,7 @@ def reasons() -> set[str]:
 
 def outcomes() -> set[str]:
     """Return how a deletion that was planned can end without it."""
-    return {outcome.value for outcome in Outcome if outcome is not Outcome.DELETED}
+    return {outcome.value for outcome in Outcome if outcome is not Outcome.DELETED} | {GONE}
 
 
 def keys(definition: str) -> set[str]:

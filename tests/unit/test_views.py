@@ -413,8 +413,12 @@ def test_largest_saving_comes_first() -> None:
 # --- the document
 
 
+def read(document: Document | list[Document | str]) -> Any:
+    return json.loads("\n".join(to_lines(document, "json")))
+
+
 def entries(document: Document, key: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(*to_lines(document, "json"))[key]
+    found: list[dict[str, Any]] = read(document)[key]
     return found
 
 
@@ -427,7 +431,7 @@ NO_PLACE = {"rule": None, "rank": None, "pool": None}
 
 def test_plan_document() -> None:
     """Repository, dry_run, policy, keep, delete and a summary; newest first, times in UTC, an unknown one as null."""
-    document = json.loads(*to_lines(plan_document(made(*HELD, running="b")), "json"))
+    document = read(plan_document(made(*HELD, running="b")))
     of_all = {"size": 1000, "media_type": HELD[0].media_type}
 
     assert [one.size for one in HELD] == [1000] * 4
@@ -501,7 +505,7 @@ def test_documents_one_a_line() -> None:
     assert [json.loads(line) for line in to_lines([document, document], "jsonl")] == [
         json.loads(*to_lines(document, "jsonl"))
     ] * 2
-    assert json.loads(*to_lines([document], "json")) == [json.loads(*to_lines(document, "json"))]
+    assert read([document]) == [read(document)]
 
 
 def test_document_of_some_rows() -> None:
@@ -566,6 +570,29 @@ def test_document_of_what_was_done() -> None:
     assert [one.get("outcome") for one in entries(document, "keep")] == [None, None, "refused", None]
     assert entries(document, "keep")[2]["reason"] == "expired"
     assert [one["digest"] for one in entries(document, "delete")] == [digest("e")]
+
+
+def test_document_of_what_was_gone() -> None:
+    """What another process has deleted was not deleted by this one, and is not kept: no number counts it."""
+    shown = made(*HELD, manifest("e", 9, "v-1", size=1000))
+    numbers = read(done_document(shown, {digest("b"): "left"}))["summary"]
+
+    document = read(done_document(shown, {digest("e"): "gone", digest("b"): "left"}))
+
+    assert [one["outcome"] for one in document["keep"] if "outcome" in one] == ["left", "gone"]
+    assert digest("e") not in [one["digest"] for one in document["delete"]]
+    changed = {key: numbers[key] - document["summary"][key] for key in ("kept", "kept_bytes", "deleted", "bytes")}
+    assert changed == {"kept": 0, "kept_bytes": 0, "deleted": 1, "bytes": 1000}
+
+
+def test_document_is_printable() -> None:
+    """Also what JSON does not escape by itself."""
+    text = "\x7f\x1b\x9b\u202e"
+
+    lines = to_lines([text], "json")
+
+    assert all(line.isprintable() and line.isascii() for line in lines)
+    assert json.loads("\n".join(lines)) == [text]
 
 
 def test_document_of_lost_tags() -> None:

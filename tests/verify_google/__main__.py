@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import requests
 
-from cleaner.cli.interrupt import INTERRUPTED, interrupt_at_sigterm
+from cleaner.cli.prune import INTERRUPTED, interrupt_at_sigterm
 from cleaner.cli.terminal import Terminal
 from cleaner.core.errors import CleanerError, HostNotAllowed, InvalidReference, NoCredentials
 from cleaner.core.reference import package_name, parse_repository

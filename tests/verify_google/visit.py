@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import requests
 
-from cleaner.cli.interrupt import INTERRUPTED
+from cleaner.cli.prune import INTERRUPTED
 from cleaner.core.errors import CleanerError
 from cleaner.core.reference import Repository, parse_repository
 from tests.verify_google import deleting, messages, reading

@@ -327,3 +327,24 @@ def test_option_without_tags(operator: Operator, tmp_path: Path, option: str) ->
 
     name = option.partition("=")[0]
     assert (ended.code, ended.out, ended.err) == (0, plain.out, f"{name} has no effect without --tags\n{plain.err}")
+
+
+def test_both_files_of_stdin(operator: Operator) -> None:
+    """The second would be empty."""
+    ended = operator.call("check", "-", "--tags", "-")
+
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("error: --tags and FILE cannot both be stdin (see ")
+
+
+def test_mistake_of_the_whole_document_has_no_place(operator: Operator, tmp_path: Path) -> None:
+    """No line of it is where the mistake is."""
+    (tmp_path / "p.json").write_text("x" * 300_000)
+
+    ended = operator.call("check", str(tmp_path / "p.json"))
+
+    assert ended.code == 2
+    assert ended.err.splitlines() == [
+        f"error: {tmp_path}/p.json: has more than 262,144 characters",
+        f"{tmp_path}/p.json: 1 mistake",
+    ]

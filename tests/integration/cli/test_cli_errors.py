@@ -13,6 +13,7 @@ from tests.emulator.faults import Status
 from tests.emulator.images import raw
 from tests.emulator.store import OCI_INDEX
 from tests.support.command_line import PATH, RETIRING, Operator, one_line
+from tests.support.sweeping import Requests
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,7 @@ def test_registry_that_does_not_answer(operator: Operator) -> None:
     ended = operator.plan("--time-limit", "1")
 
     assert ended.code == 1
-    assert "tags/list?n=10000: status 503, at the last attempt: try again later" in one_line(ended)
+    assert "tags/list?n=10000: status 503, after several attempts: try again later" in one_line(ended)
 
 
 def test_host_that_is_not_there(operator: Operator) -> None:
@@ -174,8 +175,9 @@ def test_host_that_is_not_there(operator: Operator) -> None:
     ended = operator.call("plan", f"{host}/acme/api", "--insecure", host, "--time-limit", "1")
 
     assert ended.code == 1
-    assert one_line(ended).endswith(
-        "ConnectionError, at the last attempt: check the host's name and the network, or try again later\n"
+    assert one_line(ended) == (
+        f"error: {host}/acme/api: no connection to {host}, after several attempts:"
+        " check the host's name and the network\n"
     )
 
 
@@ -187,7 +189,10 @@ def test_running_scope_that_is_not_there(operator: Operator) -> None:
 
     ended = operator.plan(*RETIRING, "--running-scopes", "projects/acme")
 
-    assert (ended.code, one_line(ended)) == (1, "error: projects/acme: no such project, folder or organization\n")
+    assert (ended.code, one_line(ended)) == (
+        1,
+        f"error: {operator.name}: projects/acme: no such project, folder or organization\n",
+    )
 
 
 def test_malformed_manifest_ends_the_command(operator: Operator) -> None:
@@ -198,3 +203,73 @@ def test_malformed_manifest_ends_the_command(operator: Operator) -> None:
 
     assert ended.code == 1
     assert "is malformed" in one_line(ended)
+
+
+@pytest.mark.parametrize("command", ["plan", "prune", "sweep"])
+def test_error_names_the_repository(operator: Operator, command: str) -> None:
+    """Of one repository as of several: a script's log may have many commands."""
+    operator.builds(1)
+    operator.emulator.faults.add(Status(200, body=b'{"name": "x", "tags": ["-"]}'), kind="tags_list")
+
+    how = {"plan": [], "prune": ["--yes"], "sweep": ["--local", "--yes"]}[command]
+    ended = operator.call(command, operator.name, *RETIRING, *how)
+
+    assert ended.code == 1
+    assert one_line(ended).startswith(f"error: {operator.name}: the tags list ")
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_denied_listing_below_a_name_is_an_error(operator: Operator, slash: str) -> None:
+    """A name without manifests of its own is a root; that nothing below it may be read is no empty plan."""
+    operator.builds(3, "acme/team/app")
+    operator.emulator.faults.add(Status(403, "DENIED"), kind="tags_list", path="acme/team/app/tags")
+    name = operator.emulator.name("acme/team")
+
+    ended = operator.call("plan", f"{name}{slash}", *RETIRING)
+    document = operator.call("plan", f"{name}{slash}", *RETIRING, "-o", "json")
+
+    assert (ended.code, document.code) == (1, 1)
+    assert ("1 repository (1 failed): keep 0 images, delete nothing" in ended.out) == bool(slash)
+    assert ended.out if slash else not ended.out
+    for one in (ended, document):
+        assert one.err.startswith(f"error: {name}")
+        assert one.err.endswith("missing is artifactregistry.repositories.downloadArtifacts\n")
+
+
+def test_control_characters_of_a_registry_do_not_reach_the_terminal(operator: Operator) -> None:
+    """On stdout and on stderr they are shown as escapes, with and without colours."""
+    operator.builds(3)
+    code = "\x1b]0;title\x07\x1b[2J\u202eevil"
+    operator.monkeypatch.setenv("FORCE_COLOR", "1")
+    operator.emulator.faults.add(Status(405, code), method="DELETE")
+    done = operator.prune(*RETIRING, "--yes")
+    operator.emulator.faults.clear()
+    operator.emulator.faults.add(Status(418, code), kind="tags_list")
+    refused = operator.plan(*RETIRING)
+
+    assert "\x1b[1m" in done.out
+    for text in (done.out, refused.err):
+        assert "\\x1b]0;title\\x07\\x1b[2J\\u202eevil" in text
+        assert not set("\x07\u202e") & set(text)
+        assert "\x1b[2J" not in text
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+def test_failure_after_some_requests(operator: Operator, tmp_path: Path, broken: int) -> None:
+    """What was published is told; of nothing, nothing is."""
+    path = tmp_path / "p.json"
+    path.write_text('[{"repositories": ["**"]}]')
+    for at in range(3):
+        operator.builds(1, f"acme/r{at}")
+    operator.monkeypatch.setattr("cleaner.engine.sweep.BATCH", 2)
+    operator.monkeypatch.setattr("cleaner.cli.sweep.TopicPublisher", lambda _: Requests(broken))
+
+    ended = operator.call(
+        "sweep", operator.emulator.name("acme"), "-p", str(path), "--topic", "projects/p/topics/ttt"
+    )
+
+    note = "at least 2 requests published; repeating them does no harm\n" if broken else ""
+    assert (ended.code, ended.err) == (
+        1,
+        f"{note}error: the topic is away, after several attempts: try again later\n",
+    )

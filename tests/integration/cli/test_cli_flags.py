@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import pytest
 
 from tests.support.command_line import Operator, one_line
@@ -60,15 +64,18 @@ def test_match_counts_by_groups_and_keeps_other_tags(operator: Operator) -> None
         (["--keep-within", "5"], "--keep-within: must be a duration like 90m"),
         (["--min-age", "5m"], "--min-age: must be 10m or more, not 5m"),
         (["--delete-after", "soon"], "--delete-after: must be a duration like 90m"),
-        (["--delete-after", "9d", "--keep", "0"], "--delete-after: has no effect where keep is 0"),
-        (["--delete-after", "2h", "--min-age", "2h"], "--delete-after: 2h must be longer than min_age"),
+        (
+            ["--delete-after", "9d", "--keep", "0"],
+            "--delete-after: has no effect where --keep is 0; remove it, or set --keep",
+        ),
+        (["--delete-after", "2h", "--min-age", "2h"], "--delete-after: 2h must be longer than --min-age"),
         (["--match", "("], "--match: '(' is not a regex in RE2's syntax"),
         (["--match", ".*", "--match", "[", "--keep", "1"], "--match: '[' is not a regex in RE2's syntax"),
         (
             ["--match", "v*", "--keep", "1"],
             "--match: 'v*' looks like a glob; as a regex write 'v.*', or '(?:v)*'",
         ),
-        (["--match", "v.*"], "--match: has no effect: it needs keep, keep_within or delete_after"),
+        (["--match", "v.*"], "--match: has no effect: it needs --keep, --keep-within or --delete-after"),
         (["--match", "", "--keep", "1"], "--match: must be a regex of 1 to 1000 characters"),
         (["--max-deletions", "0"], "--max-deletions: must be an integer of at least 1"),
         (["--workers", "0"], "--workers: must be a number from 1 to 100"),
@@ -85,6 +92,11 @@ def test_match_counts_by_groups_and_keeps_other_tags(operator: Operator) -> None
         (["--only", "some"], "--only: 'some' is not one of 'keep', 'delete'"),
         (["--limit", "0"], "--limit: must be a number of at least 1, not '0'"),
         (["--keeep", "1"], "no such option: --keeep; did you mean --keep"),
+        (["--match", "keep*", "--keep", "1"], "--match: 'keep*' looks like a glob; as a regex write 'keep.*'"),
+        (["--explain", "v1", "--only", "keep", "-a"], "--explain cannot be combined with --only, --all"),
+        (["--explain", "v1", "--limit", "1", "--sort", "age"], "--explain cannot be combined with --sort, --limit"),
+        (["--html", "-", "--explain", "v1"], "--html - cannot be combined with --explain"),
+        (["--html", "-", "-o", "json", "--limit", "1"], "--html - cannot be combined with --output, --limit"),
         (
             ["--policies", "p.json", "--keep", "3", "--min-age", "2h"],
             "--policies cannot be combined with --keep, --min-age",
@@ -148,3 +160,30 @@ def test_missing_arguments(operator: Operator, arguments: tuple[str, ...]) -> No
     ended = operator.call(*arguments)
 
     assert (ended.code, one_line(ended).count(" --help)")) == (2, 1)
+
+
+def test_file_that_cannot_be_written_is_refused_first(operator: Operator, tmp_path: Path) -> None:
+    """Not after minutes of listing; a page that is there is left as it is until there is another."""
+    operator.builds(1)
+    page = tmp_path / "page.html"
+    page.write_text("before")
+
+    for path, said in ((tmp_path / "none" / "page.html", "No such file or directory"), (tmp_path, "Is a directory")):
+        ended = operator.plan("--html", str(path))
+        assert (ended.code, one_line(ended)) == (2, f"error: {path}: {said}\n")
+    assert operator.emulator.log.total == 0
+    operator.call("plan", operator.emulator.name("acme/none"), "--explain", "v1", "--html", str(page))
+    assert operator.call("plan", "gcr.io/acme/api", "--html", str(tmp_path / "new"), "--time-limit", "1").code == 1
+    assert (page.read_text() != "", (tmp_path / "new").exists()) == (True, False)
+
+
+def test_file_that_a_program_reads(operator: Operator, tmp_path: Path) -> None:
+    """A pipe that has a name is opened once: its reader would take the end of the first opening for the end."""
+    operator.builds(1)
+    os.mkfifo(tmp_path / "pipe")
+
+    with ThreadPoolExecutor(1) as pool:
+        text = pool.submit((tmp_path / "pipe").read_text)
+        assert operator.plan("--html", str(tmp_path / "pipe")).code == 0
+
+    assert text.result(10).startswith("<!doctype html>")

@@ -96,6 +96,11 @@ def test_version(operator: Operator) -> None:
         (("pln", "gcr.io/a/b"), "no such command: pln; did you mean plan? (see registry-cleaner --help)"),
         (("plan", "--delete-afer", "9d"), "no such option: --delete-afer; did you mean --delete-after?"),
         (("sweep", "--lokal"), "no such option: --lokal; did you mean --local?"),
+        (("plan", "--helpp"), "no such option: --helpp; did you mean --keep or --html?"),
+        (
+            ("plan", "--keep-wit"),
+            "no such option: --keep-wit; did you mean --keep-within, --keep or --keep-untagged?",
+        ),
     ],
 )
 def test_did_you_mean(operator: Operator, given: tuple[str, ...], said: str) -> None:

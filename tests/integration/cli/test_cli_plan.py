@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -167,6 +168,19 @@ def test_plan_knows_what_is_running(operator: Operator) -> None:
     assert "yes  running        Pod prod/api runs it." in explained.out
     operator.monkeypatch.setenv("RUNNING_SCOPES", "projects/acme")
     assert operator.plan(*RETIRING).out == table.out
+
+
+def test_explanation_where_nothing_is_deleted(operator: Operator) -> None:
+    """What is deployed is then not requested, although there are scopes."""
+    operator.builds(2)
+    operator.monkeypatch.setenv("RUNNING_SCOPES", "projects/acme")
+
+    asked = operator.plan(*RETIRING, "--explain", "build-1")
+    operator.monkeypatch.delenv("RUNNING_SCOPES")
+    not_asked = operator.plan(*RETIRING, "--explain", "build-1")
+
+    assert re.search(r"  no +running +Not checked, as nothing would be deleted anyway.\n", asked.out)
+    assert re.search(r"  no +running +Not checked, without --running-scopes.\n", not_asked.out)
 
 
 def test_plan_fails_where_it_is_not_known_what_runs(operator: Operator) -> None:

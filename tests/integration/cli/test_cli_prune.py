@@ -26,7 +26,7 @@ def test_prune_without_a_terminal_needs_yes(operator: Operator) -> None:
     ended = operator.prune(*RETIRING)
 
     assert ended.code == 2
-    assert "use --yes to delete without a question" in one_line(ended)
+    assert "use --yes, or run plan for a preview" in one_line(ended)
     assert operator.emulator.log.total == 0
 
 
@@ -141,7 +141,7 @@ def test_prune_where_something_is_refused(operator: Operator) -> None:
     assert ended.document["keep"][2]["outcome"] == "refused"
     operator.builds(4)
     text = operator.prune(*RETIRING, "--yes").out
-    assert f"kept    1 refused\n  refused  {digest[7:19]} (build-3): 400 {DANGLING_PARENT}\n" in text
+    assert f"not deleted: 1 refused\n  refused  {digest[7:19]} (build-3): 400 {DANGLING_PARENT}\n" in text
 
 
 def test_prune_where_something_fails(operator: Operator) -> None:
@@ -153,7 +153,7 @@ def test_prune_where_something_fails(operator: Operator) -> None:
 
     assert ended.code == 1
     assert "deleted 0 manifests, up to 0 B" in ended.out
-    assert "kept    3 failed\n  failed   " in ended.out
+    assert "not deleted: 3 failed\n  failed   " in ended.out
     assert ended.err.endswith(
         "deletions denied: the permission that is likely missing is artifactregistry.repositories.deleteArtifacts\n"
     )
@@ -231,8 +231,8 @@ def test_prune_that_is_cut_off_between_tags_and_image(operator: Operator) -> Non
     assert operator.tags == {f"build-{at}" for at in range(5)}
     assert "\ndeleted 0 manifests, " in ended.out
     assert ended.out.endswith(
-        "\nkept    4 left\n"
-        "lost    1 tag of 1 manifest that was not deleted; without tags the next run judges it as untagged\n"
+        "\nnot deleted: 4 not begun or not finished\n"
+        "lost 1 tag of 1 manifest that was not deleted; without tags the next run judges it as untagged\n"
         f"  left     {digest[7:19]} without build-5\n"
     )
     assert "\n(untagged)" in operator.plan(*RETIRING).out
@@ -333,7 +333,7 @@ def test_prune_where_something_is_wanted_after_all(operator: Operator) -> None:
 
 
 def test_prune_beside_the_function(operator: Operator) -> None:
-    """What another run has deleted while somebody was thinking is gone, and told as gone."""
+    """What another run has deleted while somebody was thinking is gone, told as gone, and not counted as deleted."""
     operator.builds(4)
 
     def others() -> None:
@@ -347,7 +347,10 @@ def test_prune_beside_the_function(operator: Operator) -> None:
     ended = operator.prune(*RETIRING, "-o", "json")
 
     assert ended.code == 0
-    assert ended.tags("delete") == ["build-2", "build-3"]
+    assert ended.document["delete"] == []
+    assert [one.get("outcome") for one in ended.document["keep"]] == [None, None, "gone", "gone"]
+    summary = ended.document["summary"]
+    assert (summary["deleted"], summary["bytes"], summary["kept"]) == (0, 0, 2)
 
 
 def test_prune_leaves_whole_images(operator: Operator) -> None:
@@ -377,3 +380,35 @@ def test_prune_of_a_repository_that_vanishes(operator: Operator) -> None:
 
     assert ended.code == 0
     assert ended.err == f"{operator.name}: no such repository\n"
+    assert re.search(r"\ndeleted 0 manifests, up to 0 B, in [0-9.]+ s\nnot deleted: 2 already gone\n$", ended.out)
+
+
+def test_sweep_of_a_repository_that_vanishes(operator: Operator) -> None:
+    """Its row says how it ended, and nothing of it counts as deleted."""
+    operator.builds(4)
+    operator.builds(3, "acme/web")
+    operator.answers(yes, lambda: operator.emulator.store.remove_repository(operator.name))
+
+    ended = operator.call("sweep", operator.emulator.name("acme"), *RETIRING, "--local")
+
+    rows = [line.split() for line in ended.out.rpartition("\n\nREPOSITORY ")[2].splitlines()]
+    assert rows[0] == ["KEPT", "DELETED", "REFUSED", "FAILED", "SIZE", "END"]
+    assert rows[1] == [operator.name, "not", "found"]
+    assert rows[2][:5] == [operator.emulator.name("acme/web"), "2", "1", "0", "0"]
+    assert rows[-1][:5] == ["deleted", "1", "manifest", "of", "2"]
+    assert (ended.code, ended.err) == (0, f"{operator.name}: no such repository\n")
+
+
+def test_sweep_beside_the_function(operator: Operator) -> None:
+    """What another process has deleted has a column of its own."""
+    operator.builds(4)
+    operator.builds(3, "acme/web")
+    store = operator.emulator.store
+    operator.answers(yes, lambda: store.force_delete(operator.name, store.delete_tag(operator.name, "build-3")))
+
+    ended = operator.call("sweep", operator.emulator.name("acme"), *RETIRING, "--local")
+
+    rows = [line.split() for line in ended.out.rpartition("\n\nREPOSITORY ")[2].splitlines()]
+    assert rows[0] == ["KEPT", "DELETED", "REFUSED", "FAILED", "GONE", "SIZE"]
+    assert rows[1][:6] == [operator.name, "2", "1", "0", "0", "1"]
+    assert rows[-1][:5] == ["deleted", "2", "manifests", "of", "2"]

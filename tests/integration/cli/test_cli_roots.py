@@ -199,7 +199,18 @@ def test_root_with_nothing_under_it(operator: Operator) -> None:
     ended = operator.call("plan", operator.emulator.name("none/"), *RETIRING)
 
     assert (ended.code, ended.out) == (0, "")
-    assert ended.err == f"no repository under {operator.emulator.name('none')} is matched by flags\n"
+    assert ended.err == f"no repository under {operator.emulator.name('none')}\n"
+
+
+@pytest.mark.parametrize("command", ["plan", "prune"])
+def test_error_of_the_one_repository_is_no_document(operator: Operator, acme: str, command: str) -> None:
+    """There is nothing but the error, and the exit code."""
+    operator.emulator.faults.add(Status(403, "DENIED"), kind="tags_list", path="acme/web/tags")
+    yes = ["--yes"] if command == "prune" else []
+
+    ended = operator.call(command, f"{acme}/web", *RETIRING, "-o", "json", *yes)
+
+    assert (ended.code, one_line(ended).startswith(f"error: {acme}/web: the listing: denied: ")) == (1, True)
 
 
 @pytest.mark.parametrize(("output", "written"), [("json", "[]\n"), ("jsonl", "")])
@@ -213,7 +224,7 @@ def test_explain_is_for_one_repository(operator: Operator, acme: str, given: tup
     """Exit code 2."""
     ended = operator.call("plan", *(one.format(acme=acme) for one in given), "--explain", "build-1")
 
-    assert (ended.code, "--explain needs one repository" in one_line(ended)) == (2, True)
+    assert (ended.code, "one repository" in one_line(ended)) == (2, True)
 
 
 def test_workers_bound_the_requests_of_all_repositories(operator: Operator) -> None:

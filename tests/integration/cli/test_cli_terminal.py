@@ -300,6 +300,39 @@ def test_pager(desk: Desk, tmp_path: Path, count: int, is_paged: bool) -> None:
     assert "paged" not in asked.plain
 
 
+def test_ctrl_c_is_left_to_the_pager(desk: Desk, tmp_path: Path) -> None:
+    """It may end a search there; what it does not end goes on, and the exit code is that of the plan."""
+    # More than a pipe holds: the table is still being written when the key is pressed.
+    for at in range(800):
+        uploaded = datetime.now(UTC) - timedelta(days=1 + at)
+        load(desk.emulator.store, desk.name, image(at), tags=f"build-{at}-{'x' * 30}", uploaded=uploaded)
+    pager = tmp_path / "pager"
+    pager.write_text("#!/bin/sh\ntrap 'echo caught' INT\necho shown\nsleep 2\ncat >/dev/null\necho closed\n")
+    pager.chmod(0o755)
+
+    with desk.call("plan", *RETIRING, width=150, environment={"PAGER": str(pager)}) as screen:
+        screen.wait_for("shown")
+        screen.type(CTRL_C)
+        assert screen.end() == 0
+
+    assert "caught" in screen.plain
+    assert "closed" in screen.plain
+    assert "interrupted" not in screen.plain
+
+
+def test_notes_fit_the_terminal(desk: Desk) -> None:
+    """Between words; a name is never cut."""
+    desk.builds(3)
+
+    with desk.call("plan", "--match", "none-of-these", "--keep", "1", width=60) as screen:
+        assert screen.end() == 0
+
+    warning = screen.plain[screen.plain.index("warning: flags") :].splitlines()
+    assert len(warning) > 2
+    assert max(map(len, warning)) <= 60
+    assert "a regex is matched against the whole tag" in " ".join(warning)
+
+
 # --- what is asked
 
 
@@ -412,7 +445,7 @@ def test_interrupted_while_deleting(desk: Desk, interrupt: Callable[[Screen], No
     assert told is not None
     assert int(told[1]) == gone
     assert 12 <= gone < 112
-    assert f"kept    {112 - gone} left" in screen.plain
+    assert f"not deleted: {112 - gone} not begun" in screen.plain
     assert "interrupted: deletions in progress were finished" in screen.plain
     assert "finishing" in screen.plain
     assert_whole(before, desk.emulator.store, desk.name, kept)
@@ -438,6 +471,7 @@ def test_interrupted_twice(desk: Desk, interrupt: Callable[[Screen], None]) -> N
         assert screen.end() == 130
 
     assert screen.has_cursor
+    assert screen.plain.count("interrupted again: what was begun may be unfinished") == 1
 
 
 def test_progress_of_deletions(desk: Desk) -> None:
@@ -472,7 +506,7 @@ def test_sweep_from_here(desk: Desk, swept: tuple[list[str], Path]) -> None:
     with desk.call("sweep", "--local", "--policies", str(policies), name=desk.emulator.name("acme")) as screen:
         screen.wait_for("? [y/N] ")
         assert "3 repositories: keep 6 images, delete 54 images, " in screen.plain
-        assert "Delete 54 manifests of 3 repositories under" in screen.plain
+        assert "Delete 54 manifests of 3 repositories, up to " in screen.plain
         assert desk.deletions == 0
         screen.type(b"y\n")
         assert screen.end() == 0
@@ -500,7 +534,7 @@ def test_sweep_from_here_interrupted(desk: Desk, swept: tuple[list[str], Path]) 
     assert 2 < left[0] < 20
     assert left[1:] == [20, 20]
     assert f"deleted {20 - left[0]} manifests of 1 repository" in screen.plain
-    assert "2 repositories had not begun" in screen.plain
+    assert "not begun: 2 repositories" in " ".join(screen.plain.split())
 
 
 def test_sweep_declined(desk: Desk, swept: tuple[list[str], Path]) -> None:

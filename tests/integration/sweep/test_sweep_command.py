@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from pathlib import Path
 
 import pytest
 
 from tests.emulator import Emulator
-from tests.emulator.faults import Status
-from tests.support.sweeping import builds, call, tags
+from tests.emulator.faults import Delay, Status
+from tests.support.sweeping import POLICY, builds, call, tags
 
 
 def test_command_lists_what_it_would_ask_for(emulator: Emulator, acme: str, policies: str) -> None:
@@ -51,7 +52,7 @@ def test_command_tells_how_much_would_go(emulator: Emulator, acme: str, policies
     """For each repository, as ``plan`` does, without a question and without a deletion."""
     ended = call(emulator, acme, "--policies", policies, "--local", "--dry-run")
 
-    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (ended.returncode, ended.stderr) == (0, "nothing was deleted: --dry-run\n")
     assert ended.stdout.count("dry run") == 1
     assert "3 repositories: keep 6 images, delete 6 images, " in ended.stdout
     assert {one.method for one in emulator.log.entries} == {"GET"}
@@ -92,7 +93,7 @@ def test_command_needs_yes_to_prune_from_here(emulator: Emulator, acme: str, pol
     ended = call(emulator, acme, "--policies", policies, "--local")
 
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert "use --yes to delete without a question" in ended.stderr
+    assert "use --yes, or run plan for a preview" in ended.stderr
     assert ended.stderr.count("\n") == 1
     assert emulator.log.total == 0
 
@@ -175,7 +176,7 @@ def test_command_without_an_answer_of_the_topic(emulator: Emulator, acme: str, p
 
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == (
-        f"error: {topic}: no response from Pub/Sub in time, at the last attempt:"
+        f"error: {topic}: no response from Pub/Sub in time, after several attempts:"
         " check the host's name and the network, or try again later\n"
     )
 
@@ -252,3 +253,52 @@ def test_rule_of_options_needs_local(emulator: Emulator, acme: str) -> None:
     assert (refused.returncode, "options for one rule need --local" in refused.stderr) == (2, True)
     assert pruned.returncode == 0
     assert tags(emulator, f"{acme}/legacy") == ["build-0", "build-1"]
+
+
+def test_what_was_not_begun_is_told(emulator: Emulator, acme: str, policies: str) -> None:
+    """After the time limit: how many, and in the table and the documents which."""
+    emulator.faults.add(Delay(1.2), kind="manifest_delete")
+    given = ("--policies", policies, "--local", "--yes", "--workers", "1", "--time-limit", "1")
+
+    table = call(emulator, acme, *given)
+    builds(emulator, f"{acme}/api")
+    document = call(emulator, acme, *given, "-o", "json")
+
+    for ended in (table, document):
+        assert ended.returncode == 1
+        assert ended.stderr.count("the time limit is reached") == 1
+        assert ended.stderr.endswith("\nnot begun: 1 repository\n")
+    assert re.search(rf"^{acme}/app +not begun$", table.stdout, re.MULTILINE)
+    assert "deleted 1 manifest of 1 repository, " in table.stdout
+    (app,) = (one for one in json.loads(document.stdout) if one["repository"] == f"{acme}/app")
+    assert [one.get("outcome") for one in app["keep"]] == [None, None, "left", "left"]
+
+
+@pytest.mark.parametrize("output", ["table", "json", "jsonl"])
+def test_repository_without_a_plan_in_what_was_done(
+    emulator: Emulator, acme: str, policies: str, output: str
+) -> None:
+    """It was no dry run, and the error is on stderr, whatever stdout has."""
+    emulator.faults.add(Status(403, "DENIED"), kind="tags_list", path="acme/api/tags", skip=1)
+
+    ended = call(emulator, acme, "--policies", policies, "--local", "--yes", "-o", output)
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"error: {acme}/api: the listing: denied: ")
+    assert ended.stderr.count("\n") == 1
+    if output != "table":
+        text = ended.stdout if output == "json" else f"[{','.join(ended.stdout.splitlines())}]"
+        (failed,) = (one for one in json.loads(text) if "error" in one)
+        assert (failed["repository"], failed["dry_run"]) == (f"{acme}/api", False)
+
+
+def test_policies_that_all_only_report(emulator: Emulator, acme: str, tmp_path: Path) -> None:
+    """Nobody needs to be asked, and that nothing was deleted is told, with the reason."""
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps([{"repositories": [f"{acme}/*"], **POLICY, "dry_run": True}]))
+
+    for more in ((), ("--yes",)):
+        ended = call(emulator, acme, "--policies", str(path), "--local", *more)
+        assert (ended.returncode, ended.stderr) == (0, f"nothing was deleted: dry_run of {path}[0]\n")
+        assert "4 repositories: keep 8 images, delete 8 images, " in ended.stdout
+    assert {one.method for one in emulator.log.entries} == {"GET"}
