@@ -76,7 +76,7 @@ def check_attended(options: Options, terminal: Terminal, *, dry_run: bool) -> No
 def show_and_delete(
     results: Sequence[Result], options: Options, session: Session, terminal: Terminal, *, is_one: bool, dry_run: bool
 ) -> int:
-    """Show plans, ask once, carry out what was shown, and tell how it ended; return the exit code."""
+    """Show plans, ask once, carry out what was shown, and report how it ended; return the exit code."""
     plans = [one.planned for one in results if one.planned]
     todo = [one for one in plans if one.plan.delete and not (dry_run or one.policy.dry_run)]
     is_table = options.output == "table"
@@ -215,10 +215,10 @@ def _report(
 
 
 def _end(ended: Sequence[Done], terminal: Terminal, *, is_stopped: bool) -> int:
-    """Tell what failed, and what was not begun; return the exit code."""
+    """Report what failed, and what was not begun; return the exit code."""
     begun = [one for one in ended if one.is_begun]
     for one in begun:
-        _tell_problems(one, terminal)
+        _report_problems(one, terminal)
     count = len(ended) - len(begun)
     left = f"not begun: {words.counted(count, 'repository', 'repositories')}"
     if is_stopped:
@@ -232,7 +232,7 @@ def _end(ended: Sequence[Done], terminal: Terminal, *, is_stopped: bool) -> int:
     return int(any(one.failed for one in ended))
 
 
-def _tell_problems(done: Done, terminal: Terminal) -> None:
+def _report_problems(done: Done, terminal: Terminal) -> None:
     """Report what ended a run of one repository, and why nothing of a kind could be deleted."""
     repository = done.planned.plan.repository
     if isinstance(done.error, RepositoryNotFound):
