@@ -97,6 +97,8 @@ class Reporter:
         self._planned: dict[Digest, Verdict] = {}
         # Refused once, and not logged: a later plan may delete them.
         self._pending: set[Digest] = set()
+        # Requested to be deleted, without an answer; the last listing shows whether they were.
+        self._doubtful: set[Digest] = set()
 
     def begin(self, todo: Plan) -> None:
         """Take note of a plan that is to be carried out, or leaves nothing to do."""
@@ -116,6 +118,8 @@ class Reporter:
             logger.info("tag moved", extra=self._facts(digest=digest, tag=ending.failed_tag, now=now))
         if ending.subject:
             logger.info("subject exists", extra=self._facts(digest=digest, subject=ending.subject))
+        if ending.doubtful == digest:
+            self._doubtful.add(digest)
         is_half = ending.outcome is Outcome.DELETED and not ending.step.deletes_manifest
         is_left = ending.outcome is Outcome.LEFT or (ending.error and ending.outcome is not Outcome.DELETED)
         if is_half or is_left:
@@ -141,6 +145,10 @@ class Reporter:
 
     def finish(self, todo: Plan, requests: int, seconds: float) -> Report:
         """Complete the report with what the last plan kept, and log it."""
+        listed = todo.kept.keys() | {verdict.manifest.digest for verdict in todo.delete}
+        for digest in sorted(self._doubtful - self._deleted.keys() - listed):
+            self.report.outcomes[digest] = Outcome.DELETED
+            self._add_deleted(digest)
         for digest in sorted(self._pending):
             self._log_undone(digest)
         report = self.report

@@ -170,10 +170,10 @@ def test_index_whose_deletion_was_not_answered_is_known_to_be_gone(world: World,
     world.faults.add(Status(status, "DENIED"), kind="manifest_delete", path=top.digest, nth=2)
     policy: dict[str, Any] = one_rule(keep=0, untagged=1)
 
-    for _ in range(2):
-        world.run(workers=1, **policy).prune()
+    reports = [world.run(workers=1, **policy).prune() for _ in range(2)]
 
     assert world.left == {untagged}
+    assert [(one.deleted, one.failed, one.kept) for one in reports] == [(3, 0, 1), (0, 0, 1)]
 
 
 def test_part_that_is_deployed_meanwhile_takes_no_place(world: World) -> None:
