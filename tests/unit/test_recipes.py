@@ -109,9 +109,9 @@ def test_artifact_registrys_translation_keeps_the_newest_three_untagged_images()
     ("aim", "ages", "deleted"),
     [
         (
-            "delete pull-request images after two weeks, keep releases",
-            {"pr-52-a77e310": 13, "pr-41": 14, "v1.4.2": 90, "main-3f2a1bc": 90},
-            {"pr-41"},
+            "delete pull-request images after two weeks, keep releases and 10 builds of each branch",
+            {"pr-52-a77e310": 13, "pr-41": 14, "v1.4.2": 90} | {f"main-{age:07x}": age for age in range(1, 12)},
+            {"pr-41", "main-000000b"},
         ),
         (
             "keep the newest two builds of each branch",
