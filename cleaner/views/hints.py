@@ -25,14 +25,14 @@ def hints(planned: Iterable[Planned]) -> list[str]:
         by_policy.setdefault(one.where, []).append(one)
     lines: list[str] = []
     for where, some in by_policy.items():
-        tags = sorted(frozenset[Tag]().union(*(one.tags for one in some)))
-        lines += _unused(where, some[0].policy, tags)
+        lines += _unused(where, some[0].policy, some)
         lines += _next_step(some)
     return lines
 
 
-def _unused(where: str, policy: Policy, tags: Collection[Tag]) -> Iterator[str]:
+def _unused(where: str, policy: Policy, plans: Iterable[Planned]) -> Iterator[str]:
     """Yield a warning for each rule that decides for none of the tags."""
+    tags = sorted(frozenset[Tag]().union(*(one.tags for one in plans))) if policy.tagged else []
     if not tags:
         return
     deciding = {found[0] for found in map(policy.rule_of, tags) if found}
