@@ -105,17 +105,18 @@ class History(msgspec.Struct):
         self.referrers &= listing.manifests.keys()
         self.referrers.update(digest for digest, one in listing.manifests.items() if one.links.subject)
 
-    def holders(self, tags: AbstractSet[Tag], listing: Listing) -> set[Digest]:
-        """Return the manifests of ``listing``, which was restored, that have one of ``tags`` in the registry.
+    def tags_left(self, manifest: Manifest) -> AbstractSet[Tag]:
+        """Return the tags of a restored manifest, without those that were deleted, whatever these name now."""
+        return {*manifest.tags}.difference(self.lost_tags.get(manifest.digest, ()))
 
-        A tag that was deleted is not had any more, whatever it names now.
-        """
+    def holders(self, tags: AbstractSet[Tag], listing: Listing) -> set[Digest]:
+        """Return the manifests of ``listing``, which was restored, that have one of ``tags`` in the registry."""
         return {
             digest
             for digest, manifest in listing.manifests.items()
             if not tags.isdisjoint(manifest.tags)
             and digest not in self.deleted
-            and not tags.isdisjoint({*manifest.tags}.difference(self.lost_tags.get(digest, ())))
+            and not tags.isdisjoint(self.tags_left(manifest))
         }
 
     def restore(self, listing: Listing) -> Listing:

@@ -113,7 +113,7 @@ def plan(
         places,
         unmatched,
         running=runners(graph, running),
-        pushed=named.digests | history.pushed | history.holders(named.tags, listing),
+        pushed=(named.digests | history.pushed) & listing.manifests.keys() | history.holders(named.tags, listing),
     )
     decision = _Decision(graph, history, kept_by_rules(facts, listing.manifests.values()))
     decision.keep_needed(graph.in_need() & decision.kept.keys())
@@ -212,4 +212,4 @@ class _Decision:
         digest, history = manifest.digest, self._history
         if digest in history.undeletable or (only is not None and digest not in only):
             return True
-        return history.has_immutable_tags and not history.lost_tags.get(digest, frozenset()) >= {*manifest.tags}
+        return history.has_immutable_tags and bool(history.tags_left(manifest))

@@ -96,18 +96,13 @@ class Facts(msgspec.Struct, frozen=True):
         return None
 
 
-# Returns the digests of those of some manifests that a rule keeps; it may return others as well.
+# Returns the digests of those of some manifests that a rule keeps; it may return others of the listing as well.
 _Keeps = Callable[[Facts, Collection[Manifest]], Iterable[Digest]]
 
 
 def _young(facts: Facts, manifests: Collection[Manifest]) -> Iterable[Digest]:
     is_young, now = facts.policy.is_young, facts.at
     return (one.digest for one in manifests if one.uploaded is not None and is_young(one.uploaded, now))
-
-
-def _pushed(facts: Facts, manifests: Collection[Manifest]) -> Iterable[Digest]:
-    pushed = facts.pushed
-    return (one.digest for one in manifests if one.digest in pushed) if pushed else ()
 
 
 def _kept_for(reason: Reason) -> tuple[Reason, _Keeps]:
@@ -118,7 +113,7 @@ RULES: tuple[tuple[Reason, _Keeps], ...] = (
     (Reason.UNKNOWN_TYPE, lambda _, manifests: (one.digest for one in manifests if not one.has_known_type)),
     (Reason.UNKNOWN_AGE, lambda _, manifests: (one.digest for one in manifests if one.uploaded is None)),
     (Reason.TOO_YOUNG, _young),
-    (Reason.JUST_PUSHED, _pushed),
+    (Reason.JUST_PUSHED, lambda facts, _: facts.pushed),
     (Reason.RUNNING, lambda facts, _: facts.running),
     (Reason.UNMATCHED, lambda facts, _: facts.unmatched),
     _kept_for(Reason.PROTECTED),

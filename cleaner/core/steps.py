@@ -73,12 +73,12 @@ def make_steps(
     def step(node: _Node) -> Step:
         digest, deletes_manifest = node
         manifest = doomed[digest]
-        lost = history.lost_tags.get(digest, ())
+        left = history.tags_left(manifest)
         children = graph.children.get(digest, ()) if deletes_manifest else ()
         kept_children = (child for child in children if child in kept and child not in history.deleted)
         return Step(
             manifest,
-            tags=tuple(tag for tag in manifest.tags if tag not in lost) if node == order.first(digest) else (),
+            tags=tuple(tag for tag in manifest.tags if tag in left) if node == order.first(digest) else (),
             deletes_manifest=deletes_manifest,
             after=tuple(sorted(position[other] for other in after[node])),
             must_be_missing=graph.named[digest] if digest in orphans else (),

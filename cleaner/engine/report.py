@@ -145,10 +145,12 @@ class Reporter:
 
     def finish(self, todo: Plan, requests: int, seconds: float) -> Report:
         """Complete the report with what the last plan kept, and log it."""
-        listed = todo.kept.keys() | {verdict.manifest.digest for verdict in todo.delete}
-        for digest in sorted(self._doubtful - self._deleted.keys() - listed):
-            self.report.outcomes[digest] = Outcome.DELETED
-            self._add_deleted(digest)
+        due = {verdict.manifest.digest for verdict in todo.delete}
+        for digest in sorted(self._doubtful - self._deleted.keys() - due):
+            # What the last listing does not have was deleted.
+            if digest not in todo.kept:
+                self.report.outcomes[digest] = Outcome.DELETED
+                self._add_deleted(digest)
         for digest in sorted(self._pending):
             self._log_undone(digest)
         report = self.report

@@ -7,7 +7,7 @@ requests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Set as AbstractSet
+from collections.abc import Callable, Collection, Iterable, Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -231,7 +231,7 @@ class Run:
                 self._client,
                 _Guard(
                     todo,
-                    self._history.lost_tags,
+                    self._history,
                     self._named,
                     lambda step: self._may_begin(step, planned_at),
                     lambda step: self._is_late(step, listed),
@@ -310,11 +310,12 @@ class Run:
             graph = Graph.of(listing)
             begun = history.deleted.keys() | history.lost_tags.keys()
             parts = reachable(begun, lambda digest: (*graph.parts(digest), *graph.referrers.get(digest, ())))
-            pushed = {digest for digest, one in todo.kept.items() if one.reason is Reason.JUST_PUSHED}
+            there = [listing.manifests[digest] for digest in parts if digest not in history.deleted]
             left = [
-                digest
-                for digest in parts.keys() - history.deleted.keys() - pushed
-                if history.lost_tags.get(digest, frozenset()) >= {*graph.ordinary_tags(listing.manifests[digest])}
+                one.digest
+                for one in there
+                if history.tags_left(one).isdisjoint(graph.ordinary_tags(one))
+                and not (one.digest in todo.kept and todo.kept[one.digest].reason is Reason.JUST_PUSHED)
             ]
             history = history.about(reachable(left, graph.owners))
         if history:
@@ -353,7 +354,7 @@ class _Guard:
     def __init__(
         self,
         todo: Plan,
-        lost_tags: Mapping[Digest, AbstractSet[Tag]],
+        history: History,
         named: Callable[[], Named],
         may_begin: Callable[[Step], bool],
         is_late: Callable[[Step], bool],
@@ -362,7 +363,7 @@ class _Guard:
         manifests = [verdict.manifest for verdict in todo.delete]
         self._digests = {manifest.digest for manifest in manifests}
         # What has a tag by now that was deleted before is another manifest.
-        self._tags = {tag for one in manifests for tag in {*one.tags}.difference(lost_tags.get(one.digest, ()))}
+        self._tags = {tag for manifest in manifests for tag in history.tags_left(manifest)}
         self.may_begin = may_begin
         self.is_late = is_late
 

@@ -1,7 +1,7 @@
 """The one module that speaks HTTP: connections, retries, the rate of requests, and a fresh token after a 401.
 
 It uses requests' adapter without a session: no cookies, no ``.netrc``, no redirects, so a credential is sent to the
-host that it is meant for and to no other.  exceptions of requests, urllib3 and the system are translated here
+host that it is meant for and to no other.  The exceptions of requests, urllib3 and the system are translated here,
 and leave this module as causes only.
 
 State: a ``Transport``, one per process, owns the kept connections, which the adapter protects, and per origin a rate

@@ -107,25 +107,23 @@ def _delete(
         CleanerError: Every DELETE that was sent was answered.
     """
     url = endpoint.manifest_url(reference)
-    was_sent = is_unanswered = False
+    sent = answered = 0
 
     def attempt(token: str) -> DeletionResponse:
-        nonlocal was_sent, is_unanswered
+        nonlocal sent, answered
         response = check(token) if precondition() else NOT_SENT
         if response is None:
-            was_unanswered = is_unanswered
-            was_sent = is_unanswered = True
+            sent += 1
             response = _ended(endpoint.once("DELETE", url, token))
-            is_unanswered = was_unanswered
-        return msgspec.structs.replace(
-            response, was_sent=was_sent, is_doubtful=is_unanswered and not response.is_gone
-        )
+            answered += 1
+        is_doubtful = answered < sent and not response.is_gone
+        return msgspec.structs.replace(response, was_sent=sent > 0, is_doubtful=is_doubtful)
 
     try:
         return endpoint.authorized(url, attempt, requests=requests)
     except CleanerError as error:
         # Also one that would not pass: what is known of a deletion must outlive it.
-        if not is_unanswered:
+        if answered == sent:
             raise
         raise Unanswered(str(error), reference) from error
 
